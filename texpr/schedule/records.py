@@ -1,0 +1,518 @@
+"""Schedule records: how an algorithm is computed, as plain frozen data keyed by names.
+
+YAML files and Python calls are two spellings of exactly these records. A record never refers to an algorithm: funcs,
+axes and tensors are names, and ``texpr.plan`` checks them. Every record knows where it was written (``location``, and
+``location_of(key)`` for one of its keys); places do not take part in equality.
+
+The fields are also the reference: the annotation says which values a directive takes, ``about(...)`` what it means.
+Reader, writer, JSON Schema and ``docs/schedule.md`` follow from them (``schema.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Annotated, ClassVar, Final
+
+from texpr.dtypes import DType
+from texpr.math.expr import TRUE, BoolExpr, IntExpr
+from texpr.schedule.base import (
+    Assumption,
+    AxisName,
+    Count,
+    FuncName,
+    LaneCount,
+    Limits,
+    LoopStep,
+    Map,
+    Only,
+    PlainName,
+    Record,
+    Spelling,
+    TargetName,
+    TensorName,
+    TileSize,
+    TypeName,
+    WarpCount,
+    about,
+)
+
+
+class RelaxKind(Enum):
+    """A way to depart from 'exact up to reassociation inside one fixed order'."""
+
+    ROUNDING = "rounding"
+    ORDER = "order"
+    APPROX = "approx"
+
+
+class OrderKind(Enum):
+    GROUP = "group"
+    REVERSE = "reverse"
+
+
+class Memory(Enum):
+    REGISTERS = "registers"
+    SHARED = "shared"
+    GLOBAL = "global"
+
+
+class MmaOp(Enum):
+    """Who multiplies. ``AUTO`` takes the best instruction that fits, else ``FMA``; ``MMA`` is the warp-level
+    instruction of sm_80 on."""
+
+    AUTO = "auto"
+    FMA = "fma"
+    MMA = "mma"
+    WGMMA = "wgmma"
+    TCGEN05 = "tcgen05"
+
+
+class Copy(Enum):
+    SYNC = "sync"
+    ASYNC = "async"
+    TMA = "tma"
+
+
+class Combine(Enum):
+    TWO_PASS = "two_pass"
+    ATOMIC = "atomic"
+    TURNSTILE = "turnstile"
+    CLUSTER = "cluster"
+
+
+NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
+    {MmaOp.WGMMA, MmaOp.TCGEN05, Copy.TMA, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
+)
+"""Words that are understood and refused with "not lowered yet"."""
+
+OnChip = Annotated[Memory, Only((Memory.REGISTERS, Memory.SHARED))]
+SharedOnly = Annotated[Memory, Only((Memory.SHARED,))]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Once per program, before its loop over tiles."""
+
+    def __str__(self) -> str:
+        return "program"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Once per tile of the grid."""
+
+    def __str__(self) -> str:
+        return "tile"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOf:
+    """In every iteration of the loop in which ``func`` runs over ``axis``."""
+
+    func: str
+    axis: str
+
+    def __str__(self) -> str:
+        return f"{self.func}.{self.axis}"
+
+
+Position = Program | Tile | LoopOf
+
+
+@dataclass(frozen=True, slots=True)
+class Num(Record):
+    """A number that may be known only at launch. An integer or an expression alone is short for `{value: ...}`."""
+
+    SPELLING: ClassVar[Spelling] = Spelling.SHORT
+
+    value: IntExpr = field(
+        metadata=about(
+            """The number: an integer, or an expression over dims, statics and `sms` (the device's multiprocessors,
+            read once at init) with `+ - * // %`, `min`, `max`, `clamp`, `ceil`.""",
+            "clamp(4 * sms // B, 1, 64)",
+        )
+    )
+    max: Count | None = field(
+        default=None,
+        metadata=about("The largest value it can take, known at build time: it sizes workspace and loops.", "64"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Relax(Record):
+    """One declared departure from exact arithmetic, spelled `{kind: name}`."""
+
+    SPELLING: ClassVar[Spelling] = Spelling.TAGGED
+
+    kind: RelaxKind = field(
+        metadata=about(
+            """`rounding`: intermediate values of the func may be rounded elsewhere than the algorithm says. `order`:
+            its sums may be taken in an order that differs from run to run. `approx`: the named operation may use the
+            coarser hardware instruction.""",
+            "rounding",
+        )
+    )
+    name: FuncName = field(metadata=about("The func, or for `approx` the operation.", "p"))
+
+
+@dataclass(frozen=True, slots=True)
+class Order(Record):
+    """The order in which programs take tiles, spelled `{group: axis, by: n}` or `{reverse: axis}`."""
+
+    SPELLING: ClassVar[Spelling] = Spelling.TAGGED
+    LATER: ClassVar[Mapping[str, str]] = {
+        "flatten": "one program order over several axes, in pieces of equal size",
+        "hilbert": "tiles along a Hilbert curve",
+        "pieces": "the size of the pieces of `flatten`",
+    }
+
+    kind: OrderKind = field(
+        metadata=about(
+            """`group`: walk `by` tiles of the axis before moving on along the others, so that neighbours meet in L2.
+            `reverse`: from the last tile of the axis to the first (longest rows first under a causal guard).""",
+            "group",
+        )
+    )
+    axis: AxisName = field(metadata=about("An axis of the grid.", "i"))
+    by: Count | None = field(default=None, metadata=about("Tiles per group; for `group` only.", "8"))
+
+
+@dataclass(frozen=True, slots=True)
+class Persistent(Record):
+    """Programs that loop over tiles. `persistent: true` is one wave: as many programs as fit on the device at once."""
+
+    SPELLING: ClassVar[Spelling] = Spelling.SWITCH
+
+    programs: Num | None = field(
+        default=None, metadata=about("How many programs are launched. Left out: one wave.", "2 * sms")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMap(Record):
+    """How one tile axis is spread over the threads of a program: `each` elements in a row per thread, then lanes,
+    then warps."""
+
+    each: TileSize = field(
+        default=1, metadata=about("Neighbouring elements held by one thread: the vector width.", "8")
+    )
+    lanes: LaneCount = field(
+        default=1, metadata=about("Lanes of a warp along the axis. Over all axes at most 32.", "32")
+    )
+    warps: WarpCount = field(
+        default=1, metadata=about("Warps along the axis. Over all axes at most the kernel's `warps`.", "4")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Split(Record):
+    """An axis becomes two: `axis == outer * by + inner`."""
+
+    into: tuple[AxisName, AxisName] = field(metadata=about("The names of the outer and the inner axis.", "[ko, ki]"))
+    by: Count = field(metadata=about("The extent of the inner axis.", "64"))
+
+
+@dataclass(frozen=True, slots=True)
+class Mma(Record):
+    """How a contraction is multiplied. `mma: auto` and `mma: fma` are short for `mma: {op: auto}` and `mma: {op:
+    fma}`."""
+
+    SPELLING: ClassVar[Spelling] = Spelling.SHORT
+
+    op: MmaOp = field(
+        default=MmaOp.AUTO,
+        metadata=about(
+            """`auto`: the best tensor-core instruction that fits the types and tile, else `fma`. `fma`: ordinary
+            multiply-add. `mma`: the warp-level tensor-core instruction (sm_80 on); refused, with the reason, where
+            none fits.""",
+            "mma",
+        ),
+    )
+    rows: tuple[AxisName, ...] = field(
+        default=(),
+        metadata=about(
+            "The axis or axes that form the rows of the instruction. Left out: chosen by the compiler.", "i", bare=True
+        ),
+    )
+    cols: tuple[AxisName, ...] = field(
+        default=(),
+        metadata=about("The axis or axes that form its columns. Left out: chosen by the compiler.", "j", bare=True),
+    )
+    a: OnChip | None = field(
+        default=None,
+        metadata=about("Where the instruction's A operand is read from. Left out: chosen by the compiler.", "shared"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Record):
+    """Where a func or an output is computed, in what steps, and where its values are kept."""
+
+    LATER: ClassVar[Mapping[str, str]] = {
+        "invert": "run over the reduction axis and update the func at the data's own index",
+        "once": "let only the first program along an axis contribute",
+        "combine": "how inverted updates from several programs meet",
+        "trim": "shorten the loop to the part where the guard can hold",
+        "skip": "leave out iterations whose guard holds nowhere in the tile",
+        "copy": "how an output passed through shared memory is copied out",
+        "depth": "how many output tiles are in flight",
+    }
+
+    at: Position | None = field(
+        default=None,
+        metadata=about(
+            """The level of the loop nest at which it is computed: `program` (once per program), `tile` (once per tile
+            of the grid) or `func.axis` (in every iteration of the loop in which func runs over axis).""",
+            "tile",
+        ),
+    )
+    where: Memory | None = field(
+        default=None, metadata=about("The memory that holds its tile. Left out: registers.", "registers", key="in")
+    )
+    loop: Map[AxisName, LoopStep] = field(
+        default=Map(),
+        metadata=about(
+            """The loops in which it is computed, outermost first, with the size of one step: its reduction axes, or
+            for an output axes that are neither in `grid` nor in `whole`.""",
+            "{k: 32}",
+        ),
+    )
+    by: Map[AxisName, TileSize] = field(
+        default=Map(),
+        metadata=about(
+            """The tile in which it is computed and written, where it is not the whole footprint at once: an epilogue in
+            slices, or a footprint such as 34 x 128 that is no power of two.""",
+            "{j: 64}",
+        ),
+    )
+    unroll: tuple[AxisName, ...] = field(
+        default=(),
+        metadata=about("Axes whose values become separate copies of the code, with separate accumulators.", "[q]"),
+    )
+    with_: FuncName | None = field(
+        default=None,
+        metadata=about("Compute it in the same loops as this func, which is placed already.", "acc", key="with"),
+    )
+    into: FuncName | None = field(
+        default=None, metadata=about("Continue this func's accumulator: the sum of both is kept in one place.", "gx")
+    )
+    mma: Mma | None = field(
+        default=None,
+        metadata=about("How its contraction is multiplied. Left out: `auto`.", "{op: mma, rows: i, cols: j}"),
+    )
+    via: SharedOnly | None = field(
+        default=None,
+        metadata=about(
+            "Pass the tile through this memory on its way out, so that it is written in long rows.", "shared"
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Record):
+    """A tile of a tensor or func that is read is held close by. How much of it is inferred from the reads."""
+
+    LATER: ClassVar[Mapping[str, str]] = {"multicast": "fetch a tile once for several programs of a cluster"}
+
+    at: Position = field(
+        metadata=about(
+            "The level of the loop nest at which the tile is fetched: `program`, `tile` or `func.axis`.", "acc.k"
+        )
+    )
+    where: OnChip = field(
+        metadata=about(
+            "`shared`: seen by all threads of the program. `registers`: loaded once, used many times.",
+            "shared",
+            key="in",
+        )
+    )
+    copy: Copy = field(
+        default=Copy.SYNC,
+        metadata=about(
+            "`sync`: through registers. `async`: cp.async, which needs `in: shared` and runs beside the computation.",
+            "async",
+        ),
+    )
+    depth: Count = field(
+        default=1,
+        metadata=about("How many tiles are held at once: 3 means that two are on their way while one is used.", "3"),
+    )
+    ahead: Annotated[int, Limits(0)] | None = field(
+        default=None,
+        metadata=about("How many iterations ahead the tile is fetched. Left out: `depth` - 1.", "1"),
+    )
+    by: Map[AxisName, TileSize] = field(
+        default=Map(),
+        metadata=about("The tile of one copy, where the inferred footprint is no power of two.", "{i: 2, j: 256}"),
+    )
+    swizzle: Annotated[int, Limits(1, 64, power_of_two=True, auto=True)] | None = field(
+        default=None,
+        metadata=about(
+            """After how many rows the exclusive-or pattern of the shared buffer repeats; 1 stores rows as they are.
+            `auto` (or left out): derived from the accesses and proved free of bank conflicts.""",
+            "8",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReduction(Record):
+    """Reductions over one axis in several pieces, one grid position each. A later kernel combines `func.part` over
+    the axis `axis.part`."""
+
+    LATER: ClassVar[Mapping[str, str]] = {"by": "one piece per program, in place of `parts`"}
+
+    of: tuple[FuncName, ...] = field(metadata=about("The reductions that are split together.", "[acc]"))
+    over: AxisName = field(metadata=about("The reduction axis that is divided.", "k"))
+    parts: Num = field(
+        metadata=about("How many pieces. Needs a `max` unless it is a plain number.", '{value: "2 * sms", max: 64}')
+    )
+    combine: Combine = field(
+        default=Combine.TWO_PASS,
+        metadata=about(
+            "`two_pass`: the partial results go through workspace to a later kernel; deterministic.", "two_pass"
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel(Record):
+    """One launch: what it writes, how its tiles cover the outputs, and where everything it needs is computed."""
+
+    LATER: ClassVar[Mapping[str, str]] = {
+        "roles": "warp specialisation",
+        "online": "several dependent reductions in one pass",
+        "merge": "several independent reductions in one loop",
+        "trim": "leave out tiles of the grid whose guard holds nowhere",
+        "scan": "prefix sums and other scans",
+        "fill": "set a func to a constant before the kernel",
+        "scratch": "workspace for a hand-written kernel",
+        "extern": "a hand-written kernel",
+        "visit": "visit rows through a permutation",
+        "ctas": "programs that share a cluster",
+        "like": "the directives of another kernel",
+        "programs": "a bound on the programs of a ragged grid",
+    }
+
+    name: PlainName = field(metadata=about("The kernel's name in generated code and in reports.", "linear_gelu"))
+    writes: tuple[FuncName, ...] = field(
+        metadata=about(
+            """The outputs and funcs that this kernel stores in global memory. A func that a later kernel reads lives in
+            workspace.""",
+            "[y]",
+        )
+    )
+    grid: Map[AxisName, TileSize] = field(
+        default=Map(),
+        metadata=about("The tile that one program computes at a time; the grid covers these axes.", "{i: 128, j: 128}"),
+    )
+    whole: Map[AxisName, TileSize] = field(
+        default=Map(),
+        metadata=about(
+            "Axes that one tile covers entirely, with the size of that tile; the guard must prove that the axis fits.",
+            "{j: 1024}",
+        ),
+    )
+    order: Order | None = field(
+        default=None,
+        metadata=about("The order of tiles. Left out: the last axis of `grid` fastest.", "{group: i, by: 8}"),
+    )
+    persistent: Persistent | None = field(
+        default=None,
+        metadata=about("Launch few programs, each of which loops over tiles. `true`: one wave.", "true"),
+    )
+    warps: WarpCount | None = field(
+        default=None, metadata=about("Warps per program. Left out: chosen by the compiler and printed.", "4")
+    )
+    map: Map[AxisName, AxisMap] = field(
+        default=Map(),
+        metadata=about(
+            """How tile axes are spread over the elements, lanes and warps of a program. Axes not named: chosen by the
+            compiler.""",
+            "{i: {warps: 4}, j: {lanes: 32, each: 8}}",
+        ),
+    )
+    split: Map[AxisName, Split] = field(
+        default=Map(),
+        metadata=about("Axes cut in two; the new names are used everywhere else.", "{p: {into: [po, pi], by: 2}}"),
+    )
+    fuse: Map[AxisName, tuple[AxisName, ...]] = field(
+        default=Map(),
+        metadata=about("A new axis that runs over several, the last fastest.", "{ri: [r, i]}"),
+    )
+    reorder: tuple[AxisName, ...] = field(
+        default=(), metadata=about("The order of the named loops, outermost first.", "[ko, i, ki]")
+    )
+    place: Map[FuncName, Place] = field(
+        default=Map(),
+        metadata=about(
+            "Where funcs and outputs are computed. Funcs not named are computed where they are used.",
+            "{acc: {at: tile, loop: {k: 32}, mma: auto}}",
+        ),
+    )
+    stage: Map[TensorName, Stage] = field(
+        default=Map(),
+        metadata=about(
+            "Tiles of tensors and funcs that are held close by.",
+            "{x: {at: acc.k, in: shared, depth: 3, copy: async}}",
+        ),
+    )
+    split_reduction: SplitReduction | None = field(
+        default=None,
+        metadata=about("Divide reductions among programs.", "{of: [acc], over: k, parts: 8}"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Variant(Record):
+    """One way to compute the algorithm, for some targets, types and sizes. The first whose guard holds is launched."""
+
+    LATER: ClassVar[Mapping[str, str]] = {"algorithm": "another algorithm in the same file"}
+
+    name: PlainName = field(metadata=about("The variant's name.", "wide"))
+    target: tuple[TargetName, ...] = field(
+        metadata=about("The architectures that it is compiled for.", "[sm_80, sm_90a]", bare=True)
+    )
+    when: BoolExpr = field(
+        default=TRUE,
+        metadata=about(
+            """The guard: `and`, `or`, `not` over comparisons of dims, statics and `sms` (`+ - * // %`), `aligned(x,
+            y, 16)`, `stride(x, 1) == 1`, `present(b)`, `disjoint(x, y)`, `T in [f16, bf16]`. Left out: always.""",
+            "M >= 128 and N % 8 == 0 and aligned(x, w, y, 16)",
+        ),
+    )
+    types: Map[TypeName, DType] = field(
+        default=Map(), metadata=about("The types that it is for, by type variable. Left out: all.", "{T: f16}")
+    )
+    relax: tuple[Relax, ...] = field(
+        default=(),
+        metadata=about(
+            "Declared departures from exact arithmetic. A schedule that needs one and does not name it is refused.",
+            "[{rounding: p}, {order: h}]",
+        ),
+    )
+    assume: tuple[Assumption, ...] = field(
+        default=(),
+        metadata=about("Facts about the data that the caller guarantees, as `finite(x)`.", "[finite(x)]"),
+    )
+    kernels: tuple[Kernel, ...] = field(
+        default=(), metadata=about("The launches, in order.", "[{name: copy, writes: [y], grid: {i: 1024}}]")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule(Record):
+    """All variants of one algorithm."""
+
+    version: Annotated[int, Limits(1, 1)] = field(
+        default=1, kw_only=True, metadata=about("The version of this format.", "1", key="texpr", always=True)
+    )
+    algorithm: PlainName = field(metadata=about("The name of the algorithm.", "linear_gelu"))
+    variants: tuple[Variant, ...] = field(
+        metadata=about(
+            "The ways to compute it, tried in order.",
+            "[{name: any, target: sm_80, kernels: [{name: copy, writes: [y], grid: {i: 1024}}]}]",
+        )
+    )
