@@ -1,0 +1,193 @@
+"""What the ahead-of-time layer is given: kernels as Gluon text plus everything a launcher must know, and nothing else.
+
+    Package ::= name  Entry+  KernelSource+                     one bundle
+    Entry   ::= binding  Argument*  dims  facts  Variant+       one C function family (one binding of types and statics)
+    Variant ::= guard  targets  limits  workspace  Launch+      first whose guard holds wins
+    Launch  ::= source  grid  KernelParam*  zero fills          one kernel launch, in order
+
+Integer expressions range over the entry's dims (free and derived), integer scalar arguments, stride arguments ``<x>_stride_<d>`` and
+``sms`` (the multiprocessor count, read once at init). Sizes are in bytes and computed in 64 bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from texpr.dtypes import DType
+from texpr.math.expr import BoolExpr, IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class TensorArgument:
+    """A device pointer. ``shape`` is logical and row-major; ``strided`` maps a storage dim to its stride argument (elements).
+
+    ``elements`` is the number of addressable elements (for overlap and range checks); the pointer must be aligned to the element size.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[IntExpr, ...]
+    groups: tuple[int, ...]
+    output: bool
+    optional: bool = False
+    may_alias: str | None = None
+    strided: tuple[tuple[int, str], ...] = ()
+    elements: IntExpr | None = None
+    low: IntExpr | None = None
+    high: IntExpr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarArgument:
+    """A scalar passed by value. ``low``/``high`` (half-open) are checked by the launcher for integers."""
+
+    name: str
+    dtype: DType
+    low: IntExpr | None = None
+    high: IntExpr | None = None
+
+
+Argument = TensorArgument | ScalarArgument
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPointer:
+    """Pass the device pointer of a tensor argument (0 when an optional one is absent)."""
+
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspacePointer:
+    """Pass the address of a workspace buffer."""
+
+    buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarValue:
+    """Pass a scalar argument in its own type."""
+
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntValue:
+    """Pass an integer computed at launch, as i32 (range-checked by the launcher) or i64."""
+
+    value: IntExpr
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PresentFlag:
+    """Pass 1 as i32 when the optional tensor argument was given, else 0."""
+
+    argument: str
+
+
+KernelValue = TensorPointer | WorkspacePointer | ScalarValue | IntValue | PresentFlag
+
+
+@dataclass(frozen=True, slots=True)
+class KernelParam:
+    """A parameter of the Gluon function: its name there, the Triton signature type (``*fp16``, ``i32``), the known divisibility of its
+    value (for pointers: of the address in bytes; 1 = nothing known) and what the launcher passes."""
+
+    name: str
+    type: str
+    value: KernelValue
+    divisibility: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a line of generated Gluon came from: a func or stage of the algorithm, and the schedule line that asked for it."""
+
+    node: str
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSource:
+    """One Gluon function. ``text`` is the function alone (``@gluon.jit`` included); ``preamble`` holds its layouts and helpers and is
+    shared, deduplicated, by all kernels of the bundle's ``kernel.py``. ``origins`` is keyed by 0-based line within ``text``."""
+
+    name: str
+    text: str
+    preamble: tuple[str, ...]
+    params: tuple[KernelParam, ...]
+    warps: int
+    targets: tuple[str, ...]
+    origins: tuple[tuple[int, Origin], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceBuffer:
+    """Scratch memory inside the caller's workspace; every buffer starts at a multiple of 256 bytes."""
+
+    name: str
+    bytes: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch: ``grid`` programs (one-dimensional; nothing is launched when it is 0)."""
+
+    kernel: str
+    grid: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """``limits`` must hold as well for this variant's 32-bit index arithmetic to be exact; when only they fail the status is RANGE."""
+
+    name: str
+    targets: tuple[str, ...]
+    guard: BoolExpr
+    launches: tuple[Launch, ...]
+    workspace: tuple[WorkspaceBuffer, ...] = ()
+    limits: tuple[BoolExpr, ...] = ()
+    flops: IntExpr | None = None
+    bytes_moved: IntExpr | None = None
+    reproducible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One binding: ``<symbol>_init/query/launch/close`` in C. ``types``/``statics`` record the binding for Python's choice by dtype."""
+
+    symbol: str
+    types: tuple[tuple[str, DType], ...]
+    statics: tuple[tuple[str, int], ...]
+    arguments: tuple[Argument, ...]
+    dims: tuple[str, ...]
+    derived: tuple[tuple[str, IntExpr], ...]
+    facts: tuple[BoolExpr, ...]
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Inputs and the expected result of one call, for ``demo.c`` and self-tests: raw little-endian bytes per argument, dims by name.
+
+    ``expected`` holds, per output, the float64 (or int64) reference and the allowed absolute error per element, both as raw bytes.
+    """
+
+    entry: str
+    dims: tuple[tuple[str, int], ...]
+    scalars: tuple[tuple[str, int | float], ...]
+    inputs: tuple[tuple[str, bytes], ...]
+    expected: tuple[tuple[str, bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """All of one bundle. ``schedule`` is the resolved schedule's YAML text; ``algorithm`` the source text it came from."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    kernels: tuple[KernelSource, ...]
+    schedule: str
+    algorithm: str
+    example: Example | None = None

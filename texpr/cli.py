@@ -1,0 +1,399 @@
+"""The ``texpr`` command: argument parsing and printing only. A command's code is imported when that command runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from texpr.errors import TExprError
+
+if TYPE_CHECKING:
+    from texpr.aot.bundle import BundleReport
+    from texpr.aot.cubin import Progress
+
+_SOURCE_HELP = "the algorithm, as FILE.py:NAME"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, or 1 after a mistake of the user's, printed on stderr; a wrong command line exits
+    with 2.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    own = words[: words.index("--")] if "--" in words else words  # what follows belongs to the emulated program
+    if words[:1] == ["emulate"] and not {"-h", "--help"} & set(own):
+        from texpr.emulator.__main__ import main as emulate
+
+        return emulate(["run", *words[1:]])
+    options = _parser().parse_args(words)
+    try:
+        return int(options.run(options))
+    except TExprError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="texpr",
+        description="Compiles tensor expressions ahead of time: an algorithm (Python) and a schedule (YAML) become a "
+        "bundle that C programs link and Python loads. Nothing is compiled at run time, and no GPU is needed to build "
+        "or check.",
+        epilog="'texpr COMMAND --help' shows an example of each command.",
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_aot(commands)
+    _add_check(commands)
+    _add_show(commands)
+    _add_info(commands)
+    _add_emulate(commands)
+    _add_schema(commands)
+    _add_cache(commands)
+    return parser
+
+
+def _version() -> str:
+    from texpr.version import VERSION
+
+    return f"texpr {VERSION}"
+
+
+_Commands = argparse._SubParsersAction  # the type that add_subparsers returns has no public name
+
+
+def _command(
+    commands: _Commands[argparse.ArgumentParser], name: str, summary: str, example: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="example:\n" + "\n".join(f"  {line}" for line in example.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+# ---- arguments that several commands share
+
+
+def _add_binding(parser: argparse.ArgumentParser) -> None:
+    """What to compile: the algorithm, its schedule, and how its variables are bound."""
+    parser.add_argument("source", metavar="FILE.py:NAME", help=_SOURCE_HELP)
+    parser.add_argument(
+        "--schedule", type=Path, metavar="FILE", help="the schedule (default: schedules/NAME.yaml, else analytic)"
+    )
+    parser.add_argument(
+        "--target",
+        action="append",
+        metavar="SM",
+        help="an architecture, e.g. sm_90a; repeatable (default: all of the schedule's)",
+    )
+    parser.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        type=_binding,
+        metavar="T=TYPE",
+        help="bind a type variable, e.g. T=bf16; repeatable",
+    )
+    parser.add_argument(
+        "--static", action="append", default=[], type=_static, metavar="R=N", help="bind a static parameter; repeatable"
+    )
+
+
+def _binding(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals and value):
+        raise argparse.ArgumentTypeError(f"'{text}' should look like T=bf16")
+    return name, value
+
+
+def _static(text: str) -> tuple[str, int]:
+    name, value = _binding(text)
+    try:
+        return name, int(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' should look like R=3") from None
+
+
+def _bytes(text: str) -> int:
+    """``98304`` or ``96K``."""
+    number, scale = (text[:-1], 1024) if text[-1:] in ("K", "k") else (text, 1)
+    if not number.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' should be a number of bytes such as 98304 or 96K")
+    return int(number) * scale
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' should be a positive number")
+    return int(text)
+
+
+# ---- texpr aot
+
+
+def _add_aot(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "aot",
+        "compile an algorithm and its schedule to a bundle",
+        "texpr aot kernels/blend.py:blend -o build/blend --target sm_80 --target sm_90a\n"
+        "cc -Ibuild/blend main.c build/blend/blend.c -ldl",
+    )
+    _add_binding(parser)
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="the bundle's folder; a bundle there is replaced"
+    )
+    gates = parser.add_argument_group("gates", "the build fails when a kernel needs more")
+    gates.add_argument("--forbid-spills", action="store_true", help="no kernel may spill registers")
+    gates.add_argument("--max-registers", type=_positive, metavar="N", help="registers per thread")
+    gates.add_argument("--max-shared", type=_bytes, metavar="BYTES", help="shared memory per block, e.g. 98304 or 96K")
+    how = parser.add_argument_group("how to compile")
+    how.add_argument("--jobs", type=_positive, metavar="N", help="compiler processes (default: one per processor)")
+    how.add_argument(
+        "--timeout", type=_positive, default=600, metavar="SECONDS", help="per kernel and target (default: 600)"
+    )
+    how.add_argument(
+        "--ptxas", type=Path, metavar="PATH", help="assembler to use (default: the one in the Triton wheel)"
+    )
+    how.add_argument(
+        "--no-cache", action="store_true", help="compile everything anew ('texpr cache' says where the cache is)"
+    )
+    how.add_argument("--no-library", action="store_true", help="leave out the shared library that Python loads")
+    how.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
+    parser.set_defaults(run=_aot)
+
+
+def _aot(options: argparse.Namespace) -> int:
+    from texpr.aot.bundle import BuildOptions, write_bundle
+    from texpr.aot.cache import Cache, default_cache_folder
+    from texpr.aot.cubin import CompileOptions, silent
+    from texpr.aot.gates import Gates
+    from texpr.compile import build_package
+
+    targets = tuple(options.target) if options.target else None
+    package = build_package(options.source, options.schedule, targets, dict(options.type), dict(options.static))
+    build = BuildOptions(
+        targets=targets,
+        gates=Gates(options.forbid_spills, options.max_registers, options.max_shared),
+        compile=CompileOptions(
+            jobs=options.jobs,
+            cache=None if options.no_cache else Cache(default_cache_folder()),
+            ptxas=options.ptxas,
+            timeout=options.timeout,
+        ),
+        library=not options.no_library,
+    )
+    report = write_bundle(package, options.out, build, silent if options.quiet else _print_progress)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not options.quiet:
+        _print_report(report, options.out)
+    return 0
+
+
+def _print_progress(progress: Progress) -> None:
+    took = "cached" if progress.cached else f"{progress.seconds:.1f} s"
+    print(
+        f"[{progress.done}/{progress.total}] {progress.kernel} {progress.target}  {took}", file=sys.stderr, flush=True
+    )
+
+
+def _print_report(report: BundleReport, out: Path) -> None:
+    rows: list[tuple[str, ...]] = [("kernel", "target", "registers", "shared", "stack", "spills", "cubin")]
+    for kernel in report.kernels:
+        spills = kernel.spill_store_bytes + kernel.spill_load_bytes
+        numbers = (kernel.registers, kernel.shared_bytes, kernel.stack_bytes, spills, len(kernel.cubin))
+        rows.append((kernel.kernel, kernel.target, *(str(number) for number in numbers)))
+    _print_table(rows)
+    print(f"wrote {out}")
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns padded to their widest cell; cells that are numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if cell.isdigit() else cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+# ---- texpr check
+
+
+def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "check",
+        "run every variant's PTX on the CPU emulator against the reference",
+        "texpr check kernels/blend.py:blend --target sm_80\ntexpr check kernels/blend.py:blend --json",
+    )
+    _add_binding(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs and sizes (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
+    parser.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from texpr.check import run_check
+
+    targets = tuple(options.target) if options.target else None
+    return run_check(
+        options.source,
+        options.schedule,
+        targets,
+        dict(options.type),
+        dict(options.static),
+        seed=options.seed,
+        as_json=options.json,
+    )
+
+
+# ---- texpr show
+
+
+def _add_show(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "show",
+        "print what the compiler decided, at one stage of the way",
+        "texpr show kernels/blend.py:blend --stage plan\n"
+        "texpr show kernels/blend.py:blend --stage schedule > schedules/mine.yaml",
+    )
+    _add_binding(parser)
+    parser.add_argument(
+        "--stage",
+        choices=("schedule", "plan", "tile", "gluon"),
+        default="plan",
+        help="schedule: the YAML with every default filled in; plan: the loop nest (default); tile: the tile program; "
+        "gluon: the kernels' source",
+    )
+    parser.set_defaults(run=_show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from texpr.compile import show
+
+    targets = tuple(options.target) if options.target else None
+    text = show(
+        options.source, options.schedule, targets, dict(options.type), dict(options.static), stage=options.stage
+    )
+    print(text.rstrip("\n"))
+    return 0
+
+
+# ---- texpr info
+
+
+def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "info",
+        "print what is inside a bundle",
+        "texpr info build/blend\ntexpr info build/blend --verify",
+    )
+    parser.add_argument("bundle", type=Path, metavar="DIR", help="a folder that 'texpr aot' wrote")
+    parser.add_argument(
+        "--verify", action="store_true", help="check every file's digest and every cubin's resources first"
+    )
+    parser.add_argument("--json", action="store_true", help="print the manifest itself")
+    parser.set_defaults(run=_info)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from texpr.runtime.__main__ import describe
+    from texpr.runtime.manifest import read_manifest
+
+    if options.verify:
+        from texpr.aot.manifest import verify_bundle
+
+        verify_bundle(options.bundle)
+    manifest = read_manifest(options.bundle)
+    if options.json:
+        print((manifest.directory / "manifest.json").read_text(), end="")
+        return 0
+    print("\n".join(describe(manifest)))
+    if options.verify:
+        print("every file and cubin is as built")
+    return 0
+
+
+# ---- texpr emulate, schema, cache
+
+
+def _add_emulate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "emulate",
+        "run a program that uses bundles without a GPU, on the CPU emulator",
+        "texpr emulate --bundle build/blend -- ./blend_demo\n"
+        "texpr emulate --bundle build/blend --sm 90 -- python my_program.py",
+    )
+    parser.add_argument("--bundle", metavar="DIR", help="a bundle the program uses; repeatable")
+    parser.add_argument("--sm", metavar="NN", help="compute capability to simulate (default: the lowest built)")
+    parser.add_argument("--multiprocessors", metavar="N", help="multiprocessor count to report")
+    parser.add_argument("program", nargs="*", metavar="-- PROGRAM", help="the program and its arguments")
+
+
+def _add_schema(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "schema",
+        "print the JSON Schema of schedules, for editors",
+        "texpr schema > schedule.schema.json\ntexpr schema --manifest > manifest.schema.json",
+    )
+    parser.add_argument("--manifest", action="store_true", help="the schema of a bundle's manifest.json instead")
+    parser.set_defaults(run=_schema)
+
+
+def _schema(options: argparse.Namespace) -> int:
+    if options.manifest:
+        from texpr.aot.manifest import SCHEMA_FILE
+
+        print(SCHEMA_FILE.read_text(), end="")
+        return 0
+    from texpr.schedule import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _add_cache(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "cache",
+        "show or clear the store of compiled kernels",
+        "texpr cache\ntexpr cache --clear --unused-days 30",
+    )
+    parser.add_argument("--clear", action="store_true", help="delete entries")
+    parser.add_argument(
+        "--unused-days", type=_positive, default=0, metavar="N", help="spare what was used in the last N days"
+    )
+    parser.set_defaults(run=_cache)
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from texpr.aot.cache import Cache, default_cache_folder
+
+    cache = Cache(default_cache_folder())
+    if options.clear:
+        gone = cache.clear(options.unused_days)
+        print(f"deleted {gone.entries} kernels, {gone.bytes / 1e6:.1f} MB")
+    held = cache.statistics()
+    print(
+        f"{cache.folder}: {held.entries} kernels, {held.bytes / 1e6:.1f} MB  (TEXPR_CACHE_DIR chooses another folder)"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""The version of this package: read by the packaging, and recorded in every bundle."""
+
+VERSION = "0.1.0"
