@@ -1,0 +1,56 @@
+"""``python -m texpr.emulator run --bundle DIR [--sm 80] -- PROGRAM ARGS``: run a C program with the stand-in driver."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from texpr.emulator.images import BundleError
+from texpr.emulator.libcuda_build import CompilerError
+from texpr.emulator.standin import run_program
+
+_NO_SUCH_PROGRAM = 127
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the program's exit status, 1 when a kernel faulted, 2 for a wrong command line, 127 when the program
+    cannot be started.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m texpr.emulator",
+        description="Run CUDA driver-API programs on the CPU: the PTX of TExpr bundles runs in the emulator.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run", help="run a program with a stand-in libcuda.so.1", usage="%(prog)s [options] -- PROGRAM [ARG ...]"
+    )
+    run.add_argument(
+        "--bundle", action="append", default=[], type=Path, metavar="DIR", help="a bundle the program uses (repeatable)"
+    )
+    run.add_argument(
+        "--sm", type=int, metavar="NN", help="compute capability to simulate, e.g. 80 (default: 80 or the lowest built)"
+    )
+    run.add_argument(
+        "--multiprocessors", type=int, default=4, metavar="N", help="multiprocessor count to report (default: 4)"
+    )
+    run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="the program and its arguments")
+    options = parser.parse_args(arguments)
+    program = options.program[1:] if options.program[:1] == ["--"] else options.program
+    if not program:
+        run.error("no program given; write it after --")
+    if not options.bundle:
+        run.error("no bundle given; name the directories of the bundles the program uses with --bundle DIR")
+    try:
+        return run_program(program, options.bundle, options.sm, multiprocessors=options.multiprocessors)
+    except (BundleError, CompilerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: cannot run {program[0]}: {error.strerror}", file=sys.stderr)
+        return _NO_SUCH_PROGRAM
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
