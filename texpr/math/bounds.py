@@ -28,7 +28,6 @@ from texpr.math.expr import (
     Max,
     Min,
     Mod,
-    Monomial,
     Mul,
     Not,
     Or,
@@ -102,7 +101,7 @@ def divisor(e: IntExpr | int, facts: Facts) -> int:
 
 @cache
 def inequalities(condition: BoolExpr) -> tuple[IntExpr, ...]:
-    """Expressions that are all >= 0 when ``condition`` holds (the converse is not claimed)."""
+    """Expressions that are all >= 0 when ``condition`` holds, and for a comparison other than ``!=`` only then."""
     match condition:
         case And(args):
             return tuple(form for arg in args for form in inequalities(arg))
@@ -167,23 +166,32 @@ def _primitive(e: IntExpr) -> tuple[IntExpr, int, int]:
 def _derive(facts: Facts) -> _Known:
     known = _Known()
     forms = [form for fact in facts.assumptions for form in inequalities(fact)]
-    for fact in facts.assumptions:
-        if isinstance(fact, Compare) and fact.op is CompareOp.EQ:
-            _learn_equation(fact.lhs - fact.rhs, known)
+    equations = [_difference(fact) for fact in facts.assumptions if _compares(fact, CompareOp.EQ)]
+    unequal = [_difference(fact) for fact in facts.assumptions if _compares(fact, CompareOp.NE)]
     for form in forms:
         _learn_nonnegative(form, known)
     for _ in range(_ROUNDS):
         before = dict(known.ranges), dict(known.residues)
-        for fact in facts.assumptions:
-            if isinstance(fact, Compare) and fact.op in (CompareOp.EQ, CompareOp.NE):
-                learn = _learn_equation if fact.op is CompareOp.EQ else _learn_unequal
-                learn(fact.lhs - fact.rhs, known)
+        for e in equations:
+            _learn_equation(e, known)
+        for e in unequal:
+            _learn_unequal(e, known)
         for form in forms:
             _propagate(form, known)
         if before == (known.ranges, known.residues):
             break
     known.contradiction |= any(range_.empty for range_ in known.ranges.values())
     return known
+
+
+def _compares(fact: BoolExpr, op: CompareOp) -> bool:
+    return isinstance(fact, Compare) and fact.op is op
+
+
+@cache
+def _difference(fact: BoolExpr) -> IntExpr:
+    assert isinstance(fact, Compare)
+    return fact.lhs - fact.rhs
 
 
 def _learn_range(form: IntExpr, learned: Bounds, known: _Known) -> None:
@@ -202,32 +210,33 @@ def _learn_nonnegative(e: IntExpr, known: _Known) -> None:
 
 def _propagate(form: IntExpr, known: _Known) -> None:
     """From ``sum of c*t >= 0``, for each monomial ``t``: ``c*t >= -(the most that the others can be)``."""
-    for monomial, coefficient, rest in _isolated(form):
+    for t, coefficient, rest in _isolated(form):
         most = _range(rest, known).hi
         if most is None:
             continue
-        t = from_terms({monomial: 1})
         learned = Bounds(-(most // coefficient), None) if coefficient > 0 else Bounds(None, most // -coefficient)
         _learn_range(t, learned, known)
 
 
 @cache
-def _isolated(e: IntExpr) -> tuple[tuple[Monomial, int, IntExpr], ...]:
+def _isolated(e: IntExpr) -> tuple[tuple[IntExpr, int, IntExpr], ...]:
     """For each monomial with symbols: the monomial, its coefficient, and the sum of the other terms."""
-    terms = terms_of(e)
-    return tuple((m, c, from_terms({n: d for n, d in terms.items() if n != m})) for m, c in terms.items() if m)
+    terms = [(from_terms({m: 1}), c) for m, c in terms_of(e).items() if m]
+    return tuple((t, c, e - c * t) for t, c in terms)
 
 
 def _learn_equation(e: IntExpr, known: _Known) -> None:
     """``e == 0``: the residue of each monomial with coefficient 1 or -1, and of what stands before a ``%``."""
-    for monomial, coefficient, rest in _isolated(e):
+    for t, coefficient, rest in _isolated(e):
         if abs(coefficient) == 1:
-            others = residue_class(0, -coefficient) * _residue(rest, known)
-            _learn_residue(from_terms({monomial: 1}), others, known)
-        if isinstance(rest, Const) and len(monomial) == 1 and isinstance(monomial[0], Mod):
-            remainder = monomial[0]
-            if rest.value % coefficient == 0 and isinstance(remainder.den, Const):
-                _learn_residue(remainder.num, residue_class(remainder.den.value, -rest.value // coefficient), known)
+            _learn_residue(t, residue_class(0, -coefficient) * _residue(rest, known), known)
+        if (
+            isinstance(t, Mod)
+            and isinstance(t.den, Const)
+            and isinstance(rest, Const)
+            and rest.value % coefficient == 0
+        ):
+            _learn_residue(t.num, residue_class(t.den.value, -rest.value // coefficient), known)
 
 
 def _learn_residue(e: IntExpr, learned: Residue, known: _Known) -> None:

@@ -201,7 +201,7 @@ def from_terms(terms: Terms) -> IntExpr:
     terms = {monomial: coefficient for monomial, coefficient in terms.items() if coefficient}
     for monomial in terms:
         for position, factor in enumerate(monomial):
-            if not isinstance(factor, Mod | FloorDiv):
+            if len(terms) == 1 or not isinstance(factor, Mod | FloorDiv):
                 continue
             others = monomial[:position] + monomial[position + 1 :]
             if isinstance(factor, Mod):
