@@ -1,0 +1,9 @@
+# expect: TX0142
+# try: compare first
+import texpr as te
+
+
+@te.algorithm("x: f32[N] -> y: f32[N]")
+def bad(x, y):
+    (i,) = te.axes(i="N")
+    y[i] = te.where(x[i] & x[i], 1, 0)  # here

@@ -1,0 +1,9 @@
+# expect: TX0142
+# try: te.floor
+import texpr as te
+
+
+@te.algorithm("x: f32[N] -> y: f32[N]")
+def bad(x, y):
+    (i,) = te.axes(i="N")
+    y[i] = x[i] // 2  # here

@@ -1,0 +1,9 @@
+# expect: TX0146
+# try: Python numbers
+import texpr as te
+
+
+@te.algorithm("x: f32[N] -> y: f32[N]")
+def bad(x, y):
+    (i,) = te.axes(i="N")
+    y[i] = x[i] + "one"  # here

@@ -1,0 +1,9 @@
+# expect: TX0171
+# try: .padded(0)
+import texpr as te
+
+
+@te.algorithm("x: f32[N] -> y: f32[N]")
+def bad(x, y):
+    (i,) = te.axes(i="N")
+    y[i] = te.where(i > 0, x[i + 1], 0)  # here

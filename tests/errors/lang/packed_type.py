@@ -1,0 +1,9 @@
+# expect: TX0102
+# try: u8
+import texpr as te
+
+
+@te.algorithm("x: u4[N] -> y: u8[N]")  # here
+def bad(x, y):
+    (i,) = te.axes(i="N")
+    y[i] = x[i]

@@ -1,0 +1,9 @@
+# expect: TX0138
+# try: te.where
+import texpr as te
+
+
+@te.algorithm("x: f32[N] -> y: f32[N]")
+def bad(x, y):
+    (i,) = te.axes(i="N")
+    y[i] = 1.0 if x[i] > 0 else 0.0  # here

@@ -1,0 +1,9 @@
+# expect: TX0134
+# try: x[., .]
+import texpr as te
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M]")
+def bad(x, y):
+    i, j = te.axes(i="M", j="N")
+    y[i] = x[i] + j  # here

@@ -1,0 +1,9 @@
+# expect: TX0142
+# try: //
+import texpr as te
+
+
+@te.algorithm("a: i32[N] -> y: i32[N]")
+def bad(a, y):
+    (i,) = te.axes(i="N")
+    y[i] = a[i] / 2  # here

@@ -1,0 +1,204 @@
+"""Arithmetic on numbers with error bounds: the rules of a running error analysis, one per operation.
+
+A :class:`Bounded` array says: the exact (reference) value, how far a correct kernel's value may be from it, and where
+it may be something else altogether because a comparison or a rounding to integer could have gone the other way.
+Bounds propagate by the range of each function over ``value +- bound``, which is exact for monotone functions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from texpr.dtypes import DType
+from texpr.lang.accuracy import OpError, unit
+from texpr.lang.arrays import Array
+from texpr.lang.evaluate import OPERATIONS, convert
+from texpr.lang.ir import COMPARISONS, OpName
+
+EXACT: Final[Array] = np.zeros((), np.float64)
+"""The bound of what is exact."""
+NO_DOUBT: Final[Array] = np.zeros((), np.bool_)
+"""Nothing is ambiguous."""
+
+_F32_LARGEST: Final = float.fromhex("0x1.fffffep127")
+_SLACK: Final = 2.0**-50
+"""Relative error of the bound's own float64 arithmetic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """``value`` is the reference's; ``|kernel - value| <= bound`` wherever not ``ambiguous``. Integers and bools have
+    bound 0."""
+
+    value: Array
+    bound: Array
+    ambiguous: Array
+
+    @staticmethod
+    def exact(value: Array) -> Bounded:
+        """A value that every kernel gets right."""
+        return Bounded(value, EXACT, NO_DOUBT)
+
+    def reshape(self, shape: tuple[int, ...]) -> Bounded:
+        """All three arrays in this shape."""
+        spread = [np.broadcast_to(part, self.value.shape).reshape(shape) for part in (self.bound, self.ambiguous)]
+        return Bounded(self.value.reshape(shape), spread[0], spread[1])
+
+    def ratios(self, actual: Array) -> Array:
+        """The error of ``actual`` (a value array) in units of its bound: at most 1 where it is right, 0 where nothing
+        can be said.
+
+        NaN and infinities must be met exactly; an exact element that differs gives infinity.
+        """
+        with np.errstate(all="ignore"):
+            same = (actual == self.value) | ((actual != actual) & (self.value != self.value))
+            error = np.abs(actual.astype(np.float64) - self.value.astype(np.float64))
+            ratio = np.where(np.isfinite(error) & (self.bound > 0), error / self.bound, np.inf)
+        undecided = self.ambiguous | np.isinf(self.bound)
+        return np.where(same | undecided, 0.0, ratio)
+
+
+def apply(name: OpName, args: Sequence[Bounded], value: Array, dtype: DType, error: OpError | None) -> Bounded:
+    """The result of an operation whose reference value is ``value``; ``error`` is None for integers and bools."""
+    if name in COMPARISONS:
+        return _compare(args[0], args[1], value)
+    ambiguous = _ambiguous(name, args)
+    if error is None:
+        return Bounded(value, EXACT, ambiguous)
+    with np.errstate(all="ignore"):
+        carried = _settle(_carried(name, args, value), args)
+        finite = np.isfinite(value)
+        relative = error.ulps + (error.per_argument * np.abs(args[0].value) if error.per_argument else 0.0)
+        scale = np.where(finite, np.abs(value) + np.where(np.isfinite(carried), carried, 0.0), 0.0)
+        committed = relative * unit(dtype) * scale + (error.absolute if dtype is not DType.F64 else 0.0)
+        bound = carried + np.where(finite & np.isfinite(committed), committed, 0.0)
+    return overflow(Bounded(value, bound, ambiguous), dtype)
+
+
+def overflow(result: Bounded, dtype: DType) -> Bounded:
+    """Where f32 may overflow while the reference does not, nothing can be said."""
+    if dtype is DType.F64:
+        return result
+    beyond = np.isfinite(result.value) & (np.abs(result.value) + result.bound > _F32_LARGEST)
+    return Bounded(result.value, np.where(beyond, np.inf, result.bound), result.ambiguous) if beyond.any() else result
+
+
+def _settle(carried: Array, args: Sequence[Bounded]) -> Array:
+    """inf - inf: certain if the operands are, unknown otherwise."""
+    certain = np.asarray(True)
+    for arg in args:
+        certain = certain & (arg.bound == 0)
+    return np.where(np.isnan(carried), np.where(certain, 0.0, np.inf), carried)
+
+
+def _carried(name: OpName, args: Sequence[Bounded], value: Array) -> Array:
+    """The error that the operands bring, before this operation adds its own."""
+    a = args[0]
+    match name:
+        case OpName.ADD | OpName.SUB:
+            return a.bound + args[1].bound
+        case OpName.MUL:
+            return _product(a, args[1])
+        case OpName.FMA:
+            return _product(a, args[1]) + args[2].bound
+        case OpName.DIV:
+            b = args[1]
+            safe = np.abs(b.value) > b.bound
+            quotient = (a.bound + np.abs(value) * b.bound) / (np.abs(b.value) - b.bound)
+            return np.where(safe | (b.bound == 0), np.where(b.bound == 0, a.bound / np.abs(b.value), quotient), np.inf)
+        case OpName.NEG | OpName.ABS:
+            return a.bound
+        case OpName.MIN | OpName.MAX:
+            return np.maximum(a.bound, args[1].bound)
+        case OpName.SIN | OpName.COS:
+            return np.asarray(np.minimum(a.bound, 2.0))
+        case _:
+            return corners(OPERATIONS[name], args, value)
+
+
+def _product(a: Bounded, b: Bounded) -> Array:
+    """Zero bounds stay zero next to infinities."""
+    parts = [_times(np.abs(a.value), b.bound), _times(np.abs(b.value), a.bound), _times(a.bound, b.bound)]
+    return parts[0] + parts[1] + parts[2]
+
+
+def _times(a: Array, b: Array) -> Array:
+    return np.where((a == 0) | (b == 0), 0.0, a * b)
+
+
+def corners(function: Callable[..., Array], args: Sequence[Bounded], value: Array) -> Array:
+    """The largest deviation of ``function`` at the ends of its arguments' ranges: the bound itself for a monotone
+    function."""
+    if all(not arg.bound.any() for arg in args):
+        return EXACT
+    worst = EXACT
+    for signs in itertools.product((-1.0, 1.0), repeat=len(args)):
+        moved = function(*(arg.value + sign * arg.bound for sign, arg in zip(signs, args, strict=True)))
+        deviation = np.where(moved == value, 0.0, np.abs(moved - value))
+        worst = np.maximum(worst, deviation)
+    return worst + np.where(worst > 0, np.abs(value) * _SLACK, 0.0)
+
+
+def _ambiguous(name: OpName, args: Sequence[Bounded]) -> Array:
+    if name in (OpName.AND, OpName.OR) and args[0].value.dtype == np.bool_:
+        a, b = args
+        settles = name is OpName.OR  # True settles an "or", False an "and"
+        certain_a = ~a.ambiguous & (a.value == settles)
+        certain_b = ~b.ambiguous & (b.value == settles)
+        return np.asarray((a.ambiguous | b.ambiguous) & ~certain_a & ~certain_b)
+    result = NO_DOUBT
+    for arg in args:
+        result = result | arg.ambiguous
+    return result
+
+
+def _compare(a: Bounded, b: Bounded, value: Array) -> Bounded:
+    """Two numbers that could be equal within their bounds could compare either way."""
+    doubt = a.ambiguous | b.ambiguous
+    reach = a.bound + b.bound
+    if reach.any():
+        with np.errstate(all="ignore"):
+            distance = np.abs(a.value.astype(np.float64) - b.value.astype(np.float64))
+        doubt = doubt | ((reach > 0) & ~(distance > reach))
+    return Bounded(value, EXACT, doubt)
+
+
+def select(condition: Bounded, then: Bounded, otherwise: Bounded, value: Array) -> Bounded:
+    """Where the condition is in doubt, a float may come from either branch: the bound reaches both."""
+    chosen = condition.value
+    bound = np.where(chosen, then.bound, otherwise.bound)
+    ambiguous = np.where(chosen, then.ambiguous, otherwise.ambiguous)
+    if not condition.ambiguous.any():
+        return Bounded(value, bound, ambiguous)
+    if value.dtype.kind != "f":
+        differ = (then.value != otherwise.value) | then.ambiguous | otherwise.ambiguous
+        return Bounded(value, bound, ambiguous | (condition.ambiguous & differ))
+    with np.errstate(all="ignore"):
+        reach = np.where(then.value == otherwise.value, 0.0, np.abs(then.value - otherwise.value))
+    reach = np.where(np.isnan(reach), np.inf, reach) + np.maximum(then.bound, otherwise.bound)
+    either = then.ambiguous | otherwise.ambiguous
+    return Bounded(value, np.where(condition.ambiguous, reach, bound), np.where(condition.ambiguous, either, ambiguous))
+
+
+def cast(operand: Bounded, source: DType, target: DType, value: Array) -> Bounded:
+    """Conversion of a value that may be off: to a float, the neighbours that it may round to; to an integer,
+    ambiguous if they differ."""
+
+    def convert_values(values: Array) -> Array:
+        return convert(values, source, target)
+
+    if not source.is_float or not operand.bound.any():
+        return Bounded(value, EXACT, operand.ambiguous)
+    if not target.is_float:
+        doubt = corners(lambda v: convert_values(v).astype(np.float64), [operand], value.astype(np.float64)) > 0
+        return Bounded(value, EXACT, operand.ambiguous | doubt)
+    if target is DType.F64 or (target is DType.F32 and source is not DType.F64):
+        return Bounded(value, operand.bound, operand.ambiguous)
+    with np.errstate(all="ignore"):
+        bound = _settle(corners(convert_values, [operand], value), [operand])
+    bound = np.where(np.isinf(operand.bound), np.inf, bound)
+    return Bounded(value, bound, operand.ambiguous)

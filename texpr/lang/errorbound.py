@@ -1,0 +1,103 @@
+"""A bound on the error of every output element, for any legal schedule: the pass rule of ``texpr check``.
+
+The reference is evaluated once more, and beside each value a bound is carried (:mod:`texpr.lang.bounded`): every
+operation adds its stated error (:mod:`texpr.lang.accuracy`), and a sum of n terms, in whatever order, adds at most
+``gamma_n * sum |terms|`` (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2) to what its terms
+bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from texpr.dtypes import DType
+from texpr.lang import bounded
+from texpr.lang.accuracy import Accuracy
+from texpr.lang.algorithm import AlgorithmDef
+from texpr.lang.arguments import Arguments, resolve_call
+from texpr.lang.arrays import round_float, value_dtype
+from texpr.lang.bound_expr import Analysis, Rectangle, bound_expr
+from texpr.lang.bounded import Bounded
+from texpr.lang.evaluate import State, convert, rectangles, whole
+from texpr.lang.ir import Algorithm, Def, Func, Reduce
+from texpr.lang.reduce_bound import contract_bound, reduce_bound
+from texpr.lang.reference import storage_shape
+
+
+def error_bounds(
+    algorithm: AlgorithmDef | Algorithm,
+    types: Mapping[str, str | DType] | None = None,
+    statics: Mapping[str, int] | None = None,
+    accuracy: Accuracy | None = None,
+) -> Callable[..., dict[str, Bounded]]:
+    """Like :func:`texpr.lang.reference.reference`, but gives value arrays with bounds, in storage shape.
+
+    ``error_bounds(alg)(x=..., w=...)["y"].ratios(decode(actual, dtype)).max() <= 1`` says that a kernel's result is
+    right."""
+
+    def call(**arguments: object) -> dict[str, Bounded]:
+        bound, checked = resolve_call(algorithm, types or {}, statics or {}, arguments)
+        return run_bounded(bound, checked, accuracy or Accuracy())
+
+    return call
+
+
+def run_bounded(algorithm: Algorithm, arguments: Arguments, accuracy: Accuracy) -> dict[str, Bounded]:
+    """Every output with its bound."""
+    analysis = Analysis(State(dict(arguments.arrays), dict(arguments.scalars), arguments.dims), accuracy)
+    outputs: dict[str, Bounded] = {}
+    for definition in algorithm.defs:
+        for func, result in zip(definition.funcs, _bound_def(definition, analysis), strict=True):
+            analysis.state.arrays[func] = result.value
+            if result.bound.any():
+                analysis.bounds[func] = result.bound
+            if result.ambiguous.any():
+                analysis.doubts[func] = result.ambiguous
+            if func.output is not None:
+                shape = storage_shape(func.output.shape, func.output.groups, arguments.dims)
+                outputs[func.output.name] = result.reshape(shape)
+    return outputs
+
+
+def _bound_def(definition: Def, analysis: Analysis) -> list[Bounded]:
+    top = definition.top
+    shape = whole(definition.axes, analysis.state).shape
+    if isinstance(top, Reduce):
+        product = contract_bound(top, definition.axes, analysis)
+        if product is not None:
+            return [_store(product, top.exprs[0].dtype, definition.funcs[0]).reshape(shape)]
+    results = [
+        Bounded(np.empty(shape, value_dtype(func.dtype)), np.zeros(shape), np.zeros(shape, np.bool_))
+        for func in definition.funcs
+    ]
+    over = top.axes if isinstance(top, Reduce) else ()
+    exprs = top.exprs if isinstance(top, Reduce) else top
+    for points in rectangles(definition.axes, over, analysis.state):
+        rectangle = Rectangle(points, analysis)
+        here = tuple(slice(r.start, r.stop) for r in points.ranges[: len(definition.axes)])
+        if isinstance(top, Reduce):
+            parts = reduce_bound(top, rectangle)
+        else:
+            parts = [bound_expr(expr, rectangle, None) for expr in top]
+        for func, result, expr, part in zip(definition.funcs, results, exprs, parts, strict=True):
+            stored = _store(part, expr.dtype, func)
+            result.value[here], result.bound[here], result.ambiguous[here] = (
+                stored.value,
+                stored.bound,
+                stored.ambiguous,
+            )
+    return results
+
+
+def _store(result: Bounded, dtype: DType, func: Func) -> Bounded:
+    """The rounding of a func's dtype, and of an f32 output."""
+    value = convert(result.value, dtype, func.dtype)
+    stored = bounded.cast(result, dtype, func.dtype, value)
+    if func.output is None or func.dtype is not DType.F32:
+        return stored
+    rounded = round_float(value, DType.F32)
+    with np.errstate(all="ignore"):
+        moved = np.abs(rounded - value)
+    bound = np.where(stored.bound > 0, stored.bound + np.where(np.isfinite(moved), moved, 0.0), 0.0)
+    return Bounded(rounded, bound, stored.ambiguous)

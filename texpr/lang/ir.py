@@ -1,0 +1,440 @@
+"""The algorithm IR: what a kernel computes, and nothing of how.
+
+    Algorithm ::= Param*  Dim*  Def*  fact*       (monomorphic: type variables and statics are already bound)
+    Param     ::= Tensor | Scalar
+    Def       ::= Func+ [ Axis* ] = Top           (each point of each func is defined once; several funcs = a tuple)
+    Top       ::= Expr+ | Reduce
+    Reduce    ::= (op | Monoid)(Expr+, over Axis+, where Expr?)
+    Expr      ::= Const | ScalarRef | AxisRef | DimRef | Read | Op | Select | Cast | Ptx | Present
+
+Every expression carries its dtype, and conversions are explicit ``Cast`` nodes: an ``Op`` on floats has f32 or f64
+operands, so a rounding happens exactly where a ``Cast``, a func's declared dtype or an output says so. Integers wrap
+at their dtype. Index arithmetic has dtype ``INDEX`` and is exact. Nodes compare by identity; only the tracing surface
+overloads operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, assert_never
+
+from texpr.dtypes import DType
+from texpr.errors import Location
+from texpr.math.expr import BoolExpr, IntExpr
+
+INDEX: Final = DType.I64
+"""The dtype of axis references, dims and arithmetic on them: mathematically exact, never wraps."""
+
+
+class Role(Enum):
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """A tensor argument.
+
+    ``shape`` lists the *logical* dims in order; ``groups`` says how many consecutive logical dims form each storage
+    dim (a composite dim ``(G, R)`` is one storage dim of two logical ones). Storage is dense row-major except for the
+    storage dims in ``strided``, whose element stride is the free integer argument ``<name>_stride_<d>``.
+    ``low``/``high`` bound the values (half-open, exclusive high). ``may_alias`` names an input that this output is
+    allowed to overlap exactly.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[IntExpr, ...]
+    groups: tuple[int, ...]
+    role: Role
+    optional: bool = False
+    may_alias: str | None = None
+    strided: tuple[int, ...] = ()
+    packed: int | None = None
+    low: IntExpr | None = None
+    high: IntExpr | None = None
+    location: Location | None = None
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scalar:
+    """A scalar argument. ``low``/``high`` bound an integer's values (half-open)."""
+
+    name: str
+    dtype: DType
+    low: IntExpr | None = None
+    high: IntExpr | None = None
+    location: Location | None = None
+
+
+Param = Tensor | Scalar
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """An iteration axis ``0 .. extent``. Compared by identity; names are unique inside one algorithm."""
+
+    name: str
+    extent: IntExpr
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Func:
+    """A named tensor over axes. ``dtype`` is its rounding point. ``output`` is the argument that it is stored to, if
+    any.
+
+    ``automatic`` funcs were made by the front end for a reduction that stood inside a larger expression (``y.r1``).
+    """
+
+    name: str
+    dtype: DType
+    axes: tuple[Axis, ...]
+    output: Tensor | None = None
+    automatic: bool = False
+    location: Location | None = None
+
+
+class BoundaryMode(Enum):
+    """What a read outside the source yields."""
+
+    NONE = "none"  # the read must be in bounds or guarded
+    FILL = "fill"  # a constant
+    CLAMP = "clamp"  # nearest element
+    WRAP = "wrap"  # index modulo extent
+    MIRROR = "mirror"  # reflect without repeating the edge element: -1 -> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    mode: BoundaryMode = BoundaryMode.NONE
+    fill: int | float | bool = 0
+
+
+NO_BOUNDARY: Final = Boundary()
+
+
+class OpName(Enum):
+    """Scalar operations. Comparison results are bool; the rest have their operands' dtype."""
+
+    ADD = "+"
+    SUB = "-"
+    MUL = "*"
+    DIV = "/"  # true division, floats only
+    FLOORDIV = "//"  # integers (and INDEX): rounds toward minus infinity
+    MOD = "%"  # integers: sign of the divisor
+    NEG = "neg"
+    ABS = "abs"
+    MIN = "minimum"  # NaN if either operand is NaN
+    MAX = "maximum"
+    POW = "**"
+    AND = "&"
+    OR = "|"
+    XOR = "^"
+    NOT = "~"
+    SHL = "<<"
+    SHR = ">>"
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+    EQ = "=="
+    NE = "!="
+    EXP = "exp"
+    EXP2 = "exp2"
+    LOG = "log"
+    LOG2 = "log2"
+    SQRT = "sqrt"
+    RSQRT = "rsqrt"
+    SIN = "sin"
+    COS = "cos"
+    TANH = "tanh"
+    ERF = "erf"
+    FLOOR = "floor"
+    CEIL = "ceil"
+    FMA = "fma"
+
+
+COMPARISONS: Final = frozenset({OpName.LT, OpName.LE, OpName.GT, OpName.GE, OpName.EQ, OpName.NE})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Const:
+    value: int | float | bool
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScalarRef:
+    scalar: Scalar
+
+    @property
+    def dtype(self) -> DType:
+        return self.scalar.dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AxisRef:
+    axis: Axis
+    dtype: DType = INDEX
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DimRef:
+    """The value of an integer expression over dims."""
+
+    value: IntExpr
+    dtype: DType = INDEX
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """``source[indices]``: one index per *logical* dim, each of integer dtype. A func is read at its own dtype.
+
+    ``absent`` is the value of a read of an optional tensor that was not given (``b.get(j, 0)``), None for a tensor
+    that is required.
+    """
+
+    source: Tensor | Func
+    indices: tuple[Expr, ...]
+    boundary: Boundary = NO_BOUNDARY
+    absent: Expr | None = None
+    location: Location | None = None
+
+    @property
+    def dtype(self) -> DType:
+        return self.source.dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Op:
+    name: OpName
+    args: tuple[Expr, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Select:
+    condition: Expr
+    then: Expr
+    otherwise: Expr
+
+    @property
+    def dtype(self) -> DType:
+        return self.then.dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cast:
+    """Conversion. Float to narrower float rounds to nearest even; f8e4m3 saturates to finite; float to int truncates
+    and saturates; int to int wraps."""
+
+    value: Expr
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ptx:
+    """An inline-PTX scalar operation. ``template`` uses ``$0`` for the result and ``$1 ..`` for the operands;
+    ``reference`` is its NumPy meaning; ``max_ulp`` its stated error."""
+
+    template: str
+    constraints: str
+    args: tuple[Expr, ...]
+    dtype: DType
+    reference: Callable[..., object]
+    max_ulp: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Present:
+    """Whether an optional tensor was given."""
+
+    tensor: Tensor
+    dtype: DType = DType.BOOL
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Var:
+    """A formal parameter of a monoid's combine function; appears nowhere else."""
+
+    name: str
+    dtype: DType
+
+
+Expr = Const | ScalarRef | AxisRef | DimRef | Read | Op | Select | Cast | Ptx | Present | Var
+
+
+class ReduceOp(Enum):
+    SUM = "sum"
+    PROD = "prod"
+    MIN = "min"
+    MAX = "max"
+    ANY = "any"
+    ALL = "all"
+    AND = "and"
+    OR = "or"
+    XOR = "xor"
+    ARGMIN = "argmin"  # a tuple (value, position): ties take the lowest position, a NaN wins over every number
+    ARGMAX = "argmax"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Monoid:
+    """A user's reduction operator on tuples: ``combine`` maps ``left + right`` to one expression per component.
+
+    Associativity was tested on random exact inputs at trace time ("checked, not proved").
+    """
+
+    name: str
+    left: tuple[Var, ...]
+    right: tuple[Var, ...]
+    combine: tuple[Expr, ...]
+    identity: tuple[Const, ...]
+    commutative: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduce:
+    """``op`` over ``axes`` of ``exprs`` where ``where`` holds (None: everywhere). Points where it does not hold
+    contribute nothing. For ARGMIN/ARGMAX ``exprs`` is (key, position): the row-major position over ``axes``.
+
+    For no points: SUM 0, PROD 1, MAX and ARGMAX's value -inf or the least integer, MIN and ARGMIN's value inf or the
+    greatest integer, ANY/OR/XOR zero, ALL/AND all ones, the position -1, a Monoid its identity.
+    """
+
+    op: ReduceOp | Monoid
+    exprs: tuple[Expr, ...]
+    axes: tuple[Axis, ...]
+    where: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Def:
+    """``funcs[axes] = top``. All funcs of a tuple definition share ``axes``.
+
+    Component ``k`` of ``top`` is converted to ``funcs[k].dtype`` as a ``Cast`` would; there is no explicit node for it.
+    """
+
+    funcs: tuple[Func, ...]
+    axes: tuple[Axis, ...]
+    top: Reduce | tuple[Expr, ...]
+    location: Location | None = None
+
+    @property
+    def name(self) -> str:
+        return self.funcs[0].name
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """A dim of the signature. A free dim (``value`` None) is an argument of the C function; a derived one is computed
+    from others."""
+
+    name: str
+    value: IntExpr | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Algorithm:
+    """One binding of an algorithm: every type and static is concrete. ``defs`` are in definition order: a def reads
+    only earlier ones.
+
+    ``facts`` are the ``require=`` conditions over dims: checked at launch and assumed in proofs.
+    """
+
+    name: str
+    params: tuple[Param, ...]
+    dims: tuple[Dim, ...]
+    axes: tuple[Axis, ...]
+    defs: tuple[Def, ...]
+    facts: tuple[BoolExpr, ...] = ()
+    types: tuple[tuple[str, DType], ...] = ()
+    statics: tuple[tuple[str, int], ...] = ()
+    doc: str = ""
+    location: Location | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return tuple(p for p in self.params if isinstance(p, Tensor) and p.role is Role.INPUT)
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return tuple(p for p in self.params if isinstance(p, Tensor) and p.role is Role.OUTPUT)
+
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        return tuple(p for p in self.params if isinstance(p, Scalar))
+
+    def definition(self, func: Func) -> Def:
+        """The def of ``func``; raises KeyError if it has none."""
+        for definition in self.defs:
+            if func in definition.funcs:
+                return definition
+        raise KeyError(func.name)
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """Direct subexpressions, in evaluation order."""
+    match expr:
+        case Const() | ScalarRef() | AxisRef() | DimRef() | Present() | Var():
+            return ()
+        case Read(indices=indices, absent=absent):
+            return indices if absent is None else (*indices, absent)
+        case Op(args=args) | Ptx(args=args):
+            return args
+        case Select(condition=condition, then=then, otherwise=otherwise):
+            return (condition, then, otherwise)
+        case Cast(value=value):
+            return (value,)
+        case _:
+            assert_never(expr)
+
+
+def map_children(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
+    """``expr`` with every direct subexpression replaced by ``change(sub)``; the same object if nothing changed."""
+    old = children(expr)
+    new = tuple(change(child) for child in old)
+    if all(a is b for a, b in zip(old, new, strict=True)):
+        return expr
+    match expr:
+        case Read(source=source, indices=indices, boundary=boundary, location=location):
+            count = len(indices)
+            return Read(source, new[:count], boundary, new[count] if len(new) > count else None, location)
+        case Op(name=name, dtype=dtype):
+            return Op(name, new, dtype)
+        case Ptx(template=template, constraints=constraints, dtype=dtype, reference=reference, max_ulp=max_ulp):
+            return Ptx(template, constraints, new, dtype, reference, max_ulp)
+        case Select():
+            return Select(*new)
+        case Cast(dtype=dtype):
+            return Cast(new[0], dtype)
+        case _:
+            raise AssertionError(f"leaf {expr} has no children")
+
+
+def walk(expr: Expr) -> list[Expr]:
+    """Every node under ``expr``, itself included, each object once, children before parents."""
+    seen: dict[int, Expr] = {}
+
+    def visit(node: Expr) -> None:
+        if id(node) in seen:
+            return
+        for child in children(node):
+            visit(child)
+        seen[id(node)] = node
+
+    visit(expr)
+    return list(seen.values())
+
+
+def top_exprs(top: Reduce | tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """The root expressions of a definition's right-hand side, the guard last."""
+    if isinstance(top, Reduce):
+        return top.exprs if top.where is None else (*top.exprs, top.where)
+    return top

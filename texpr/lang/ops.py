@@ -1,0 +1,219 @@
+"""Scalar operations of a body: ``te.exp``, ``te.where``, ``te.gelu``, casts by name, ``te.ptx``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from texpr.dtypes import DType
+from texpr.lang.errors import OptionalReadError, PtxError, user_location
+from texpr.lang.handles import TensorHandle
+from texpr.lang.ir import Op, OpName, Present, Ptx, Select
+from texpr.lang.trace import resolve_dtype
+from texpr.lang.value import (
+    Number,
+    Value,
+    arithmetic,
+    cast,
+    coerce,
+    condition,
+    float_operand,
+    refuse_operand,
+    strong,
+    unify,
+)
+
+Operand = Value | Number
+
+
+def _float(name: OpName, operand: Operand) -> Value:
+    value = float_operand(name.value, operand)
+    return Value(Op(name, (value.expr,), value.dtype))
+
+
+def exp(x: Operand) -> Value:
+    """e ** x."""
+    return _float(OpName.EXP, x)
+
+
+def exp2(x: Operand) -> Value:
+    """2 ** x."""
+    return _float(OpName.EXP2, x)
+
+
+def log(x: Operand) -> Value:
+    """The natural logarithm."""
+    return _float(OpName.LOG, x)
+
+
+def log2(x: Operand) -> Value:
+    """The binary logarithm."""
+    return _float(OpName.LOG2, x)
+
+
+def sqrt(x: Operand) -> Value:
+    """The square root."""
+    return _float(OpName.SQRT, x)
+
+
+def rsqrt(x: Operand) -> Value:
+    """1 / sqrt(x)."""
+    return _float(OpName.RSQRT, x)
+
+
+def sin(x: Operand) -> Value:
+    """The sine of radians."""
+    return _float(OpName.SIN, x)
+
+
+def cos(x: Operand) -> Value:
+    """The cosine of radians."""
+    return _float(OpName.COS, x)
+
+
+def tanh(x: Operand) -> Value:
+    """The hyperbolic tangent."""
+    return _float(OpName.TANH, x)
+
+
+def erf(x: Operand) -> Value:
+    """The error function."""
+    return _float(OpName.ERF, x)
+
+
+def floor(x: Operand) -> Value:
+    """The greatest integer not above x, as a float."""
+    return _float(OpName.FLOOR, x)
+
+
+def ceil(x: Operand) -> Value:
+    """The least integer not below x, as a float."""
+    return _float(OpName.CEIL, x)
+
+
+def sigmoid(x: Operand) -> Value:
+    """1 / (1 + exp(-x))."""
+    return 1.0 / (1.0 + exp(-float_operand("sigmoid", x)))
+
+
+def relu(x: Operand) -> Value:
+    """max(x, 0), of any number; NaN stays NaN."""
+    return maximum(x, 0)
+
+
+def silu(x: Operand) -> Value:
+    """x * sigmoid(x)."""
+    value = float_operand("silu", x)
+    return value * sigmoid(value)
+
+
+def gelu(x: Operand, exact: bool = False) -> Value:
+    """The Gaussian error linear unit: the tanh approximation, or with ``exact`` x * Phi(x) by the error function."""
+    value = float_operand("gelu", x)
+    if exact:
+        return 0.5 * value * (1.0 + erf(value * math.sqrt(0.5)))
+    return 0.5 * value * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (value + 0.044715 * (value * value * value))))
+
+
+def minimum(a: Operand, b: Operand) -> Value:
+    """The lesser of two numbers; NaN if either is."""
+    return arithmetic(OpName.MIN, a, b)
+
+
+def maximum(a: Operand, b: Operand) -> Value:
+    """The greater of two numbers; NaN if either is."""
+    return arithmetic(OpName.MAX, a, b)
+
+
+def fma(a: Operand, b: Operand, c: Operand) -> Value:
+    """a * b + c with one rounding, in f32 or f64."""
+    first, second = unify("te.fma", coerce(a, "te.fma"), coerce(b, "te.fma"))
+    first, third = unify("te.fma", first, coerce(c, "te.fma"))
+    second, third = unify("te.fma", second, third)
+    if not first.dtype.is_float:
+        refuse_operand("te.fma", first.dtype, "integers: a * b + c is exact already")
+    return Value(Op(OpName.FMA, (strong(first).expr, strong(second).expr, strong(third).expr), first.dtype))
+
+
+def where(chosen: Value | bool, then: Operand, otherwise: Operand) -> Value:
+    """``then`` where the condition holds, else ``otherwise``. The branch not taken may read out of range."""
+    test = condition(chosen, "the condition of te.where")
+    a, b = unify("te.where", coerce(then, "te.where"), coerce(otherwise, "te.where"))
+    return Value(Select(test.expr, a.expr, b.expr), a.weak and b.weak)
+
+
+def present(tensor: TensorHandle) -> Value:
+    """Whether an optional input was passed."""
+    if not isinstance(tensor, TensorHandle) or not tensor.source.optional:
+        name = getattr(tensor, "name", "the argument of te.present")
+        raise OptionalReadError(
+            name=name, problem="is not an optional input", hint="mark it in the signature: b: T[N]?", at=user_location()
+        )
+    return Value(Present(tensor.source))
+
+
+def _constructor(dtype: DType) -> Callable[[Operand], Value]:
+    def construct(x: Operand) -> Value:
+        return cast(coerce(x, f"te.{dtype}"), dtype)
+
+    construct.__name__ = dtype.value
+    construct.__doc__ = f"A Python number as {dtype}, or a value converted to it."
+    return construct
+
+
+f8e4m3 = _constructor(DType.F8E4M3)
+f8e5m2 = _constructor(DType.F8E5M2)
+f16 = _constructor(DType.F16)
+bf16 = _constructor(DType.BF16)
+tf32 = _constructor(DType.TF32)
+f32 = _constructor(DType.F32)
+f64 = _constructor(DType.F64)
+i8 = _constructor(DType.I8)
+i16 = _constructor(DType.I16)
+i32 = _constructor(DType.I32)
+i64 = _constructor(DType.I64)
+u8 = _constructor(DType.U8)
+u16 = _constructor(DType.U16)
+u32 = _constructor(DType.U32)
+u64 = _constructor(DType.U64)
+
+_REGISTER: Final = {8: "r", 16: "h", 32: "r", 64: "l"}
+
+
+def ptx(
+    template: str,
+    *args: Operand,
+    dtype: str | DType,
+    reference: Callable[..., object],
+    constraints: str | None = None,
+    max_ulp: float = 0.0,
+) -> Value:
+    """One inline-PTX instruction (or a short sequence) on scalars, which fuses like any other operation.
+
+    ``template`` names the result ``$0`` and the operands ``$1``, ``$2`` ...; ``constraints`` are LLVM's
+    (``"=f,f,f"``) and follow from the types by default. ``reference`` is its meaning on NumPy arrays; ``max_ulp`` its
+    error in ULPs of the result. Raises PtxError.
+    """
+    if not args:
+        raise PtxError(problem="it takes at least one operand", at=user_location())
+    if not callable(reference):
+        raise PtxError(problem="reference= must be a function on NumPy arrays", at=user_location())
+    operands = [strong(coerce(arg, "te.ptx")) for arg in args]
+    result = resolve_dtype(dtype)
+    for number in range(len(operands) + 1):
+        if f"${number}" not in template:
+            raise PtxError(problem=f"the template does not mention ${number}", at=user_location())
+    if constraints is None:
+        constraints = ",".join(["=" + _register(result), *(_register(operand.dtype) for operand in operands)])
+    elif len(constraints.split(",")) != len(operands) + 1:
+        raise PtxError(problem=f"{len(operands) + 1} constraints needed, got '{constraints}'", at=user_location())
+    return Value(Ptx(template, constraints, tuple(operand.expr for operand in operands), result, reference, max_ulp))
+
+
+def _register(dtype: DType) -> str:
+    if dtype is DType.BOOL:
+        raise PtxError(problem="bool has no register", hint=".to('i32')", at=user_location())
+    if dtype is DType.F32:
+        return "f"
+    return "d" if dtype is DType.F64 else _REGISTER[dtype.bits]

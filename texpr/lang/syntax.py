@@ -1,0 +1,249 @@
+"""The grammar of a signature string, and nothing of its meaning.
+
+    signature ::= params '->' params
+    param     ::= name ':' type ('[' dim, ... ']' '?'?)? contract*
+    dim       ::= int | int '*' | '(' int, int, ... ')' | '(' int, int, ... ')' '*'
+    contract  ::= 'in' ('[' | '(') int ',' int (']' | ')') | 'alias' '(' name ')'
+
+``int`` is cut out here as text and read by :mod:`texpr.math.parse`. A trailing ``*`` marks a storage dim with a free
+stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from texpr.errors import Location, located
+from texpr.lang.errors import NotSupportedYetError, SignatureSyntaxError, caret
+from texpr.math.expr import IntExpr
+from texpr.math.parse import ExprSyntaxError, parse_int
+
+_LATER_CONTRACTS: Final = ("offsets", "sorted", "permutation", "unique", "finite", "packed", "order", "where")
+
+
+@dataclass(frozen=True, slots=True)
+class RangeSyntax:
+    """``low <= value < high``, whatever brackets the user chose."""
+
+    low: IntExpr
+    high: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class ParamSyntax:
+    """One argument as written. ``dims`` is None for a scalar; a composite dim has several expressions."""
+
+    name: str
+    type_name: str
+    dims: tuple[tuple[IntExpr, ...], ...] | None
+    strided: tuple[int, ...]
+    optional: bool
+    bounds: RangeSyntax | None
+    alias: str | None
+    output: bool
+    column: int
+
+
+class _Scanner:
+    def __init__(self, text: str, at: Location | None) -> None:
+        self.text = "".join(" " if c.isspace() else c for c in text)
+        self.at = at
+        self.position = 0
+
+    def fail(self, problem: str, column: int | None = None, hint: str | None = None) -> NoReturn:
+        shown = self.position if column is None else column
+        raise SignatureSyntaxError(problem=problem, at=self.at, excerpt=caret(self.text, shown), hint=hint)
+
+    def later(self, what: str, instead: str, column: int) -> NoReturn:
+        raise NotSupportedYetError(what=what, instead=instead, at=self.at, excerpt=caret(self.text, column))
+
+    def skip(self) -> None:
+        while self.position < len(self.text) and self.text[self.position] == " ":
+            self.position += 1
+
+    def looking_at(self, token: str) -> bool:
+        self.skip()
+        return self.text.startswith(token, self.position)
+
+    def accept(self, token: str) -> bool:
+        if self.looking_at(token):
+            self.position += len(token)
+            return True
+        return False
+
+    def expect(self, token: str, after: str) -> None:
+        if not self.accept(token):
+            found = self.text[self.position : self.position + 1]
+            self.fail(f"expected '{token}' after {after}" + (f", found '{found}'" if found else ""))
+
+    def at_end(self) -> bool:
+        self.skip()
+        return self.position == len(self.text)
+
+    def word(self) -> str:
+        """The identifier here, or an empty string; does not move."""
+        self.skip()
+        end = self.position
+        while end < len(self.text) and (self.text[end].isalnum() or self.text[end] == "_"):
+            end += 1
+        return self.text[self.position : end]
+
+    def identifier(self, what: str) -> str:
+        word = self.word()
+        if not word or word[0].isdigit():
+            self.fail(f"expected {what}")
+        self.position += len(word)
+        return word
+
+    def balanced(self, closing: Callable[[str], bool], what: str) -> str:
+        """Text up to the first character outside brackets that ``closing`` accepts; does not consume that character."""
+        self.skip()
+        start, depth = self.position, 0
+        while self.position < len(self.text):
+            character = self.text[self.position]
+            if depth == 0 and closing(character):
+                return self.text[start : self.position]
+            depth += (character in "([") - (character in ")]")
+            if depth < 0:
+                break
+            self.position += 1
+        self.fail(f"{what} is not closed", start)
+
+    def integer(self, text: str, column: int, what: str) -> IntExpr:
+        if not text.strip():
+            self.fail(f"empty {what}", column)
+        try:
+            with located(self.at):
+                return parse_int(text.strip())
+        except ExprSyntaxError as error:
+            error.hint = error.hint or "integers, names of dims, + - * // % and parentheses"
+            raise
+
+
+def parse_signature(text: str, at: Location | None = None) -> tuple[ParamSyntax, ...]:
+    """The arguments of ``text`` in order. Raises :class:`SignatureSyntaxError` with a caret, or
+    :class:`NotSupportedYetError`."""
+    scanner = _Scanner(text, at)
+    params: list[ParamSyntax] = []
+    output = False
+    while True:
+        if params or not scanner.looking_at("->"):
+            params.append(_parse_param(scanner, output))
+        if scanner.accept(","):
+            continue
+        if scanner.looking_at("->"):
+            if output:
+                scanner.fail("a signature has one '->'")
+            scanner.accept("->")
+            output = True
+            continue
+        if scanner.at_end():
+            break
+        scanner.fail("expected ',' or '->' or the end" if not output else "expected ',' or the end")
+    if not output:
+        scanner.fail("no outputs: '->' is missing")
+    return tuple(params)
+
+
+def _parse_param(scanner: _Scanner, output: bool) -> ParamSyntax:
+    scanner.skip()
+    column = scanner.position
+    name = scanner.identifier("an argument name")
+    scanner.expect(":", f"the name '{name}'")
+    type_column = scanner.position
+    type_name = scanner.identifier(f"the element type of '{name}'")
+    if type_name == "hint":
+        scanner.later("a hint argument", "leave it out: hints only change speed", type_column)
+    if type_name == "count":
+        scanner.later("a device dim, count[]", "pass the dim from the host", type_column)
+    dims: tuple[tuple[IntExpr, ...], ...] | None = None
+    strided: tuple[int, ...] = ()
+    if scanner.accept("["):
+        dims, strided = _parse_dims(scanner, name)
+    optional = scanner.accept("?")
+    bounds, alias = _parse_contracts(scanner, name)
+    return ParamSyntax(name, type_name, dims, strided, optional, bounds, alias, output, column)
+
+
+def _parse_dims(scanner: _Scanner, name: str) -> tuple[tuple[tuple[IntExpr, ...], ...], tuple[int, ...]]:
+    dims: list[tuple[IntExpr, ...]] = []
+    strided: list[int] = []
+    if scanner.accept("]"):
+        return (), ()
+    while True:
+        scanner.skip()
+        column = scanner.position
+        text = scanner.balanced(lambda c: c in ",]", f"the shape of '{name}'").rstrip()
+        if text.endswith("*"):
+            strided.append(len(dims))
+            text = text[:-1].rstrip()
+        dims.append(_parse_dim(scanner, text, column))
+        if scanner.accept("]"):
+            return tuple(dims), tuple(strided)
+        scanner.expect(",", "a dim")
+
+
+def _parse_dim(scanner: _Scanner, text: str, column: int) -> tuple[IntExpr, ...]:
+    """``(G, R)`` is composite; ``(H + 1)//2`` is not."""
+    parts = _composite_parts(text)
+    if parts is None:
+        return (scanner.integer(text, column, "dim"),)
+    return tuple(scanner.integer(part, column + offset, "dim") for offset, part in parts)
+
+
+def _composite_parts(text: str) -> list[tuple[int, str]] | None:
+    """The parts of ``(G, R)`` with their offsets, or None if ``text`` is not one bracket around a comma."""
+    if not (text.startswith("(") and text.endswith(")")):
+        return None
+    parts: list[tuple[int, str]] = []
+    start, depth = 1, 0
+    for position in range(1, len(text) - 1):
+        character = text[position]
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return None
+        if character == "," and depth == 0:
+            parts.append((start, text[start:position]))
+            start = position + 1
+    parts.append((start, text[start:-1]))
+    return parts if len(parts) > 1 else None
+
+
+def _parse_contracts(scanner: _Scanner, name: str) -> tuple[RangeSyntax | None, str | None]:
+    bounds: RangeSyntax | None = None
+    alias: str | None = None
+    while word := scanner.word():
+        column = scanner.position
+        scanner.position += len(word)
+        if word == "in":
+            if bounds is not None:
+                scanner.fail(f"'{name}' has two ranges", column)
+            bounds = _parse_range(scanner, name)
+        elif word == "alias":
+            scanner.expect("(", "alias")
+            alias = scanner.identifier("the aliased input")
+            scanner.expect(")", "the aliased input")
+        elif word in _LATER_CONTRACTS:
+            scanner.later(
+                f"the contract '{word}'", "leave it out; supported contracts are 'in [lo, hi)' and 'alias(x)'", column
+            )
+        else:
+            scanner.fail(f"unknown contract '{word}'", column, "'in [lo, hi)', 'in [lo, hi]' or 'alias(x)'")
+    return bounds, alias
+
+
+def _parse_range(scanner: _Scanner, name: str) -> RangeSyntax:
+    scanner.skip()
+    open_low = scanner.looking_at("(")
+    if not (scanner.accept("[") or scanner.accept("(")):
+        scanner.fail("expected '[lo, hi)' or '[lo, hi]' after 'in'")
+    low_column = scanner.position
+    low = scanner.integer(scanner.balanced(lambda c: c == ",", f"the range of '{name}'"), low_column, "bound")
+    scanner.expect(",", "the lower bound")
+    high_column = scanner.position
+    high = scanner.integer(scanner.balanced(lambda c: c in ")]", f"the range of '{name}'"), high_column, "bound")
+    closed_high = scanner.looking_at("]")
+    scanner.position += 1
+    return RangeSyntax(low + 1 if open_low else low, high + 1 if closed_high else high)

@@ -1,0 +1,431 @@
+"""One run of a body: what exists so far, and how a definition ``f[i, j] = expr`` enters the algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from texpr.dtypes import DType, dtype_named
+from texpr.errors import Location
+from texpr.lang.errors import (
+    BadNameError,
+    CastError,
+    DefinedTwiceError,
+    DefinitionTypeError,
+    DuplicateNameError,
+    ExtentMismatchError,
+    FreeAxisError,
+    InputWriteError,
+    LeftIndexError,
+    NeverDefinedError,
+    OutputUndefinedError,
+    OutsideBodyError,
+    ReadBeforeDefinitionError,
+    ReductionAxisError,
+    RepeatedAxisError,
+    SelfReadError,
+    TupleDefinitionError,
+    UnknownNameError,
+    did_you_mean,
+    user_location,
+)
+from texpr.lang.handles import FuncHandle, Handle, TensorHandle, flatten_index
+from texpr.lang.inbounds import Domain, check_reads
+from texpr.lang.ir import (
+    Axis,
+    AxisRef,
+    Def,
+    Expr,
+    Func,
+    Monoid,
+    Read,
+    Reduce,
+    ReduceOp,
+    Role,
+    Scalar,
+    Tensor,
+    Var,
+    map_children,
+    top_exprs,
+    walk,
+)
+from texpr.lang.signature import BoundSignature
+from texpr.lang.value import Value, axis_of, coerce, holds, retype, strong
+from texpr.math.expr import IntExpr, substitute
+
+_current: ContextVar[Trace | None] = ContextVar("texpr_trace", default=None)
+
+
+def current_trace(what: str) -> Trace:
+    """The trace that is running. Raises OutsideBodyError."""
+    trace = _current.get()
+    if trace is None:
+        raise OutsideBodyError(what=what, at=user_location())
+    return trace
+
+
+@contextmanager
+def tracing(trace: Trace) -> Iterator[None]:
+    """Makes ``trace`` the current one."""
+    token = _current.set(trace)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def resolve_dtype(dtype: str | DType) -> DType:
+    """A type name, a type variable of the running trace, or a DType. Raises UnknownNameError."""
+    if isinstance(dtype, DType):
+        return dtype
+    trace = _current.get()
+    variables = trace.signature.types if trace is not None else {}
+    found = variables.get(dtype) or dtype_named(dtype) if isinstance(dtype, str) else None
+    if found is None:
+        choices = did_you_mean(str(dtype), [*variables, *(d.value for d in DType)])
+        raise UnknownNameError(kind="type", name=dtype, choices=choices, at=user_location())
+    return found
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A definition in the making. ``slots`` has one func per component; None until ``v[i], a[i] = ...`` names it."""
+
+    slots: list[Func | None]
+    axes: tuple[Axis, ...]
+    top: Reduce | tuple[Expr, ...]
+    parent: str
+    location: Location | None
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A reduction written somewhere in an expression, where its components are stood in for by ``variables``.
+
+    ``named`` is its definition by the body, ``automatic`` the one made because an expression contains it.
+    """
+
+    op: ReduceOp | Monoid
+    exprs: tuple[Expr, ...]
+    axes: tuple[Axis, ...]
+    where: Expr | None
+    weak: bool
+    variables: tuple[Var, ...]
+    location: Location | None
+    named: Draft | None = None
+    automatic: Draft | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """The state of one run of a body."""
+
+    name: str
+    signature: BoundSignature
+    handles: dict[str, Handle] = field(default_factory=dict)
+    axes: dict[str, Axis] = field(default_factory=dict)
+    drafts: list[Draft] = field(default_factory=list)
+    pending: dict[str, Pending] = field(default_factory=dict)
+    undefined: dict[str, tuple[FuncHandle, Location]] = field(default_factory=dict)
+    automatic: dict[str, int] = field(default_factory=dict)
+
+    # Names.
+
+    def add_axis(self, name: str, extent: IntExpr) -> Value:
+        """A new axis; its name must differ from dims and scalars, because analyses share one name space for symbols."""
+        self.check_name("axis", name)
+        taken = {dim.name: "a dim and an axis" for dim in self.signature.dims}
+        taken |= {param.name: "a scalar and an axis" for param in self.signature.params if isinstance(param, Scalar)}
+        taken |= dict.fromkeys(self.axes, "two axes")
+        if name in taken:
+            raise DuplicateNameError(name=name, uses=taken[name], at=user_location())
+        axis = Axis(name, extent)
+        self.axes[name] = axis
+        return Value(AxisRef(axis))
+
+    def add_func(self, name: str, dtype: DType | None) -> FuncHandle:
+        """A new func, still undefined."""
+        self.check_name("func", name)
+        if name in self.handles or any(name == param.name for param in self.signature.params):
+            raise DuplicateNameError(name=name, uses="a func and another func or argument", at=user_location())
+        if dtype in (DType.I4, DType.U4):
+            raise CastError(found="a func", dtype=dtype, fix="packed types come later; i8 or u8", at=user_location())
+        handle = FuncHandle(name, dtype, None, user_location())
+        self.handles[name] = handle
+        return handle
+
+    def check_name(self, kind: str, name: object) -> None:
+        if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+            raise BadNameError(kind=kind, name=name, problem="is not a plain name", at=user_location())
+        if name == "part":
+            raise BadNameError(kind=kind, name=name, problem="is reserved for split reductions", at=user_location())
+
+    # Reads and reductions.
+
+    def undefined_read(self, handle: FuncHandle, at: Location) -> Var:
+        """A stand-in for a read of a func without definition; the definition that contains it reports the mistake."""
+        variable = Var(f"undefined#{len(self.undefined)}", handle.declared or DType.F32)
+        self.undefined[variable.name] = (handle, at)
+        return variable
+
+    def add_reduction(
+        self,
+        op: ReduceOp | Monoid,
+        exprs: tuple[Expr, ...],
+        axes: tuple[Axis, ...],
+        where: Expr | None,
+        weak: bool = False,
+    ) -> tuple[Value, ...]:
+        """Values that stand for the components of a reduction until a definition uses them."""
+        number = len(self.pending)
+        variables = tuple(Var(f"reduce#{number}.{k}", expr.dtype) for k, expr in enumerate(exprs))
+        pending = Pending(op, exprs, axes, where, weak, variables, user_location())
+        for variable in variables:
+            self.pending[variable.name] = pending
+        return tuple(Value(variable) for variable in variables)
+
+    # Definitions.
+
+    def define(self, handle: Handle, index: object, right: object) -> None:
+        """``handle[index] = right``. Raises the TX015x, TX016x and TX017x errors."""
+        at = user_location()
+        if isinstance(handle, TensorHandle) or not isinstance(handle, FuncHandle):
+            raise InputWriteError(name=handle.name, at=at)
+        if handle.func is not None:
+            raise DefinedTwiceError(name=handle.name, first=handle.func.location, at=at)
+        axes = self.left_axes(handle, index, at)
+        value = coerce(right, f"{handle.name}[...] =")
+        pending = self.pending.get(value.expr.name) if isinstance(value.expr, Var) else None
+        if pending is not None and self.define_reduction(handle, axes, value, pending, at):
+            return
+        if value.weak:
+            value = retype(value, handle.declared) if handle.declared is not None else strong(value)
+        expr = self.resolve(value.expr, handle, axes, at)
+        self.check_axes(handle.name, (expr,), axes, at)
+        func = self.new_func(handle, axes, expr.dtype, at)
+        self.finish_draft(Draft([func], axes, (expr,), handle.name, at))
+        handle.func = func
+
+    def define_reduction(
+        self, handle: FuncHandle, axes: tuple[Axis, ...], value: Value, pending: Pending, at: Location
+    ) -> bool:
+        """``handle[axes] = te.sum(...)``, or one component of a tuple. False if the component was computed before."""
+        assert isinstance(value.expr, Var)
+        component = pending.variables.index(value.expr)
+        draft = pending.named
+        if pending.automatic is not None or (draft is not None and draft.slots[component] is not None):
+            return False
+        if draft is None:
+            reduce = self.resolve_reduce(pending, handle, axes, at)
+            if pending.weak and handle.declared is not None:
+                (number,) = reduce.exprs
+                exprs = (retype(Value(number), handle.declared.compute).expr,)
+                reduce = Reduce(reduce.op, exprs, reduce.axes, reduce.where)
+            self.check_reduction_axes(handle.name, reduce, axes, at)
+            draft = Draft([None] * len(reduce.exprs), axes, reduce, handle.name, at)
+            self.finish_draft(draft)
+            pending.named = draft
+        elif draft.axes != axes:
+            first = next(slot.name for slot in draft.slots if slot is not None)
+            raise TupleDefinitionError(name=handle.name, first=first, at=at)
+        assert isinstance(draft.top, Reduce)
+        found = draft.top.exprs[component].dtype
+        handle.func = self.new_func(handle, axes, found, at, position=_is_position(draft.top, component))
+        draft.slots[component] = handle.func
+        return True
+
+    def check_reduction_axes(self, name: str, reduce: Reduce, axes: tuple[Axis, ...], at: Location) -> None:
+        for axis in reduce.axes:
+            if axis in axes:
+                fix = f"reduce over a second axis of the same extent, or drop {axis.name} from {name}[...]"
+                problem = f"it is also on the left of {name}"
+                raise ReductionAxisError(op=_op_text(reduce.op), axis=axis.name, problem=problem, fix=fix, at=at)
+        self.check_axes(name, top_exprs(reduce), (*axes, *reduce.axes), at)
+
+    def left_axes(self, handle: FuncHandle, index: object, at: Location) -> tuple[Axis, ...]:
+        """The distinct axes on the left; for an output, with the extents of its dims."""
+        tensor = handle.tensor
+        if tensor is not None:
+            parts = flatten_index(handle, index, tensor.groups)
+        else:
+            parts = index if isinstance(index, tuple) else (index,)
+        axes: list[Axis] = []
+        for position, part in enumerate(parts):
+            axis = axis_of(part)
+            if axis is None:
+                found = (
+                    f"{part!r}"
+                    if isinstance(part, (int, str, slice))
+                    else "an expression"
+                    if isinstance(part, Value)
+                    else f"a {type(part).__name__}"
+                )
+                raise LeftIndexError(position=position, name=handle.name, found=found, at=at)
+            if axis in axes:
+                raise RepeatedAxisError(axis=axis.name, name=handle.name, at=at)
+            axes.append(axis)
+        if tensor is not None:
+            derived = {dim.name: dim.value for dim in self.signature.dims if dim.value is not None}
+            for position, (axis, extent) in enumerate(zip(axes, tensor.shape, strict=True)):
+                if substitute(axis.extent, derived) is not substitute(extent, derived):
+                    raise ExtentMismatchError(
+                        axis=axis.name, extent=axis.extent, position=position, name=tensor.name, dim=extent, at=at
+                    )
+        return tuple(axes)
+
+    def new_func(
+        self, handle: FuncHandle, axes: tuple[Axis, ...], found: DType, at: Location, position: bool = False
+    ) -> Func:
+        dtype = handle.declared or found.compute
+        convertible = (
+            found is dtype
+            or (found.is_float and dtype.is_float)
+            or (found.is_int and dtype.is_int and (position or holds(dtype, found)))
+        )
+        if not convertible:
+            raise DefinitionTypeError(name=handle.name, dtype=dtype, found=found, at=at)
+        return Func(handle.name, dtype, axes, handle.tensor, False, at)
+
+    def check_axes(self, name: str, exprs: tuple[Expr, ...], allowed: tuple[Axis, ...], at: Location) -> None:
+        for axis in axes_in(exprs):
+            if axis not in allowed:
+                raise FreeAxisError(axis=axis.name, name=name, at=at)
+
+    def finish_draft(self, draft: Draft) -> None:
+        """Checks the reads of a definition and appends it."""
+        check_reads(
+            top_exprs(draft.top), draft.top.where if isinstance(draft.top, Reduce) else None, self.domain(draft)
+        )
+        self.drafts.append(draft)
+
+    def domain(self, draft: Draft) -> Domain:
+        over = draft.top.axes if isinstance(draft.top, Reduce) else ()
+        derived = {dim.name: dim.value for dim in self.signature.dims if dim.value is not None}
+        return Domain((*draft.axes, *over), self.signature.facts, derived, draft.location)
+
+    # Stand-ins become reads.
+
+    def resolve(self, expr: Expr, handle: FuncHandle, axes: tuple[Axis, ...], at: Location) -> Expr:
+        """``expr`` with reductions below the top replaced by reads of automatic funcs."""
+        memo: dict[int, Expr] = {}
+
+        def change(node: Expr) -> Expr:
+            if id(node) not in memo:
+                if isinstance(node, Var):
+                    memo[id(node)] = self.resolve_variable(node, handle, axes, at)
+                else:
+                    memo[id(node)] = map_children(node, change)
+            return memo[id(node)]
+
+        return change(expr)
+
+    def resolve_variable(self, variable: Var, handle: FuncHandle, axes: tuple[Axis, ...], at: Location) -> Expr:
+        if variable.name in self.undefined:
+            source, where = self.undefined[variable.name]
+            if source is handle:
+                raise SelfReadError(name=source.name, at=where)
+            raise ReadBeforeDefinitionError(name=source.name, at=where)
+        pending = self.pending.get(variable.name)
+        if pending is None:
+            return variable
+        component = pending.variables.index(variable)
+        draft = self.computed(pending, component, handle, axes, at)
+        func = draft.slots[component]
+        assert func is not None
+        return Read(func, tuple(AxisRef(axis) for axis in draft.axes), location=at)
+
+    def computed(
+        self, pending: Pending, component: int, handle: FuncHandle, axes: tuple[Axis, ...], at: Location
+    ) -> Draft:
+        """A definition that holds a component of a reduction, unrounded and over just the axes that it depends on:
+        the body's own, or else an automatic one."""
+        named = pending.named
+        if named is not None and set(named.axes) == set(_free_axes(named.top)):
+            if named.slots[component] is None:
+                self.fill_slots(named)
+            func = named.slots[component]
+            if func is not None and func.dtype is pending.variables[component].dtype:
+                return named
+        if pending.automatic is None:
+            reduce = self.resolve_reduce(pending, handle, axes, at)
+            used = _free_axes(reduce)
+            ordered = dict.fromkeys(axis for axis in (*axes, *self.axes.values()) if axis in used)
+            draft = Draft([None] * len(pending.exprs), tuple(ordered), reduce, handle.name, pending.location)
+            self.fill_slots(draft)
+            self.finish_draft(draft)
+            pending.automatic = draft
+        return pending.automatic
+
+    def resolve_reduce(self, pending: Pending, handle: FuncHandle, axes: tuple[Axis, ...], at: Location) -> Reduce:
+        exprs = tuple(self.resolve(expr, handle, axes, at) for expr in pending.exprs)
+        where = None if pending.where is None else self.resolve(pending.where, handle, axes, at)
+        return Reduce(pending.op, exprs, pending.axes, where)
+
+    def fill_slots(self, draft: Draft) -> None:
+        """Names the components that the body did not name: ``<parent>.r1``."""
+        assert isinstance(draft.top, Reduce)
+        for component, slot in enumerate(draft.slots):
+            if slot is None:
+                number = self.automatic.get(draft.parent, 0) + 1
+                self.automatic[draft.parent] = number
+                dtype = draft.top.exprs[component].dtype
+                draft.slots[component] = Func(
+                    f"{draft.parent}.r{number}", dtype, draft.axes, None, True, draft.location
+                )
+
+    # The end.
+
+    def finish(self) -> tuple[Def, ...]:
+        """The definitions in order. Raises OutputUndefinedError and NeverDefinedError."""
+        for handle in self.handles.values():
+            if isinstance(handle, FuncHandle) and handle.func is None:
+                if handle.tensor is not None:
+                    raise OutputUndefinedError(
+                        name=handle.name, axes=", ".join(f"<{dim}>" for dim in handle.tensor.shape)
+                    )
+                raise NeverDefinedError(name=handle.name, at=handle.location)
+        for draft in self.drafts:
+            if None in draft.slots:
+                self.fill_slots(draft)
+        return tuple(
+            Def(tuple(slot for slot in draft.slots if slot is not None), draft.axes, draft.top, draft.location)
+            for draft in self.drafts
+        )
+
+
+def start_trace(name: str, signature: BoundSignature) -> Trace:
+    """A trace with handles for every tensor argument."""
+    trace = Trace(name, signature)
+    for param in signature.params:
+        if isinstance(param, Tensor):
+            output = param.role is Role.OUTPUT
+            trace.handles[param.name] = (
+                FuncHandle(param.name, param.dtype, param, param.location) if output else TensorHandle(param)
+            )
+    return trace
+
+
+def axes_in(exprs: tuple[Expr, ...]) -> list[Axis]:
+    """The axes that ``exprs`` mention, in order of appearance."""
+    found: dict[Axis, None] = {}
+    for expr in exprs:
+        for node in walk(expr):
+            if isinstance(node, AxisRef):
+                found[node.axis] = None
+    return list(found)
+
+
+def _free_axes(top: Reduce | tuple[Expr, ...]) -> list[Axis]:
+    bound = top.axes if isinstance(top, Reduce) else ()
+    return [axis for axis in axes_in(top_exprs(top)) if axis not in bound]
+
+
+def _is_position(top: Reduce | tuple[Expr, ...], component: int) -> bool:
+    """Whether a component is the position of an argmin or argmax: it converts to any integer type."""
+    return isinstance(top, Reduce) and top.op in (ReduceOp.ARGMIN, ReduceOp.ARGMAX) and component == 1
+
+
+def _op_text(op: ReduceOp | Monoid) -> str:
+    return f"te.{op.value}" if isinstance(op, ReduceOp) else op.name
