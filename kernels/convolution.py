@@ -1,0 +1,47 @@
+"""Convolutions and pooling on NHWC tensors.
+
+    conv2d            y[n,p,q,(g,k)] = relu(sum_{r,s,c} x[n, p sh + r dh - ph, q sw + s dw - pw, (g,c)] w[g,r,s,c,k] + b[(g,k)])
+    depthwise_conv2d  y[n,p,q,c] = sum_{r,s} x[n, p + r - R/2, q + s - S/2, c] w[r,s,c]
+    maxpool2d         y[n,p,q,c] = max_{r,s} x[n, p sh + r - ph, q sw + s - pw, c]
+
+Reads outside of the image are zero (minus infinity for the maximum). Filter sizes, strides, dilations and padding are compile-time.
+"""
+
+import texpr as te
+
+
+@te.algorithm(
+    "x: T[N, H, W, (G, C)], w: T[G, R, S, C, K], b: T[(G, K)]? -> y: T[N, P, Q, (G, K)]",
+    T=("f16", "bf16"),
+    static=dict(R=3, S=3, sh=1, sw=1, dh=1, dw=1, ph=1, pw=1),
+    dims=dict(P="(H + 2*ph - dh*(R-1) - 1)//sh + 1", Q="(W + 2*pw - dw*(S-1) - 1)//sw + 1"),
+    require=["H + 2*ph >= dh*(R-1) + 1", "W + 2*pw >= dw*(S-1) + 1"],
+)
+def conv2d(x, w, b, y, *, sh, sw, dh, dw, ph, pw):
+    """Grouped 2-D convolution with bias and relu."""
+    n, p, q, g, k, r, s, c = te.axes(n="N", p="P", q="Q", g="G", k="K", r="R", s="S", c="C")
+    acc = te.func("acc")
+    acc[n, p, q, g, k] = te.sum(
+        x.padded(0)[n, p * sh + r * dh - ph, q * sw + s * dw - pw, (g, c)] * w[g, r, s, c, k], over=(r, s, c)
+    )
+    y[n, p, q, (g, k)] = te.relu(acc[n, p, q, g, k] + b.get((g, k), 0))
+
+
+@te.algorithm("x: T[N, H, W, C], w: T[R, S, C] -> y: T[N, H, W, C]", T=("f16", "bf16"), static=dict(R=3, S=3))
+def depthwise_conv2d(x, w, y, *, R, S):  # noqa: N803
+    """One filter per channel, same size as the input."""
+    n, p, q, c, r, s = te.axes(n="N", p="H", q="W", c="C", r="R", s="S")
+    y[n, p, q, c] = te.sum(x.padded(0)[n, p + r - R // 2, q + s - S // 2, c] * w[r, s, c], over=(r, s))
+
+
+@te.algorithm(
+    "x: T[N, H, W, C] -> y: T[N, P, Q, C]",
+    T=("f16", "f32"),
+    static=dict(R=2, S=2, sh=2, sw=2, ph=0, pw=0),
+    dims=dict(P="(H + 2*ph - R)//sh + 1", Q="(W + 2*pw - S)//sw + 1"),
+    require=["H + 2*ph >= R", "W + 2*pw >= S"],
+)
+def maxpool2d(x, y, *, sh, sw, ph, pw):
+    """The maximum over windows of R x S."""
+    n, p, q, c, r, s = te.axes(n="N", p="P", q="Q", c="C", r="R", s="S")
+    y[n, p, q, c] = te.max(x.padded(float("-inf"))[n, p * sh + r - ph, q * sw + s - pw, c], over=(r, s))

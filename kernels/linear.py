@@ -1,0 +1,106 @@
+"""Contractions: linear layers and matrix products.
+
+    linear_gelu      y[i, j] = gelu(sum_k x[i, k] w[k, j] + b[j])
+    matmul_nn/nt/tn  y = x w,  x w^T,  x^T w
+    batched_matmul   y[n] = x[n] w[n]
+    w8a16_linear     y[i, j] = sum_k x[i, k] (w[k, j] s[j]) + b[j]         w in 8 bits, dequantised on the way in
+    matmul_tf32, matmul_i8, matmul_f8, matmul_f64: one product per operand type of the matrix units
+
+Products of 16-bit operands accumulate in float32. ``gelu`` is the tanh form.
+"""
+
+import texpr as te
+
+
+@te.algorithm(
+    "x: T[M, K], w: T[K, N], b: T[N]? -> y: T[M, N]", T=("f16", "bf16"), require=["K % 8 == 0", "N % 8 == 0"]
+)
+def linear_gelu(x, w, b, y):
+    """y = gelu(x @ w + b), accumulated in float32."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k] * w[k, j], over=k)
+    y[i, j] = te.gelu(acc[i, j] + b.get(j, 0))
+
+
+@te.algorithm("x: T[M, K], w: T[K, N] -> y: T[M, N]", T=("f16", "bf16", "f32"))
+def matmul_nn(x, w, y):
+    """y = x @ w."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k] * w[k, j], over=k)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("x: T[M, K], w: T[N, K] -> y: T[M, N]", T=("f16", "bf16", "f32"))
+def matmul_nt(x, w, y):
+    """y = x @ w.T"""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k] * w[j, k], over=k)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("x: T[K, M], w: T[K, N] -> y: T[M, N]", T=("f16", "bf16", "f32"))
+def matmul_tn(x, w, y):
+    """y = x.T @ w"""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[k, i] * w[k, j], over=k)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("x: T[B, M, K], w: T[B, K, N] -> y: T[B, M, N]", T=("f16", "bf16"))
+def batched_matmul(x, w, y):
+    """y[n] = x[n] @ w[n]."""
+    n, i, j, k = te.axes(n="B", i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[n, i, j] = te.sum(x[n, i, k] * w[n, k, j], over=k)
+    y[n, i, j] = acc[n, i, j]
+
+
+@te.algorithm(
+    "x: T[M, K], w: i8[K, N], s: T[N], b: T[N]? -> y: T[M, N]", T=("f16", "bf16"), require=["K % 16 == 0", "N % 16 == 0"]
+)
+def w8a16_linear(x, w, s, b, y):
+    """y = x @ (w * s) + b: 8-bit weights with a scale per column, dequantised to T (where they are rounded) before the product."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k] * (w[k, j].to("f32") * s[j]).to(te.type("T")), over=k)
+    y[i, j] = acc[i, j] + b.get(j, 0)
+
+
+@te.algorithm("x: f32[M, K], w: f32[K, N] -> y: f32[M, N]")
+def matmul_tf32(x, w, y):
+    """y = x @ w with operands rounded to tf32 (10 mantissa bits)."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k].to("tf32") * w[k, j].to("tf32"), over=k)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("x: i8[M, K], w: i8[K, N] -> y: i32[M, N]", require=["K <= 131071"])
+def matmul_i8(x, w, y):
+    """y = x @ w in int32; K is bounded so that the matrix unit's saturation cannot be reached."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc", "i32")
+    acc[i, j] = te.sum(x[i, k].to("i32") * w[k, j].to("i32"), over=k)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("x: T[M, K], w: T[N, K] -> y: bf16[M, N]", T=("f8e4m3", "f8e5m2"))
+def matmul_f8(x, w, y):
+    """y = x @ w.T on 8-bit floats."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k] * w[j, k], over=k)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("x: f64[M, K], w: f64[K, N] -> y: f64[M, N]")
+def matmul_f64(x, w, y):
+    """y = x @ w in float64."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k] * w[k, j], over=k)
+    y[i, j] = acc[i, j]

@@ -1,0 +1,429 @@
+"""The whole compiler, front to back: an algorithm and a schedule become a ``Package`` for the ahead-of-time layer.
+
+    bind -> plan (per target) -> tile program -> Gluon source -> Package
+
+Nothing here imports Triton; ``aot`` does, in worker processes, when cubins are wanted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from texpr.aot.ir import (
+    Argument,
+    Entry,
+    KernelSource,
+    KernelValue,
+    Launch,
+    Package,
+    ScalarArgument,
+    TensorArgument,
+    TensorPointer,
+    Variant,
+    WorkspaceBuffer,
+    WorkspacePointer,
+)
+from texpr.errors import Location, TExprError
+from texpr.gluon.emit import emit
+from texpr.lang.algorithm import AlgorithmDef
+from texpr.lang.ir import Algorithm, Scalar, Tensor
+from texpr.math.bounds import Facts
+from texpr.math.coverage import Gap, uncovered, unreachable
+from texpr.math.expr import FALSE, TRUE, And, BoolExpr, IntExpr, Not, Or, TypeIn, conjunction, disjunction, lt, negation
+from texpr.math.integer import product, total
+from texpr.plan.access import tensor_strides
+from texpr.plan.build import plan_variant
+from texpr.plan.errors import GuardsDoNotCover, VariantUnreachable, WrongAlgorithm
+from texpr.plan.ir import VariantPlan
+from texpr.plan.resolve import variant_facts
+from texpr.schedule.files import dump_schedule, load_schedule
+from texpr.schedule.records import Schedule
+from texpr.schedule.records import Variant as VariantRecord
+from texpr.targets import TARGETS, Target, target_named
+from texpr.tile.ir import PointerParam, TileProgram
+from texpr.tile.program import lower_kernel
+
+_OFFSET_LIMIT = 1 << 31
+
+
+class SourceError(TExprError):
+    """The ``file.py:name`` that names an algorithm."""
+
+    code = "TX0001"
+    title = "no such algorithm"
+    template = "{source}: {why}"
+    default_hint = "path/to/file.py:algorithm_name"
+
+
+class UnknownTarget(TExprError):
+    """A target that TExpr does not know, or that no variant is for."""
+
+    code = "TX0002"
+    title = "unknown target"
+    template = "{name}: {why}"
+    default_hint = "one of {known}"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One variant of one binding on the targets that get the same code."""
+
+    plan: VariantPlan
+    targets: tuple[str, ...]
+    programs: tuple[TileProgram, ...]
+    sources: tuple[KernelSource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One choice of types and statics with its compiled variants, in schedule order."""
+
+    algorithm: Algorithm
+    symbol: str
+    variants: tuple[tuple[VariantRecord, tuple[Compiled, ...]], ...]
+
+
+# ---- finding things -------------------------------------------------------------------------------------------------
+
+
+def load_algorithm(source: str) -> AlgorithmDef:
+    """The algorithm that ``path/to/file.py:name`` (or ``package.module:name``) names; the name may be left out if
+    there is one."""
+    path, _, name = source.partition(":")
+    module = _import(source, path)
+    found = {key: value for key, value in vars(module).items() if isinstance(value, AlgorithmDef)}
+    own = {key: value for key, value in found.items() if value.body.__module__ == module.__name__}
+    if not name and len(own) == 1:
+        return next(iter(own.values()))
+    if name not in found:
+        listed = ", ".join(found) or "none"
+        raise SourceError(source=source, why=f"{path} defines {listed}")
+    return found[name]
+
+
+def _import(source: str, path: str) -> object:
+    if not path.endswith(".py"):
+        try:
+            return importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            raise SourceError(source=source, why=str(error)) from None
+    file = Path(path)
+    if not file.is_file():
+        raise SourceError(source=source, why="no such file")
+    name = f"texpr_user_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_schedule(
+    source: str, definition: AlgorithmDef, schedule: Path | None, targets: Sequence[str] | None
+) -> Schedule:
+    """The schedule file given, else ``schedules/<algorithm>.yaml`` beside the folder of the source, else the default
+    schedule."""
+    if schedule is None:
+        beside = Path(source.partition(":")[0]).resolve().parent.parent / "schedules" / f"{definition.name}.yaml"
+        schedule = beside if beside.is_file() else None
+    if schedule is None:
+        from texpr.plan.default import default_schedule  # only here: most runs bring a schedule
+
+        return default_schedule(definition, targets or list(TARGETS))
+    loaded = load_schedule(schedule)
+    if loaded.algorithm != definition.name:
+        raise WrongAlgorithm(scheduled=loaded.algorithm, algorithm=definition.name, at=Location(str(schedule)))
+    return loaded
+
+
+def chosen_targets(schedule: Schedule, targets: Sequence[str] | None) -> tuple[str, ...]:
+    """The targets to compile for: those asked for, else all that the schedule has variants for, in canonical order."""
+    offered = {t.name for variant in schedule.variants for t in map(target_named, variant.target) if t is not None}
+    if targets is None:
+        return tuple(name for name in TARGETS if name in offered)
+    result = []
+    for name in targets:
+        target = target_named(name)
+        if target is None:
+            raise UnknownTarget(name=name, why="no such target", known=", ".join(TARGETS))
+        if target.name not in offered:
+            raise UnknownTarget(name=name, why="the schedule has no variant for it", known=", ".join(sorted(offered)))
+        result.append(target.name)
+    return tuple(name for name in TARGETS if name in result)
+
+
+# ---- compiling ------------------------------------------------------------------------------------------------------
+
+
+def compile_binding(algorithm: Algorithm, schedule: Schedule, targets: Sequence[str], symbol: str) -> Binding:
+    """Plan, lower and emit every variant of the schedule that this binding can use."""
+    types = dict(algorithm.types)
+    usable: list[VariantRecord] = []
+    for record in schedule.variants:
+        guard = resolve_types(record.when, {name: str(dtype) for name, dtype in types.items()})
+        if all(types.get(name) is dtype for name, dtype in record.types.items()) and guard is not FALSE:
+            usable.append(dataclasses.replace(record, when=guard))
+    serving: dict[str, list[VariantRecord]] = {}
+    for name in targets:
+        here = [record for record in usable if _serves(record, name)]
+        check_coverage(algorithm, here, TARGETS[name])
+        serving[name] = reachable(algorithm, here)
+    compiled = []
+    for record in usable:
+        chosen = [name for name in targets if record in serving[name]]
+        if chosen:
+            compiled.append((record, compile_variant(algorithm, record, chosen, symbol)))
+    return Binding(algorithm, symbol, tuple(compiled))
+
+
+def _serves(record: VariantRecord, name: str) -> bool:
+    return any(target is not None and target.name == name for target in map(target_named, record.target))
+
+
+def compile_variant(
+    algorithm: Algorithm, record: VariantRecord, targets: Sequence[str], prefix: str
+) -> tuple[Compiled, ...]:
+    """Plan and emit a variant for its targets. Targets whose kernels come out the same share their source."""
+    groups: dict[tuple[str, ...], Compiled] = {}
+    arguments = [param.name for param in algorithm.params]
+    for name in targets:
+        target = TARGETS[name]
+        plan = plan_variant(algorithm, record, target)
+        facts = variant_facts(algorithm, record, target)
+        programs = tuple(
+            lower_kernel(kernel, f"{prefix}_{record.name}_{kernel.name}", facts, record.when, arguments)
+            for kernel in plan.kernels
+        )
+        sources = tuple(emit(program, (name,), _pointers(plan, program)) for program in programs)
+        key = tuple(source.text + "".join(source.preamble) for source in sources)
+        if key in groups:
+            groups[key] = dataclasses.replace(groups[key], targets=(*groups[key].targets, name))
+        else:
+            groups[key] = Compiled(plan, (name,), programs, sources)
+    several = len(groups) > 1
+    return tuple(_finished(compiled, several) for compiled in groups.values())
+
+
+def _finished(compiled: Compiled, several: bool) -> Compiled:
+    """Fill in the targets; groups of targets with different code get different kernel names."""
+    suffix = f"_{compiled.targets[0]}" if several else ""
+    programs = tuple(dataclasses.replace(p, name=p.name + suffix) for p in compiled.programs)
+    sources = tuple(emit(p, compiled.targets, _pointers(compiled.plan, p)) for p in programs)
+    return dataclasses.replace(compiled, programs=programs, sources=sources)
+
+
+def _pointers(plan: VariantPlan, program: TileProgram) -> dict[str, KernelValue]:
+    workspace = {w.func.name.replace(".", "_"): w.func.name for w in plan.workspace}
+    return {
+        p.name: WorkspacePointer(workspace[p.name]) if p.name in workspace else TensorPointer(p.name)
+        for p in program.parameters
+        if isinstance(p, PointerParam)
+    }
+
+
+def resolve_types(guard: BoolExpr, types: Mapping[str, str]) -> BoolExpr:
+    """Decide ``T in [..]`` atoms for a binding."""
+    match guard:
+        case TypeIn(variable=variable, names=names):
+            return TRUE if types.get(variable) in names else FALSE
+        case And(args=args):
+            return conjunction(*(resolve_types(arg, types) for arg in args))
+        case Or(args=args):
+            return disjunction(*(resolve_types(arg, types) for arg in args))
+        case Not(arg=arg):
+            return negation(resolve_types(arg, types))
+        case _:
+            return guard
+
+
+def check_coverage(algorithm: Algorithm, variants: Sequence[VariantRecord], target: Target) -> None:
+    """The variants for a target take every size, alignment and optional argument that the algorithm admits."""
+    gap = uncovered([variant.when for variant in variants], domain_facts(algorithm))
+    at = variants[-1].location if variants else None
+    if gap is not None:
+        example = "every call"
+        if isinstance(gap, Gap):
+            parts = [f"{name} = {value}" for name, value in sorted(gap.example.items())]
+            parts += [str(atom) if value else f"not {atom}" for atom, value in gap.atoms.items()]
+            example = ", ".join(parts) or example
+        raise GuardsDoNotCover(target=target, example=example, at=at)
+
+
+def reachable(algorithm: Algorithm, variants: Sequence[VariantRecord]) -> list[VariantRecord]:
+    """The variants that some call is given to."""
+    never = set(unreachable([variant.when for variant in variants], domain_facts(algorithm)))
+    return [variant for n, variant in enumerate(variants) if n not in never]
+
+
+def domain_facts(algorithm: Algorithm) -> Facts:
+    """What the launcher has checked before it chooses a variant."""
+    everything = VariantRecord(name="", target=())
+    return variant_facts(algorithm, everything, next(iter(TARGETS.values())))
+
+
+# ---- packaging ------------------------------------------------------------------------------------------------------
+
+
+def build_package(
+    source: str,
+    schedule: Path | None = None,
+    targets: Sequence[str] | None = None,
+    types: Mapping[str, str] | None = None,
+    statics: Mapping[str, int] | None = None,
+) -> Package:
+    """Everything the ahead-of-time layer needs for the algorithm at ``source``.
+
+    ``targets``: all that the schedule names if None. ``types``: some or all type variables; those left out take every
+    combination, each an entry of its own. Raises ``TExprError`` subclasses for whatever is wrong in the algorithm or
+    the schedule.
+    """
+    definition = load_algorithm(source)
+    record = find_schedule(source, definition, schedule, targets)
+    return package_of(definition, record, chosen_targets(record, targets), types or {}, statics or {})
+
+
+def package_of(
+    definition: AlgorithmDef,
+    schedule: Schedule,
+    targets: Sequence[str],
+    types: Mapping[str, str],
+    statics: Mapping[str, int],
+) -> Package:
+    """The package of an algorithm with a schedule."""
+    chosen = [b for b in definition.bindings() if all(b.get(name) == value for name, value in types.items())]
+    if not chosen:
+        chosen = [dict(types)]  # not a declared combination: binding it says what is wrong
+    entries: list[Entry] = []
+    kernels: list[KernelSource] = []
+    used: set[str] = set()
+    for binding in chosen:
+        algorithm = definition.bind(binding, statics)
+        symbol = definition.name if len(chosen) == 1 else "_".join([definition.name, *binding.values()])
+        bound = compile_binding(algorithm, schedule, targets, symbol)
+        entries.append(entry_of(bound))
+        kernels += [s for _, group in bound.variants for compiled in group for s in compiled.sources]
+        used.update(record.name for record, _ in bound.variants)
+    if len(chosen) == len(definition.bindings()):
+        check_all_used(schedule, targets, used)
+    return Package(definition.name, tuple(entries), tuple(kernels), dump_schedule(schedule), source_text(definition))
+
+
+def check_all_used(schedule: Schedule, targets: Sequence[str], used: Set[str]) -> None:
+    """Every variant for one of the targets is chosen for some binding and call."""
+    for variant in schedule.variants:
+        served = [name for name in targets if _serves(variant, name)]
+        if served and variant.name not in used:
+            raise VariantUnreachable(name=variant.name, target=served[0], at=variant.location)
+
+
+def source_text(definition: AlgorithmDef) -> str:
+    """The Python text of the algorithm, for the bundle's record."""
+    try:
+        return inspect.getsource(definition.body)
+    except OSError:
+        return ""
+
+
+def entry_of(binding: Binding) -> Entry:
+    """The C entry of a binding."""
+    algorithm = binding.algorithm
+    return Entry(
+        binding.symbol,
+        algorithm.types,
+        algorithm.statics,
+        tuple(_argument(param) for param in algorithm.params),
+        tuple(dim.name for dim in algorithm.dims if dim.value is None),
+        tuple((dim.name, dim.value) for dim in algorithm.dims if dim.value is not None),
+        algorithm.facts,
+        tuple(_variant(record, compiled) for record, group in binding.variants for compiled in group),
+    )
+
+
+def stride_arguments(tensor: Tensor) -> tuple[tuple[int, str], ...]:
+    """The free strides of a tensor: (storage dim, argument name)."""
+    return tuple((dim, f"{tensor.name}_stride_{dim}") for dim in tensor.strided)
+
+
+def _argument(param: Tensor | Scalar) -> Argument:
+    match param:
+        case Scalar(name=name, dtype=dtype, low=low, high=high):
+            return ScalarArgument(name, dtype, low, high)
+        case Tensor():
+            return TensorArgument(
+                param.name,
+                param.dtype,
+                param.shape,
+                param.groups,
+                param.role.value == "output",
+                param.optional,
+                param.may_alias,
+                stride_arguments(param),
+                addressable(param),
+                param.low,
+                param.high,
+            )
+        case _:
+            assert_never(param)
+
+
+def addressable(tensor: Tensor) -> IntExpr:
+    """How many elements from the pointer on the tensor may touch: one past the last element of a non-empty tensor."""
+    if not tensor.strided:
+        return product(tensor.shape)
+    strides = tensor_strides(tensor)
+    return total([1, *((extent - 1) * stride for extent, stride in zip(tensor.shape, strides, strict=True))])
+
+
+def _variant(record: VariantRecord, compiled: Compiled) -> Variant:
+    limits = tuple(dict.fromkeys(lt(limit, _OFFSET_LIMIT) for program in compiled.programs for limit in program.limits))
+    workspace = tuple(WorkspaceBuffer(w.func.name, w.elements * w.func.dtype.bytes) for w in compiled.plan.workspace)
+    launches = tuple(Launch(p.name, p.grid) for p in compiled.programs)
+    return Variant(
+        record.name, compiled.targets, record.when, launches, workspace, limits, reproducible=compiled.plan.reproducible
+    )
+
+
+# ---- showing --------------------------------------------------------------------------------------------------------
+
+
+def show(
+    source: str,
+    schedule: Path | None = None,
+    targets: Sequence[str] | None = None,
+    types: Mapping[str, str] | None = None,
+    statics: Mapping[str, int] | None = None,
+    stage: str = "plan",
+) -> str:
+    """The compiler's view of an algorithm at a stage: ``schedule`` (resolved), ``plan``, ``tile`` or ``gluon``."""
+    from texpr.plan.show import show_variant
+    from texpr.tile.show import show as show_program
+
+    definition = load_algorithm(source)
+    record = find_schedule(source, definition, schedule, targets)
+    if stage == "schedule":
+        return dump_schedule(record)
+    binding = next(b for b in definition.bindings() if all(b.get(k) == v for k, v in (types or {}).items()))
+    algorithm = definition.bind(binding, statics or {})
+    names = chosen_targets(record, targets)
+    texts = []
+    if stage == "plan":
+        for variant in record.variants:
+            for name in [t for t in names if _serves(variant, t)][:1]:
+                texts.append(show_variant(plan_variant(algorithm, variant, TARGETS[name]), algorithm))
+    else:
+        bound = compile_binding(algorithm, record, names[:1], definition.name)
+        for _, group in bound.variants:
+            for compiled in group:
+                if stage == "tile":
+                    texts += [show_program(program) for program in compiled.programs]
+                else:
+                    texts += ["\n".join(source.preamble) + "\n" + source.text for source in compiled.sources]
+    return "\n".join(texts)

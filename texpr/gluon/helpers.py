@@ -1,0 +1,269 @@
+"""Device functions that generated kernels call: what Gluon has no exact operation for.
+
+Each is a constant text, so that kernels of one bundle share them. Errors are relative to results of IEEE arithmetic in
+the same type; those without a stated error are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+TRITON: Final = "import triton.language as tl"
+ASYNC_COPY: Final = "from triton.experimental.gluon.language.nvidia.ampere import async_copy"
+MMA: Final = "from triton.experimental.gluon.language.nvidia.ampere import mma_v2"
+LIBDEVICE: Final = "from triton.language.extra import libdevice"
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """``needs`` names other helpers and import lines that must come first."""
+
+    text: str
+    needs: tuple[str, ...] = ()
+
+
+def _function(text: str, *needs: str) -> Helper:
+    return Helper("@gluon.jit\n" + text.strip("\n"), needs)
+
+
+def _convert(name: str, source: str, target: str) -> Helper:
+    """A float to a 32- or 64-bit integer as PTX does it; NaN gives 0 there only from f32 to 32 bits."""
+    instruction, constraint = _CONVERSIONS[source, target]
+    lines = [
+        f"def {name}(x):",
+        f'    """{source} to {target}: truncated toward zero, saturated, NaN gives 0."""',
+        "    converted = gl.inline_asm_elementwise(",
+        f'        "cvt.rzi.{instruction} $0, $1;", "{constraint}", [x], dtype=gl.{target}, is_pure=True, pack=1',
+        "    )",
+    ]
+    if (source, target) in (("float32", "int32"), ("float32", "uint32")):
+        lines.append("    return converted")
+    else:
+        lines.append("    return gl.where(x == x, converted, 0)")
+    return _function("\n".join(lines))
+
+
+_CONVERSIONS: Final = {
+    ("float32", "int32"): ("s32.f32", "=r,f"),
+    ("float32", "uint32"): ("u32.f32", "=r,f"),
+    ("float32", "int64"): ("s64.f32", "=l,f"),
+    ("float32", "uint64"): ("u64.f32", "=l,f"),
+    ("float64", "int32"): ("s32.f64", "=r,d"),
+    ("float64", "uint32"): ("u32.f64", "=r,d"),
+    ("float64", "int64"): ("s64.f64", "=l,d"),
+    ("float64", "uint64"): ("u64.f64", "=l,d"),
+}
+
+HELPERS: Final[dict[str, Helper]] = {
+    "floor_div": _function('''
+def floor_div(a, b):
+    """a // b rounded toward minus infinity (Triton truncates)."""
+    quotient = a // b
+    return gl.where((a % b != 0) & ((a < 0) != (b < 0)), quotient - 1, quotient)
+'''),
+    "floor_mod": _function('''
+def floor_mod(a, b):
+    """a % b with the sign of b (Triton's has the sign of a)."""
+    rest = a % b
+    return gl.where((rest != 0) & ((rest < 0) != (b < 0)), rest + b, rest)
+'''),
+    "max_nan": _function('''
+def max_nan(a, b):
+    """The greater of two floats, NaN if either is NaN."""
+    return gl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+''', TRITON),
+    "min_nan": _function('''
+def min_nan(a, b):
+    """The lesser of two floats, NaN if either is NaN."""
+    return gl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+''', TRITON),
+    "max_int": _function('''
+def max_int(a, b):
+    return gl.maximum(a, b)
+'''),
+    "min_int": _function('''
+def min_int(a, b):
+    return gl.minimum(a, b)
+'''),
+    "multiply": _function('''
+def multiply(a, b):
+    return a * b
+'''),
+    "bit_and": _function('''
+def bit_and(a, b):
+    return a & b
+'''),
+    "bit_or": _function('''
+def bit_or(a, b):
+    return a | b
+'''),
+    "bit_xor": _function('''
+def bit_xor(a, b):
+    return a ^ b
+'''),
+    "argmax_int": _function('''
+def argmax_int(key, index, other_key, other_index):
+    """The greater key and its index; ties take the lower index, -1 (no element) last."""
+    lower = (other_index == -1) | ((index != -1) & (index < other_index))
+    take = (key > other_key) | ((key == other_key) & lower)
+    return gl.where(take, key, other_key), gl.where(take, index, other_index)
+'''),
+    "argmin_int": _function('''
+def argmin_int(key, index, other_key, other_index):
+    """The lesser key and its index; ties take the lower index, -1 (no element) last."""
+    lower = (other_index == -1) | ((index != -1) & (index < other_index))
+    take = (key < other_key) | ((key == other_key) & lower)
+    return gl.where(take, key, other_key), gl.where(take, index, other_index)
+'''),
+    "argmax_float": _function('''
+def argmax_float(key, index, other_key, other_index):
+    """The greater key and its index; NaN beats every number, ties take the lower index, -1 (no element) last."""
+    nan = key != key
+    other_nan = other_key != other_key
+    lower = (other_index == -1) | ((index != -1) & (index < other_index))
+    tie = (key == other_key) | (nan & other_nan)
+    take = (((key > other_key) | nan) & ~other_nan) | (tie & lower)
+    return gl.where(take, key, other_key), gl.where(take, index, other_index)
+'''),
+    "argmin_float": _function('''
+def argmin_float(key, index, other_key, other_index):
+    """The lesser key and its index; NaN beats every number, ties take the lower index, -1 (no element) last."""
+    nan = key != key
+    other_nan = other_key != other_key
+    lower = (other_index == -1) | ((index != -1) & (index < other_index))
+    tie = (key == other_key) | (nan & other_nan)
+    take = (((key < other_key) | nan) & ~other_nan) | (tie & lower)
+    return gl.where(take, key, other_key), gl.where(take, index, other_index)
+'''),
+    "tanh_f32": _function('''
+def tanh_f32(x):
+    """tanh to 4 units in the last place: Cephes' odd polynomial below 0.55, 1 - 2 / (exp(2 |x|) + 1) above."""
+    size = gl.abs(x)
+    square = x * x
+    series = -5.70498872745e-3
+    series = series * square + 2.06390887954e-2
+    series = series * square - 5.37397155531e-2
+    series = series * square + 1.33314422036e-1
+    series = series * square - 3.33332819422e-1
+    tail = 1.0 - 2.0 / (gl.exp2(size * 2.8853900817779268) + 1.0)
+    return gl.where(size < 0.55, x + x * square * series, gl.where(x < 0.0, -tail, tail))
+'''),
+    "floor_f32": _function('''
+def floor_f32(x):
+    """The greatest integer not above x. gl.floor takes subnormals for zero."""
+    return gl.inline_asm_elementwise("cvt.rmi.f32.f32 $0, $1;", "=f,f", [x], dtype=gl.float32, is_pure=True, pack=1)
+'''),
+    "ceil_f32": _function('''
+def ceil_f32(x):
+    """The least integer not below x. gl.ceil takes subnormals for zero."""
+    return gl.inline_asm_elementwise("cvt.rpi.f32.f32 $0, $1;", "=f,f", [x], dtype=gl.float32, is_pure=True, pack=1)
+'''),
+    "int_power": _function('''
+def int_power(x, exponent):
+    """x ** exponent for integers and an exponent that is not negative, by repeated squaring; wraps."""
+    result = x * 0 + 1
+    for bit in gl.static_range(exponent.dtype.primitive_bitwidth):
+        result = gl.where((exponent >> bit) & 1 != 0, result * x, result)
+        x = x * x
+    return result
+'''),
+    "round_tf32": _function('''
+def round_tf32(x):
+    """f32 to tf32: 10 bits of mantissa, to nearest, ties away from zero."""
+    return gl.inline_asm_elementwise("cvt.rna.tf32.f32 $0, $1;", "=r,r", [x], dtype=gl.float32, is_pure=True, pack=1)
+'''),
+    "f64_to_f32_odd": _function('''
+def f64_to_f32_odd(x):
+    """f64 to f32, inexact results rounded to the neighbour with an odd mantissa: rounding once more is then exact."""
+    nearest = x.to(gl.float32)
+    back = nearest.to(gl.float64)
+    bits = nearest.to(gl.int32, bitcast=True)
+    toward_zero = gl.where(gl.abs(back) > gl.abs(x), bits - 1, bits)
+    return gl.where(back == x, bits, toward_zero | 1).to(gl.float32, bitcast=True)
+'''),
+    "long_to_f64_odd": _function('''
+def long_to_f64_odd(x):
+    """A 64-bit integer to f64 from which rounding on is exact: in a large one bit 11 stands for the 12 lowest."""
+    low = x & 0xFFF
+    sticky = gl.where(low == 0, low, 0x800)
+    small = (x >> 12) * 4096
+    exact = gl.where(gl.abs(x) < 0x10000000000000, x, small | sticky)
+    return exact.to(gl.float64)
+'''),
+    "f32_to_e4m3": _function('''
+def f32_to_e4m3(x):
+    """f32 to the bits of f8e4m3: to nearest, ties to even, saturated to +-448, NaN to 0x7f."""
+    bits = x.to(gl.uint32, bitcast=True)
+    sign = (bits >> 24) & 0x80
+    size = bits & 0x7FFFFFFF
+    rounded = ((size + 0x7FFFF + ((size >> 20) & 1)) >> 20) - 960
+    subnormal = (size.to(gl.float32, bitcast=True) + 16384.0).to(gl.uint32, bitcast=True) - 0x46800000
+    code = gl.minimum(gl.where(size < 0x3C800000, subnormal, rounded), 0x7E)
+    code = gl.where(size < 0x43F00000, code, 0x7E)
+    return (gl.where(size > 0x7F800000, 0x7F, code) | sign).to(gl.uint8)
+'''),
+    "f32_to_e5m2": _function('''
+def f32_to_e5m2(x):
+    """f32 to the bits of f8e5m2: to nearest, ties to even, infinity beyond 57344, NaN to 0x7f."""
+    bits = x.to(gl.uint32, bitcast=True)
+    sign = (bits >> 24) & 0x80
+    size = bits & 0x7FFFFFFF
+    rounded = ((size + 0xFFFFF + ((size >> 21) & 1)) >> 21) - 448
+    subnormal = (size.to(gl.float32, bitcast=True) + 128.0).to(gl.uint32, bitcast=True) - 0x43000000
+    code = gl.where(size < 0x38800000, subnormal, rounded)
+    code = gl.where(size < 0x47700000, code, 0x7C)
+    return (gl.where(size > 0x7F800000, 0x7F, code) | sign).to(gl.uint8)
+'''),
+    "e4m3_to_f32": _function('''
+def e4m3_to_f32(bits):
+    """The value of an f8e4m3 given as its bits: those of an f16 whose exponent is too small by 8."""
+    wide = bits.to(gl.uint16)
+    half = ((wide & 0x80) << 8) | ((wide & 0x7F) << 7)
+    value = half.to(gl.float16, bitcast=True).to(gl.float32) * 256.0
+    return gl.where((wide & 0x7F) == 0x7F, float("nan"), value)
+'''),
+    "f32_to_int32": _convert("f32_to_int32", "float32", "int32"),
+    "f32_to_uint32": _convert("f32_to_uint32", "float32", "uint32"),
+    "f32_to_int64": _convert("f32_to_int64", "float32", "int64"),
+    "f32_to_uint64": _convert("f32_to_uint64", "float32", "uint64"),
+    "f64_to_int32": _convert("f64_to_int32", "float64", "int32"),
+    "f64_to_uint32": _convert("f64_to_uint32", "float64", "uint32"),
+    "f64_to_int64": _convert("f64_to_int64", "float64", "int64"),
+    "f64_to_uint64": _convert("f64_to_uint64", "float64", "uint64"),
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Preamble:
+    """What a kernel turned out to need, each chunk once: imports first, helpers before those that call them."""
+
+    imports: dict[str, None] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict)
+
+    def use(self, name: str) -> str:
+        """Make sure that the helper is there; returns its name."""
+        if name not in self.functions:
+            helper = HELPERS[name]
+            self._require(helper.needs)
+            self.functions[name] = helper.text
+        return name
+
+    def use_import(self, line: str) -> None:
+        self.imports[line] = None
+
+    def define(self, name: str, text: str) -> str:
+        """Add a function made for this kernel; its text must not change under the same name."""
+        assert self.functions.setdefault(name, text) == text, f"two helpers are called {name}"
+        return name
+
+    def chunks(self) -> tuple[str, ...]:
+        return (*sorted(self.imports), *self.functions.values())
+
+    def _require(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in HELPERS:
+                self.use(name)
+            else:
+                self.use_import(name)

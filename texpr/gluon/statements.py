@@ -1,0 +1,206 @@
+"""Statements of a tile program as lines of the function."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from texpr.aot.ir import Origin
+from texpr.gluon.expressions import access_parts, combined, root
+from texpr.gluon.function import INDENT, WIDTH, Block, Function
+from texpr.gluon.helpers import ASYNC_COPY
+from texpr.gluon.integers import NONNEGATIVE, narrow_text, range_of
+from texpr.gluon.memory import address, buffer_view, to_storage
+from texpr.gluon.names import Hint
+from texpr.gluon.shapes import lift, spread
+from texpr.gluon.text import Text, call, constant, method
+from texpr.gluon.types import typed_constant
+from texpr.math.expr import IntExpr
+from texpr.math.intervals import ANY, Bounds
+from texpr.tile.ir import (
+    Assign,
+    Commit,
+    CopyAsync,
+    Expr,
+    For,
+    Full,
+    Literal,
+    ProgramId,
+    Scalar,
+    Statement,
+    Store,
+    StoreShared,
+    Wait,
+)
+from texpr.tile.uses import changed_by
+
+
+def statement(f: Function, item: Statement) -> None:
+    """Append the code of one statement, and of the locals it needs, to the current block."""
+    f.moment.clear()
+    match item:
+        case Scalar(name=name, value=value, note=note):
+            code = f"{f.scalars[name]} = {narrow_text(value, f.symbols()).code}"
+            fits = note and len(code) + len(note) + len(INDENT) * f.block.depth < WIDTH
+            f.emit(f"{code}  # {note}" if fits else code)
+            _settle(f, name, range_of(value, f.ranges))
+        case ProgramId(name=name):
+            f.emit(f"{f.scalars[name]} = gl.program_id(0)")
+            _settle(f, name, NONNEGATIVE)
+        case Assign(note=note, origin=origin):
+            _announce(f, note, origin)
+            _assign(f, item)
+        case For():
+            _loop(f, item)
+        case CopyAsync(origin=origin):
+            _announce(f, "", origin)
+            f.preamble.use_import(ASYNC_COPY)
+            f.emit(_copy_async(f, item).code)
+        case Commit():
+            f.preamble.use_import(ASYNC_COPY)
+            f.emit("async_copy.commit_group()")
+        case Wait(pending=pending):
+            f.preamble.use_import(ASYNC_COPY)
+            f.emit(f"async_copy.wait_group({pending})")
+        case StoreShared(origin=origin):
+            _announce(f, "", origin)
+            f.emit(_store_shared(f, item).code)
+        case Store(origin=origin):
+            _announce(f, "", origin)
+            f.emit(_store(f, item).code)
+        case _:
+            assert_never(item)
+
+
+def origin_of(text: str) -> Origin | None:
+    """``acc @ linear.yaml:12`` is node ``acc``, asked for by that line of the schedule."""
+    node, _, schedule = text.partition(" @ ")
+    return Origin(node.strip(), schedule.strip()) if text else None
+
+
+def _announce(f: Function, note: str, origin: str) -> None:
+    """A comment on what the next lines are for, unless it is the one they already stand under."""
+    f.origin = origin_of(origin)
+    comment = _comment(note, f.origin)
+    if comment == f.block.announced:
+        return
+    f.block.announced = comment
+    if comment:
+        f.blank()
+        f.emit(comment)
+
+
+def _comment(note: str, origin: Origin | None) -> str:
+    """``# acc: what is done  [linear.yaml:12]``."""
+    if origin is None:
+        return f"# {note}" if note else ""
+    text = f"# {origin.node}: {note}" if note else f"# {origin.node}"
+    return f"{text}  [{origin.schedule}]" if origin.schedule else text
+
+
+def _settle(f: Function, name: str, bounds: Bounds) -> None:
+    f.define(name, f.scalars[name], bounds)
+    f.assigned(frozenset([name]))
+
+
+def _assign(f: Function, item: Assign) -> None:
+    variable = f.variables[item.name]
+    text = _typed(f, item.value, root(f, item.value, Hint(variable)))
+    if text.code != variable:
+        f.emit(f"{variable} = {text.code}")
+    f.assigned(frozenset([item.name]))
+    number = f.values.number(item.value)
+    names = f.values.names[number]
+    fixed = number not in f.values.mutable and item.name not in names
+    if fixed and not isinstance(item.value, Literal | Full):
+        f.remember(number, Text(variable), names | {item.name})
+
+
+def _typed(f: Function, value: Expr, text: Text) -> Text:
+    """A constant that carries its type; anything else as it is."""
+    return constant(typed_constant(value.value, value.dtype, f.dialect)) if isinstance(value, Literal) else text
+
+
+def _loop(f: Function, loop: For) -> None:
+    f.origin = None
+    header = _header(f, loop)
+    outer, changing = f.block, changed_by(loop)
+    f.block = Block(outer, changing, outer.depth + 1)
+    f.assigned(changing)
+    steps_up = range_of(loop.step, f.ranges)
+    first, last = range_of(loop.start, f.ranges), range_of(loop.stop, f.ranges)
+    bounds = Bounds(first.lo, None if last.hi is None else last.hi - 1)
+    forward = steps_up.lo is not None and steps_up.lo >= 0
+    f.define(loop.counter, f.counters[loop.counter, loop.static], bounds if forward else ANY, loop.static)
+    for item in loop.body:
+        statement(f, item)
+    body, f.block = f.block.lines, outer
+    f.origin = None
+    f.blank()
+    if loop.note:
+        f.emit(f"# {loop.note}")
+    f.emit(header)
+    outer.lines += body
+    if not body:
+        f.emit(INDENT + "pass")
+    f.blank()
+    f.assigned(changing)
+    outer.announced = ""
+
+
+def _header(f: Function, loop: For) -> str:
+    start, stop, step = (_bound(f, e) for e in (loop.start, loop.stop, loop.step))
+    bounds = f"{start}, {stop}, {step}" if step != "1" else f"{start}, {stop}" if start != "0" else stop
+    kind = "gl.static_range" if loop.static else "range"
+    return f"for {f.counters[loop.counter, loop.static]} in {kind}({bounds}):"
+
+
+def _bound(f: Function, e: IntExpr) -> str:
+    return narrow_text(e, f.symbols()).code
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------
+
+
+def _copy_async(f: Function, item: CopyAsync) -> Text:
+    load = item.load
+    view = buffer_view(f, item.buffer, item.stage)
+
+    def build(texts: list[Text]) -> Text:
+        where = address(f, load.tensor, load.base, texts[0] if load.offset is not None else None, load)
+        mask = [] if load.mask is None else [f"mask={texts[-1].code}"]
+        return call("async_copy.async_load", view, where, *mask)
+
+    def place(expr: Expr, text: Text) -> Text:
+        """The pointers fix the shape of the copy, the mask only has to broadcast to it."""
+        return spread(f, expr, text, load.space, load.dims) if expr is load.offset else lift(f, expr, text, load.dims)
+
+    return combined(f, access_parts(load.tensor, load.offset, load.mask), build, place)
+
+
+def _store_shared(f: Function, item: StoreShared) -> Text:
+    view = buffer_view(f, item.buffer, item.stage)
+    if item.slice is not None:
+        view = method(view, f"slice({item.slice[0]}, {item.slice[1]}, 0)")
+    space = item.value.space
+    assert space is not None, "a value without a space has no layout to be stored from"
+    every = tuple(range(len(space.dims)))
+    dtype = item.value.dtype
+    return combined(
+        f,
+        [(item.value, Hint(item.buffer, f"{item.buffer}_value"))],
+        lambda texts: method(view, f"store({to_storage(f, texts[0], dtype).code})"),
+        lambda expr, text: spread(f, expr, text, space, every),
+    )
+
+
+def _store(f: Function, item: Store) -> Text:
+    frame = item.offset or item.value
+
+    def build(texts: list[Text]) -> Text:
+        stored = to_storage(f, _typed(f, item.value, texts[-1]), item.value.dtype)
+        where = address(f, item.tensor, item.base, texts[0] if item.offset is not None else None, frame)
+        mask = [] if item.mask is None else [f"mask={texts[-2].code}"]
+        return call("gl.store", where, stored, *mask)
+
+    parts = [*access_parts(item.tensor, item.offset, item.mask), (item.value, Hint(item.tensor, f"{item.tensor}_tile"))]
+    return combined(f, parts, build, lambda expr, text: lift(f, expr, text, frame.dims))

@@ -1,0 +1,238 @@
+"""Second half of building: windows of funcs kept in shared memory, and stages put in front of the nodes that read
+their tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+from texpr.lang.ir import Axis, Expr, Read, Tensor
+from texpr.math.expr import IntExpr
+from texpr.plan import checks
+from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, WindowNotAffine
+from texpr.plan.inline import reads_of
+from texpr.plan.ir import AxisTile, Compute, LoopAxis, Node, Reduction, Stage, TileAxis, Write
+from texpr.plan.resolve import Context
+from texpr.plan.staging import Reach, stage_form, window_of
+from texpr.schedule.records import LoopOf, Memory, Program, Tile
+from texpr.schedule.records import Stage as StageRecord
+
+
+def node_exprs(node: Node) -> tuple[Expr, ...]:
+    """The expressions a node evaluates itself, those of its body excluded."""
+    match node:
+        case Compute(expr=expr) | Write(expr=expr):
+            return (expr,)
+        case Reduction(exprs=exprs, where=where):
+            return exprs if where is None else (*exprs, where)
+        case Stage():
+            return ()
+
+
+def node_body(node: Node) -> tuple[Node, ...]:
+    """The nodes inside a node's loops."""
+    match node:
+        case Reduction(body=body) | Write(body=body):
+            return body
+        case Stage() | Compute():
+            return ()
+
+
+def node_loops(node: Node) -> tuple[LoopAxis, ...]:
+    """A node's own loops, outermost first."""
+    match node:
+        case Reduction(loops=loops) | Write(loops=loops):
+            return loops
+        case Stage() | Compute():
+            return ()
+
+
+def node_names(node: Node) -> tuple[str, ...]:
+    """The names by which a position may refer to a node."""
+    match node:
+        case Reduction(funcs=funcs):
+            return tuple(func.name for func in funcs)
+        case Compute(func=func) | Write(func=func):
+            return (func.name,)
+        case Stage(source=source):
+            return (source.name,)
+
+
+def shared_windows(context: Context, nodes: Sequence[Node], tile: Sequence[TileAxis]) -> tuple[Node, ...]:
+    """Give every func kept in shared memory its window: the box of points that later nodes read."""
+    result = list(nodes)
+    for n, node in reversed(list(enumerate(result))):
+        if not isinstance(node, Compute) or node.memory is not Memory.SHARED:
+            continue
+        points: list[tuple[Expr, ...]] = []
+        boundaries = set()
+        for reader, reach in _below(result[n + 1 :], _tile_lanes(tile), {}, inside=True):
+            for read in _reads_in(reader, node.func.name):
+                points.append(read.indices)
+                boundaries.add(read.boundary)
+            del reach
+        window = window_of(points, _whole_reach(result[n + 1 :], tile), context.facts, boundaries)
+        if isinstance(window, str):
+            raise WindowNotAffine(name=node.func.name, position="the tile", why=window, at=context.record.location)
+        result[n] = dataclasses.replace(node, window=window)
+    return tuple(result)
+
+
+def attach_stages(context: Context, nodes: tuple[Node, ...], tile: Sequence[TileAxis]) -> tuple[Node, ...]:
+    """Put every staged tensor in front of the nodes that read it at the stage's position."""
+    tensors = {tensor.name: tensor for tensor in context.algorithm.params if isinstance(tensor, Tensor)}
+    for name, record in context.record.stage.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            raise NotLowered(
+                what=f"stage of {name}, which is not a tensor argument",
+                instead="place it in shared memory",
+                at=record.location,
+            )
+        nodes = _attach(context, nodes, tensor, record, tile)
+    return nodes
+
+
+def _attach(
+    context: Context, nodes: tuple[Node, ...], tensor: Tensor, record: StageRecord, tile: Sequence[TileAxis]
+) -> tuple[Node, ...]:
+    lanes = _tile_lanes(tile)
+    match record.at:
+        case Tile() | Program():
+            reads = [r for node, _ in _below(nodes, lanes, {}, inside=True) for r in _reads_in(node, tensor.name)]
+            if not reads:
+                raise _not_read(context, tensor, record, nodes)
+            return (_stage(context, tensor, record, reads, _whole_reach(nodes, tile)), *nodes)
+        case LoopOf(func=func, axis=axis):
+            replaced, found = _in_loop(context, nodes, func, axis, tensor, record, lanes, {})
+            if not found:
+                raise BadPosition(
+                    position=str(record.at),
+                    name=tensor.name,
+                    why=f"kernel {context.record.name} has no such loop",
+                    choices=", ".join(_positions(nodes)),
+                    at=record.location_of("at"),
+                )
+            return replaced
+
+
+def _in_loop(
+    context: Context,
+    nodes: tuple[Node, ...],
+    func: str,
+    axis: str,
+    tensor: Tensor,
+    record: StageRecord,
+    lanes: Mapping[Axis, int],
+    inner: Mapping[Axis, IntExpr],
+) -> tuple[tuple[Node, ...], bool]:
+    result: list[Node] = []
+    found = False
+    for node in nodes:
+        loops = node_loops(node)
+        here = {**lanes, **{loop.axis: loop.size for loop in loops}}
+        if isinstance(node, Reduction | Write) and loops:
+            if func in node_names(node) and any(loop.axis.name == axis for loop in loops):
+                node = _into_body(context, node, axis, tensor, record, here)
+                found = True
+            else:
+                body, inside = _in_loop(context, node.body, func, axis, tensor, record, here, inner)
+                if inside:
+                    node = dataclasses.replace(node, body=body)
+                    found = True
+        result.append(node)
+    return tuple(result), found
+
+
+def _into_body(
+    context: Context, node: Reduction | Write, axis: str, tensor: Tensor, record: StageRecord, lanes: Mapping[Axis, int]
+) -> Reduction | Write:
+    dynamic = [loop for loop in node.loops if not loop.unrolled]
+    if dynamic and dynamic[-1].axis.name != axis:
+        raise BadPosition(
+            position=str(record.at),
+            name=tensor.name,
+            why="stages go into the innermost loop that is not unrolled",
+            choices=f"{node_names(node)[0]}.{dynamic[-1].axis.name}",
+            at=record.location_of("at"),
+        )
+    inner: dict[Axis, IntExpr] = {loop.axis: loop.axis.extent for loop in node.loops if loop.unrolled and dynamic}
+    reads = _reads_in(node, tensor.name)
+    for below, reach in _below(node.body, lanes, inner, inside=True):
+        reads = [*reads, *_reads_in(below, tensor.name)]
+        inner.update(reach)
+    if not reads:
+        raise _not_read(context, tensor, record, (node,))
+    own = {a: size for a, size in lanes.items() if a not in inner}
+    stage = _stage(context, tensor, record, reads, Reach(own, inner))
+    return dataclasses.replace(node, body=(stage, *node.body))
+
+
+def _stage(context: Context, tensor: Tensor, record: StageRecord, reads: Sequence[Read], reach: Reach) -> Stage:
+    form = stage_form(reads, reach, context.facts)
+    if isinstance(form, str):
+        raise WindowNotAffine(name=tensor.name, position=str(record.at), why=form, at=record.location)
+    if record.where is Memory.REGISTERS and not isinstance(form, AxisTile):
+        raise RegisterTileTooSmall(name=tensor.name, why="its reads overlap", at=record.location)
+    checks.check_stage(context, tensor, record, form)
+    at = record.location
+    return Stage(
+        tensor,
+        record.at,
+        record.where,
+        form,
+        record.copy,
+        record.depth,
+        checks.stage_ahead(record),
+        tuple(reads),
+        tuple(record.by.items()),
+        "" if at is None else f"{at.file}:{at.line}",
+    )
+
+
+def _below(
+    nodes: Sequence[Node], lanes: Mapping[Axis, int], inner: Mapping[Axis, IntExpr], *, inside: bool
+) -> Iterator[tuple[Node, dict[Axis, IntExpr]]]:
+    """Every node under ``nodes`` with the loops that enclose it (axis -> extent)."""
+    for node in nodes:
+        loops = {**inner, **{loop.axis: loop.axis.extent for loop in node_loops(node)}}
+        yield node, loops
+        if inside:
+            yield from _below(node_body(node), lanes, loops, inside=True)
+
+
+def _whole_reach(nodes: Sequence[Node], tile: Sequence[TileAxis]) -> Reach:
+    inner: dict[Axis, IntExpr] = {}
+    for _, loops in _below(nodes, {}, {}, inside=True):
+        inner.update(loops)
+    return Reach(_tile_lanes(tile), inner)
+
+
+def _tile_lanes(tile: Sequence[TileAxis]) -> dict[Axis, int]:
+    return {t.axis: t.size for t in tile}
+
+
+def _reads_in(node: Node, name: str) -> list[Read]:
+    return [read for expr in node_exprs(node) for read in reads_of(expr) if read.source.name == name]
+
+
+def _positions(nodes: Sequence[Node]) -> list[str]:
+    found = ["tile"]
+    for node, _ in _below(nodes, {}, {}, inside=True):
+        found += [f"{node_names(node)[0]}.{loop.axis.name}" for loop in node_loops(node)]
+    return found
+
+
+def _not_read(context: Context, tensor: Tensor, record: StageRecord, nodes: Sequence[Node]) -> StageNotRead:
+    readers = [
+        f"{node_names(node)[0]}.{node_loops(node)[-1].axis.name}" if node_loops(node) else "tile"
+        for node, _ in _below(nodes, {}, {}, inside=True)
+        if _reads_in(node, tensor.name)
+    ]
+    choices = ", ".join(dict.fromkeys(readers)) or "nowhere in this kernel"
+    return StageNotRead(
+        name=tensor.name,
+        position=str(record.at),
+        choices=choices,
+        at=record.location_of("at") or context.record.location,
+    )

@@ -1,0 +1,428 @@
+"""Building the loop tree: a kernel record is applied to the algorithm, one named step after the other.
+
+Order: names are resolved, tiles cut, funcs that the schedule does not keep are inlined, every kept func becomes a
+node at its position, then stages are attached where their tensors are read, and the budget checks run over the
+finished tree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from texpr.errors import Location
+from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Reduce
+from texpr.math.expr import ceildiv, eq, maximum, minimum, sym
+from texpr.math.integer import product
+from texpr.math.prove import Proved, prove
+from texpr.plan import checks
+from texpr.plan.attach import attach_stages, shared_windows
+from texpr.plan.contraction import NoDot, match_dot, one_sided
+from texpr.plan.errors import (
+    AxisCoveredTwice,
+    AxisNotCovered,
+    BadPosition,
+    LoopAxisInvalid,
+    NoInstruction,
+    NotLowered,
+    NotWritten,
+    UnknownAxis,
+    UnrollNotConstant,
+    WrittenTwice,
+    near,
+)
+from texpr.plan.inline import inline, plain_read, reads_of
+from texpr.plan.ir import (
+    Compute,
+    Cover,
+    Dot,
+    KernelPlan,
+    LoopAxis,
+    Node,
+    Persistence,
+    Reduction,
+    TileAxis,
+    VariantPlan,
+    Workspace,
+    Write,
+)
+from texpr.plan.recut import recut
+from texpr.plan.resolve import (
+    Context,
+    axes_in_play,
+    constant,
+    func_named,
+    held_by,
+    needed_definitions,
+    variant_facts,
+)
+from texpr.plan.split import split_reductions
+from texpr.schedule.records import LoopOf, Memory, Mma, Place, Position, Program, Tile, Variant
+from texpr.targets import Target
+
+
+def plan_variant(algorithm: Algorithm, variant: Variant, target: Target) -> VariantPlan:
+    """The loop trees of all kernels of ``variant`` on ``target``. Raises ``PlanError`` subclasses (TX03xx, TX04xx)."""
+    algorithm = split_reductions(algorithm, variant)
+    facts = variant_facts(algorithm, variant, target)
+    writer: dict[Func, str] = {}
+    for record in variant.kernels:
+        for name in record.writes:
+            func = func_named(algorithm, name, "writes", record.location_of("writes"))
+            if func in writer:
+                raise WrittenTwice(name=name, first=writer[func], second=record.name, at=record.location_of("writes"))
+            writer[func] = record.name
+    for tensor in algorithm.outputs:
+        if not any(func.output is tensor for func in writer):
+            raise NotWritten(name=tensor.name, at=variant.location)
+    stored: set[Func] = set()
+    kernels: list[KernelPlan] = []
+    for record in variant.kernels:
+        written = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
+        cut = recut(algorithm, record, frozenset(stored), facts)
+        writes = tuple(cut.funcs.get(func, func) for func in written)
+        later = {cut.funcs.get(func, func): name for func, name in writer.items() if func not in stored}
+        needed = needed_definitions(cut.algorithm, writes, frozenset(stored), later, record)
+        context = Context(
+            cut.algorithm,
+            variant,
+            record,
+            target,
+            facts,
+            frozenset(stored),
+            writes,
+            needed,
+            axes_in_play(needed),
+            {new: old for old, new in cut.funcs.items()},
+            cut.indices,
+        )
+        kernels.append(plan_kernel(context))
+        stored.update(written)
+    workspace = tuple(
+        Workspace(func, tuple(axis.extent for axis in func.axes), product(axis.extent for axis in func.axes))
+        for func in writer
+        if func.output is None
+    )
+    return VariantPlan(variant.name, target, variant.when, tuple(kernels), workspace, algorithm.defs)
+
+
+def plan_kernel(context: Context) -> KernelPlan:
+    """The loop tree of one kernel."""
+    checks.check_names(context)
+    checks.check_lowered(context)
+    tile = _cut_tiles(context)
+    checks.check_replication(context, tile)
+    held = held_by(context.needed, context.record, context.writes)
+    body = _nodes(context, tile, held=frozenset(f for d in context.needed for f in d.funcs if held(f)))
+    warps = context.record.warps or 4
+    plan = KernelPlan(
+        context.record.name,
+        context.variant.name,
+        context.target,
+        context.record,
+        tile,
+        context.record.order,
+        _persistence(context, tile),
+        warps,
+        body,
+        context.writes,
+    )
+    checks.check_alignment_of_reads(context, plan)
+    checks.check_register_tiles(context, plan)
+    checks.check_shared_budget(context, plan)
+    return plan
+
+
+# ---- tiles ----------------------------------------------------------------------------------------------------------
+
+
+def _cut_tiles(context: Context) -> tuple[TileAxis, ...]:
+    record = context.record
+    tiles: list[TileAxis] = []
+    for name in record.reorder:
+        if name not in record.grid:
+            raise UnknownAxis(
+                directive="reorder",
+                name=name,
+                owner="the grid",
+                near=near(name, record.grid),
+                at=record.location_of("reorder"),
+            )
+    for cover, sizes in ((Cover.GRID, record.grid), (Cover.WHOLE, record.whole)):
+        for name, size in sizes.items():
+            axis = context.axis(name, cover.value, sizes.location_of(name))
+            if any(tile.axis is axis for tile in tiles):
+                raise AxisCoveredTwice(axis=name, first="grid", second="whole", at=sizes.location_of(name))
+            if cover is Cover.WHOLE:
+                checks.check_whole(context, axis, size)
+            full, missing = full_tiles(axis, size, context, whole=cover is Cover.WHOLE)
+            tiles.append(TileAxis(axis, size, cover, full, missing))
+    order = {name: n for n, name in enumerate(record.reorder)}
+    return tuple(sorted(tiles, key=lambda t: order.get(t.axis.name, -1)))
+
+
+def full_tiles(axis: Axis, size: int, context: Context, *, whole: bool) -> tuple[bool, str]:
+    """Whether every tile of the axis is full, and otherwise the fact that would prove it."""
+    goal = eq(axis.extent, size) if whole else eq(axis.extent % size, 0)
+    if isinstance(prove(goal, context.facts), Proved):
+        return True, ""
+    return False, str(goal)
+
+
+def _persistence(context: Context, tile: Sequence[TileAxis]) -> Persistence | None:
+    record = context.record.persistent
+    if record is None:
+        return None
+    tiles = product(ceildiv(t.axis.extent, t.size) for t in tile if t.cover is Cover.GRID)
+    programs = sym("sms") if record.programs is None else record.programs.value
+    return Persistence(minimum(tiles, maximum(programs, 1)))
+
+
+# ---- nodes ----------------------------------------------------------------------------------------------------------
+
+
+def _nodes(context: Context, tile: tuple[TileAxis, ...], held: frozenset[Func]) -> tuple[Node, ...]:
+    """The body of a tile: kept funcs at their positions in definition order, then the writes, stages before readers."""
+    sizes = {t.axis: t.size for t in tile}
+    pending: list[tuple[Def, Place, Position]] = []
+    for definition in context.needed:
+        if not any(func in held for func in definition.funcs):
+            continue
+        place = next(
+            (context.record.place[f.name] for f in definition.funcs if f.name in context.record.place), Place()
+        )
+        position = place.at if place.at is not None else Tile()
+        pending.append((definition, place, Tile() if isinstance(position, Program) else position))
+
+    # Innermost first: a reduction's body must be complete before the reduction itself is built.
+    loops_of = {d.name: _loops(context, d, p, sizes) for d, p, _ in pending}
+    for func in context.writes:
+        loops_of.setdefault(func.name, _write_loops(context, func, sizes))
+    order = sorted(range(len(pending)), key=lambda n: (-_depth(pending[n][2], pending, context), n))
+    built: dict[int, Node] = {}
+    for n in order:
+        definition, place, position = pending[n]
+        local = _sizes_at(position, sizes, loops_of, context)
+        body = tuple(built[m] for m in range(len(pending)) if m in built and _inside(pending[m][2], definition))
+        built[n] = _node(context, definition, place, local, loops_of[definition.name], body, held)
+    at_tile = [built[n] for n in range(len(pending)) if isinstance(pending[n][2], Tile)]
+    writes: list[Write] = []
+    for func in context.writes:
+        inner = tuple(built[n] for n in range(len(pending)) if _inside_write(pending[n][2], func, context))
+        writes.append(_write(context, func, sizes, loops_of[func.name], inner, held))
+    nodes = (*_in_pieces(at_tile, writes), *writes)
+    return attach_stages(context, shared_windows(context, nodes, tile), tile)
+
+
+def _inside(position: Position, definition: Def) -> bool:
+    return (
+        isinstance(position, LoopOf)
+        and any(f.name == position.func for f in definition.funcs)
+        and isinstance(definition.top, Reduce)
+    )
+
+
+def _inside_write(position: Position, func: Func, context: Context) -> bool:
+    definition = context.algorithm.definition(func)
+    return isinstance(position, LoopOf) and position.func == func.name and not isinstance(definition.top, Reduce)
+
+
+def _depth(position: Position, pending: list[tuple[Def, Place, Position]], context: Context) -> int:
+    depth = 0
+    while isinstance(position, LoopOf):
+        depth += 1
+        owner = position.func
+        position = next((p for d, _, p in pending if any(f.name == owner for f in d.funcs)), Tile())
+        if depth > len(pending) + 1:
+            raise BadPosition(
+                position=str(position),
+                name=owner,
+                why="the positions form a cycle",
+                choices="tile",
+                at=context.record.location,
+            )
+    return depth
+
+
+def _sizes_at(
+    position: Position, sizes: Mapping[Axis, int], loops_of: Mapping[str, tuple[LoopAxis, ...]], context: Context
+) -> dict[Axis, int]:
+    """Tile sizes seen at a position: the kernel's tile axes, plus the loops that enclose it."""
+    local = dict(sizes)
+    while isinstance(position, LoopOf):
+        local.update({loop.axis: loop.size for loop in loops_of.get(position.func, ())})
+        place = context.record.place.get(position.func)
+        position = place.at if place is not None and place.at is not None else Tile()
+    return local
+
+
+def _loops(context: Context, definition: Def, place: Place, sizes: Mapping[Axis, int]) -> tuple[LoopAxis, ...]:
+    """The loops of a kept func: those of a reduction over its reduced axes."""
+    name = definition.name
+    if not isinstance(definition.top, Reduce):
+        return _write_loops(context, definition.funcs[0], sizes) if definition.funcs[0] in context.writes else ()
+    reduced = {axis.name: axis for axis in definition.top.axes}
+    loops: list[LoopAxis] = []
+    for axis_name, size in place.loop.items():
+        at = place.loop.location_of(axis_name)
+        axis = reduced.get(axis_name)
+        if axis is None:
+            raise LoopAxisInvalid(
+                func=name, axis=axis_name, why="it does not reduce over it", choices=", ".join(reduced), at=at
+            )
+        if axis in sizes:
+            raise AxisCoveredTwice(axis=axis_name, first="whole", second=f"the loop of {name}", at=at)
+        loops.append(_loop_axis(context, axis, size, place))
+    covered = {loop.axis for loop in loops} | set(sizes)
+    for axis in definition.top.axes:
+        if axis not in covered:
+            raise AxisNotCovered(axis=axis.name, func=name, at=context.record.location)
+    return tuple(loops)
+
+
+def _write_loops(context: Context, func: Func, sizes: Mapping[Axis, int]) -> tuple[LoopAxis, ...]:
+    """The loops of a written func: over its own axes that the tile does not hold."""
+    place = context.record.place.get(func.name, Place())
+    own = {axis.name: axis for axis in context.algorithm.definition(func).axes}
+    loops = []
+    if not isinstance(context.algorithm.definition(func).top, Reduce):
+        for axis_name, size in place.loop.items():
+            at = place.loop.location_of(axis_name)
+            axis = own.get(axis_name)
+            if axis is None:
+                raise LoopAxisInvalid(
+                    func=func.name, axis=axis_name, why="it is not one of its axes", choices=", ".join(own), at=at
+                )
+            if axis in sizes:
+                raise AxisCoveredTwice(axis=axis_name, first="the tile", second=f"the loop of {func.name}", at=at)
+            loops.append(_loop_axis(context, axis, size, place))
+    covered = {loop.axis for loop in loops} | set(sizes)
+    for axis in own.values():
+        if axis not in covered:
+            raise AxisNotCovered(axis=axis.name, func=func.name, at=context.record.location)
+    return tuple(loops)
+
+
+def _loop_axis(context: Context, axis: Axis, size: int, place: Place) -> LoopAxis:
+    unrolled = axis.name in place.unroll
+    if unrolled and constant(axis.extent) is None:
+        raise UnrollNotConstant(axis=axis.name, extent=axis.extent, at=place.location_of("unroll"))
+    full, missing = full_tiles(axis, size, context, whole=False)
+    return LoopAxis(axis, size, full, unrolled, missing)
+
+
+def _node(
+    context: Context,
+    definition: Def,
+    place: Place,
+    sizes: Mapping[Axis, int],
+    loops: tuple[LoopAxis, ...],
+    body: tuple[Node, ...],
+    held: frozenset[Func],
+) -> Node:
+    origin_line = _schedule_line(place.location)
+    top = definition.top
+
+    def keep(func: Func) -> bool:
+        return func in held or func in context.stored
+
+    if not isinstance(top, Reduce):
+        if len(definition.funcs) > 1:
+            raise NotLowered(
+                what=f"the tuple definition of {definition.name}", instead="one definition each", at=place.location
+            )
+        func = definition.funcs[0]
+        expr = inline(top[0], keep, context.body_of)
+        memory = place.where or Memory.REGISTERS
+        checks.check_visible(
+            context, func.name, (expr,), sizes, place, definition.axes if memory is Memory.SHARED else ()
+        )
+        return Compute(func, definition.axes, expr, memory, None, tuple(place.by.items()), origin_line)
+
+    exprs = tuple(inline(e, keep, context.body_of) for e in top.exprs)
+    where = None if top.where is None else inline(top.where, keep, context.body_of)
+    local = {**sizes, **{loop.axis: loop.size for loop in loops}}
+    checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
+    for axis in definition.axes:
+        if axis not in local:
+            raise AxisNotCovered(axis=axis.name, func=definition.name, at=place.location or context.record.location)
+    dot = _dot(context, definition, top, exprs, where, local, place)
+    return Reduction(
+        definition.funcs, definition.axes, top.axes, top.op, exprs, where, loops, body, dot, None, origin_line
+    )
+
+
+def _dot(
+    context: Context,
+    definition: Def,
+    top: Reduce,
+    exprs: tuple[Expr, ...],
+    where: Expr | None,
+    sizes: Mapping[Axis, int],
+    place: Place,
+) -> Dot | None:
+    if isinstance(top.op, Monoid):
+        return None
+    found = match_dot(top, exprs, where, sizes, definition.axes, place.mma or Mma(), context.target)
+    if isinstance(found, NoDot):
+        if place.mma is not None:
+            raise NoInstruction(func=definition.name, why=found.why, hint=found.hint, at=place.location_of("mma"))
+        return None
+    for guard, side in one_sided(found):
+        checks.check_finite_side(context, definition, guard, found.b if side == "b" else found.a)
+    return found
+
+
+def _write(
+    context: Context,
+    func: Func,
+    sizes: Mapping[Axis, int],
+    loops: tuple[LoopAxis, ...],
+    body: tuple[Node, ...],
+    held: frozenset[Func],
+) -> Write:
+    definition = context.algorithm.definition(func)
+    place = context.record.place.get(func.name, Place())
+
+    def keep(other: Func) -> bool:
+        return other in held or other in context.stored
+
+    if keep(func):
+        expr: Expr = plain_read(func, definition.axes)
+    else:
+        expr = inline(context.body_of(func)[1], keep, context.body_of)
+    local = {**sizes, **{loop.axis: loop.size for loop in loops}}
+    checks.check_visible(context, func.name, (expr,), local, place, ())
+    chunk = tuple(place.by.items())
+    for name, _ in chunk:
+        context.axis(name, f"by of {func.name}", place.by.location_of(name))
+    indices = context.store_indices.get(func) or tuple(AxisRef(axis) for axis in definition.axes)
+    return Write(
+        context.originals.get(func, func),
+        definition.axes,
+        indices,
+        expr,
+        loops,
+        body,
+        chunk,
+        _schedule_line(place.location or context.record.location),
+    )
+
+
+def _in_pieces(nodes: list[Node], writes: Sequence[Write]) -> list[Node]:
+    """``by`` on an output that reads an accumulator keeps that accumulator in column pieces of the same width, so that
+    the epilogue runs piece by piece and holds one piece at a time."""
+    result: list[Node] = []
+    for node in nodes:
+        if isinstance(node, Reduction) and node.dot is not None:
+            for write in writes:
+                reads = {read.source for read in reads_of(write.expr)}
+                widths = [width for name, width in write.chunk if [axis.name for axis in node.dot.cols] == [name]]
+                if node.funcs[0] in reads and widths:
+                    node = dataclasses.replace(node, dot=dataclasses.replace(node.dot, piece=widths[0]))
+        result.append(node)
+    return result
+
+
+def _schedule_line(location: Location | None) -> str:
+    return "" if location is None else f"{location.file}:{location.line}"

@@ -1,0 +1,323 @@
+"""Legality: every rule a schedule must satisfy is one function here. Each raises one error class, or returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from texpr.lang.ir import Axis, AxisRef, Def, Expr, Func, Tensor
+from texpr.math.expr import le
+from texpr.math.prove import Proved, Unknown, prove
+from texpr.plan.access import fastest_axis, memory_of, vector_of
+from texpr.plan.errors import (
+    AsyncNeedsTensor,
+    AsyncTooNarrow,
+    DependsOnLoop,
+    NeedsFinite,
+    NeverComputed,
+    NotAligned,
+    NotLowered,
+    RankTooHigh,
+    RegistersOverLimit,
+    ReplicatedWrite,
+    SharedOverLimit,
+    StageTooDeep,
+    TooManyWarps,
+    UnknownFunc,
+    WholeNotProved,
+    near,
+)
+from texpr.plan.inline import axes_of, reads_of
+from texpr.plan.ir import AxisTile, Compute, Cover, KernelPlan, Node, Reduction, Stage, TileAxis, Window, Write
+from texpr.plan.resolve import Context, mentioned
+from texpr.schedule.records import Copy, LoopOf, Memory, Place
+from texpr.schedule.records import Stage as StageRecord
+
+_TILE_LIMIT = 1 << 20  # elements; Triton's own limit on tensors
+_ASYNC_BYTES = 4  # PTX ISA, cp.async: cp-size is 4, 8 or 16
+
+
+def check_names(context: Context) -> None:
+    """Every func that ``place`` names exists and is computed by this kernel."""
+    known = {func.name: func for definition in context.algorithm.defs for func in definition.funcs}
+    needed = {func for definition in context.needed for func in definition.funcs}
+    tensors = {param.name for param in context.algorithm.params if isinstance(param, Tensor)}
+    for name, place in context.record.place.items():
+        at = place.location or context.record.place.location_of(name)
+        if name not in known:
+            raise UnknownFunc(
+                directive="place", name=name, algorithm=context.algorithm.name, near=near(name, known), at=at
+            )
+        if known[name] not in needed:
+            raise NeverComputed(func=name, kernel=context.record.name, at=at)
+    for name, stage in context.record.stage.items():
+        if name not in known and name not in tensors:
+            at = stage.location or context.record.stage.location_of(name)
+            raise UnknownFunc(
+                directive="stage",
+                name=name,
+                algorithm=context.algorithm.name,
+                near=near(name, [*known, *tensors]),
+                at=at,
+            )
+    for name in context.record.map:
+        context.axis(name, "map", context.record.map.location_of(name))
+
+
+def check_lowered(context: Context) -> None:
+    """Directives that are understood but have no lowering yet are refused, never ignored."""
+    record = context.record
+    for name, place in record.place.items():
+        at = place.location
+        if place.with_ is not None:
+            raise NotLowered(what=f"with: of {name}", instead="a kernel of its own", at=at)
+        if place.into is not None:
+            raise NotLowered(what=f"into: of {name}", instead="two accumulators", at=at)
+        if place.where is Memory.GLOBAL:
+            raise NotLowered(what=f"in: global of {name}", instead=f"write {name} in an earlier kernel", at=at)
+        for axis in place.unroll:
+            if axis not in place.loop:
+                raise NotLowered(what=f"unroll: of {axis}, which {name} does not loop over", instead="a loop", at=at)
+    for name, stage in record.stage.items():
+        if stage.swizzle is not None:
+            raise NotLowered(what=f"swizzle: of {name}", instead="the derived swizzle", at=stage.location)
+
+
+def check_whole(context: Context, axis: Axis, size: int) -> None:
+    """One tile of ``size`` covers the axis: proved from the facts."""
+    goal = le(axis.extent, size)
+    proof = prove(goal, context.facts)
+    if not isinstance(proof, Proved):
+        why = proof.reason if isinstance(proof, Unknown) else f"for example {proof}"
+        raise WholeNotProved(
+            axis=axis.name, size=size, extent=axis.extent, why=why, at=context.record.whole.location_of(axis.name)
+        )
+
+
+def check_replication(context: Context, tile: Sequence[TileAxis]) -> None:
+    """Every axis of the grid is an axis of every written func: otherwise several programs would store the same
+    points."""
+    for func in context.writes:
+        own = set(context.algorithm.definition(func).axes)
+        for t in tile:
+            single = isinstance(prove(le(t.axis.extent, t.size), context.facts), Proved)
+            if t.cover is Cover.GRID and t.axis not in own and not single:
+                raise ReplicatedWrite(func=func.name, axis=t.axis.name, at=context.record.grid.location_of(t.axis.name))
+
+
+def check_visible(
+    context: Context, name: str, exprs: Sequence[Expr], sizes: Mapping[Axis, int], place: Place, own: Sequence[Axis]
+) -> None:
+    """Every axis that an expression mentions is held by the tile or by a loop around it."""
+    for axis in sorted(mentioned(exprs) - set(sizes) - set(own), key=lambda a: a.name):
+        looping = [f for f, p in context.record.place.items() if axis.name in p.loop]
+        loop = f"{looping[0]}.{axis.name}" if looping else f"a loop over {axis.name}"
+        raise DependsOnLoop(func=name, axis=axis.name, loop=loop, at=place.location or context.record.location)
+
+
+def check_finite_side(context: Context, definition: Def, guard: Expr, other: Expr) -> None:
+    """A guard that zeroes one operand only is exact if the other operand is finite: the schedule must say so."""
+    tensors = sorted({read.source.name for read in reads_of(other)})
+    assumed = {name.strip() for entry in context.variant.assume for name in _finite_names(entry)}
+    if not set(tensors) <= assumed:
+        names = ", ".join(sorted(a.name for a in axes_of(guard)))
+        raise NeedsFinite(
+            func=definition.name,
+            guard=f"over {names}",
+            other=", ".join(tensors),
+            tensor=", ".join(tensors),
+            at=context.record.location,
+        )
+
+
+def _finite_names(entry: str) -> list[str]:
+    if entry.startswith("finite(") and entry.endswith(")"):
+        return entry[len("finite(") : -1].split(",")
+    return []
+
+
+def check_stage(context: Context, tensor: Tensor, record: StageRecord, form: AxisTile | Window) -> None:
+    """Depth and distance fit the kind of copy; async copies move at least 4 contiguous bytes per thread, and only whole
+    elements of a tensor."""
+    ahead = stage_ahead(record)
+    in_loop = isinstance(record.at, LoopOf) and isinstance(form, AxisTile) and record.where is Memory.SHARED
+    most = (record.depth - 1 if record.copy is Copy.ASYNC else 1) if in_loop else 0
+    if ahead > most or (record.depth > 1 and not in_loop):
+        raise StageTooDeep(
+            name=tensor.name,
+            depth=record.depth,
+            ahead=ahead,
+            most=most,
+            at=record.location_of("depth") or record.location,
+        )
+    if record.copy is not Copy.ASYNC:
+        return
+    at = record.location_of("copy")
+    if record.where is not Memory.SHARED:
+        raise AsyncNeedsTensor(name=tensor.name, why="registers cannot be filled asynchronously", at=at)
+    if isinstance(form, Window):
+        if tensor.dtype.bytes < _ASYNC_BYTES:
+            raise AsyncTooNarrow(
+                name=tensor.name,
+                proved=tensor.dtype.bytes,
+                missing="a window is copied element by element",
+                fact="",
+                at=at,
+                hint="copy: sync",
+            )
+        return
+    memory = memory_of(tensor, context.variant.when)
+    axes = [axis for axis, _ in form.axes]
+    fast = fastest_axis(memory, form.read, axes)
+    elements, missing = 1, f"no axis of the tile is contiguous in {tensor.name}"
+    if fast is not None:
+        size = dict(form.axes)[fast]
+        vector = vector_of(memory, form.read.indices, form.read.boundary.mode, fast, size, context.facts)
+        elements, missing = vector.elements, vector.missing
+    if elements * tensor.dtype.bytes < _ASYNC_BYTES:
+        raise AsyncTooNarrow(
+            name=tensor.name, proved=elements * tensor.dtype.bytes, missing=f"missing: {missing}", fact=missing, at=at
+        )
+
+
+def stage_ahead(record: StageRecord) -> int:
+    """How many steps before its use a stage is copied: as the schedule says, else as far as its depth allows."""
+    return record.depth - 1 if record.ahead is None else record.ahead
+
+
+def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
+    """A func held in registers is read at its own axes only: threads do not see each other's registers."""
+    held: dict[Func, tuple[Axis, ...]] = {}
+    for node in nodes_of(plan.body):
+        match node:
+            case Reduction(funcs=funcs, keep=keep):
+                held.update(dict.fromkeys(funcs, keep))
+            case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
+                held[func] = axes
+            case _:
+                pass
+    for node in nodes_of(plan.body):
+        for expr in _own_exprs(node):
+            for read in reads_of(expr):
+                own = held.get(read.source) if isinstance(read.source, Func) else None
+                if own is None:
+                    continue
+                for index, axis in zip(read.indices, own, strict=True):
+                    if not (isinstance(index, AxisRef) and index.axis is axis):
+                        raise NotAligned(
+                            func=read.source.name,
+                            reader=_name(node),
+                            index=f"an index other than {axis.name}",
+                            at=context.record.location,
+                        )
+
+
+def check_register_tiles(context: Context, plan: KernelPlan) -> None:
+    """No single register tile is larger than the register file allows."""
+    sizes = {t.axis: t.size for t in plan.tile}
+    threads = plan.warps * 32
+    for node in nodes_of(plan.body):
+        if not isinstance(node, Reduction | Write):
+            continue
+        local = {**sizes, **{loop.axis: loop.size for loop in node.loops}}
+        axes = node.keep if isinstance(node, Reduction) else node.axes
+        elements = _elements(axes, local)
+        if isinstance(node, Reduction) and node.dot is None:
+            elements *= _elements(node.axes, local)
+        if elements > _TILE_LIMIT:
+            raise RankTooHigh(func=_name(node), values=elements, limit=_TILE_LIMIT, at=context.record.location)
+        dtype = (node.funcs[0] if isinstance(node, Reduction) else node.func).dtype
+        values = elements // threads * max(1, dtype.compute.bits // 32)
+        if values > plan.target.registers_per_thread:
+            raise RegistersOverLimit(
+                func=_name(node),
+                values=elements // threads,
+                dtype=dtype,
+                target=plan.target,
+                limit=plan.target.registers_per_thread,
+                at=context.record.location,
+            )
+    if plan.warps * 32 > plan.target.max_threads:
+        raise TooManyWarps(
+            warps=plan.warps,
+            what=str(plan.target),
+            hint=f"at most {plan.target.max_threads // 32}",
+            at=context.record.location_of("warps"),
+        )
+
+
+def check_shared_budget(context: Context, plan: KernelPlan) -> None:
+    """The explicit shared buffers fit the target, before anything is compiled."""
+    lines = []
+    total = 0
+    for name, size, how in shared_buffers(plan):
+        total += size
+        lines.append(f"{name:12} {size:7d} bytes   {how}")
+    if total > plan.target.shared_limit:
+        raise SharedOverLimit(
+            kernel=plan.name,
+            bytes=total,
+            target=plan.target,
+            limit=plan.target.shared_limit,
+            excerpt="\n".join(lines),
+            hint="a smaller depth or smaller tiles of the largest buffer above",
+            at=context.record.location,
+        )
+
+
+def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
+    """Explicit shared memory of a kernel: (name, bytes, how it comes about)."""
+    found = []
+    for node in nodes_of(plan.body):
+        match node:
+            case Stage(memory=Memory.SHARED, source=source, form=AxisTile(axes=axes), depth=depth):
+                elements = _elements([a for a, _ in axes], dict(axes))
+                shape = " ".join(f"{a.name}:{n}" for a, n in axes)
+                found.append((source.name, elements * source.dtype.bytes * depth, f"[{shape}] x depth {depth}"))
+            case Stage(memory=Memory.SHARED, source=source, form=Window() as window, depth=depth):
+                found.append(
+                    (source.name, _rounded(window.points) * source.dtype.bytes * depth, f"window {window.extent}")
+                )
+            case Compute(memory=Memory.SHARED, func=func, window=Window() as window):
+                found.append((func.name, _rounded(window.points) * func.dtype.bytes, f"window {window.extent}"))
+            case _:
+                pass
+    return found
+
+
+def nodes_of(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Every node of a tree, parents first."""
+    for node in nodes:
+        yield node
+        if isinstance(node, Reduction | Write):
+            yield from nodes_of(node.body)
+
+
+def _own_exprs(node: Node) -> tuple[Expr, ...]:
+    match node:
+        case Compute(expr=expr) | Write(expr=expr):
+            return (expr,)
+        case Reduction(exprs=exprs, where=where):
+            return exprs if where is None else (*exprs, where)
+        case Stage():
+            return ()
+
+
+def _name(node: Node) -> str:
+    match node:
+        case Reduction(funcs=funcs):
+            return funcs[0].name
+        case Compute(func=func) | Write(func=func):
+            return func.name
+        case Stage(source=source):
+            return source.name
+
+
+def _elements(axes: Sequence[Axis], sizes: Mapping[Axis, int]) -> int:
+    total = 1
+    for axis in axes:
+        total *= sizes[axis]
+    return total
+
+
+def _rounded(points: int) -> int:
+    return 1 << (points - 1).bit_length()

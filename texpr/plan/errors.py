@@ -1,0 +1,300 @@
+"""What a schedule can get wrong about an algorithm (TX03xx: names, coverage, placement; TX04xx: hardware limits)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from texpr.errors import TExprError
+
+
+class PlanError(TExprError):
+    """Base of the errors found while planning; the excerpt shows the loop nest as far as it was built."""
+
+    code = "TX0300"
+    title = "plan"
+
+
+class UnknownFunc(PlanError):
+    code = "TX0301"
+    title = "unknown func"
+    template = "{directive} names {name}, which is not a func, output or tensor of {algorithm}"
+    default_hint = "{near}"
+
+
+class UnknownAxis(PlanError):
+    code = "TX0302"
+    title = "unknown axis"
+    template = "{directive} names axis {name}, which {owner} does not have"
+    default_hint = "{near}"
+
+
+class AxisNotCovered(PlanError):
+    code = "TX0303"
+    title = "axis not covered"
+    template = "axis {axis} of {func} is in neither grid, whole nor a loop of {func}"
+    default_hint = (
+        "grid: {{{axis}: 64}}, or whole: {{{axis}: N}} where a when-guard bounds it, "
+        "or place: {{{func}: {{loop: {{{axis}: 64}}}}}}"
+    )
+
+
+class AxisCoveredTwice(PlanError):
+    code = "TX0304"
+    title = "axis covered twice"
+    template = "axis {axis} is in {first} and in {second}"
+    default_hint = "keep one of them"
+
+
+class WholeNotProved(PlanError):
+    code = "TX0305"
+    title = "whole tile not proved to cover its axis"
+    template = "whole: {{{axis}: {size}}} needs {extent} <= {size}, which the facts do not prove ({why})"
+    default_hint = "when: {extent} <= {size}, or a loop over {axis}"
+
+
+class NotWritten(PlanError):
+    code = "TX0306"
+    title = "output never written"
+    template = "no kernel of the variant writes {name}"
+    default_hint = "add {name} to a kernel's writes"
+
+
+class ReadBeforeWritten(PlanError):
+    code = "TX0307"
+    title = "func written by a later kernel"
+    template = "kernel {kernel} needs {name}, which only the later kernel {later} writes"
+    default_hint = "move {later} before {kernel}"
+
+
+class WrittenTwice(PlanError):
+    code = "TX0308"
+    title = "func written by two kernels"
+    template = "{name} is written by {first} and by {second}"
+    default_hint = "remove it from one of them"
+
+
+class ReplicatedWrite(PlanError):
+    code = "TX0309"
+    title = "grid axis that the written func does not have"
+    template = "the grid runs {func} once for every tile of {axis}, which is not an axis of {func}"
+    default_hint = "write {func} in a kernel of its own, or take {axis} out of the grid"
+
+
+class BadPosition(PlanError):
+    code = "TX0310"
+    title = "position does not exist"
+    template = "at: {position} of {name}: {why}"
+    default_hint = "one of {choices}"
+
+
+class StageNotRead(PlanError):
+    code = "TX0311"
+    title = "staged tensor is not read there"
+    template = "stage {name} at {position}: nothing computed there reads {name}"
+    default_hint = "stage it where it is read ({choices}), or remove the stage"
+
+
+class NotAligned(PlanError):
+    code = "TX0312"
+    title = "func in registers is read at another point"
+    template = "{func} is kept in registers but {reader} reads it at {index}, not at its own axes"
+    default_hint = "place {func} in shared memory, or do not place it (it is then recomputed)"
+
+
+class PlaceAfterUse(PlanError):
+    code = "TX0313"
+    title = "placed after its use"
+    template = "{func} is placed at {position} but {reader}, which needs it, is computed at {other}"
+    default_hint = "place {func} at {other}"
+
+
+class LoopAxisInvalid(PlanError):
+    code = "TX0314"
+    title = "loop over an axis that is not the func's"
+    template = "{func} cannot loop over {axis}: {why}"
+    default_hint = "loop over one of {choices}"
+
+
+class DependsOnLoop(PlanError):
+    code = "TX0315"
+    title = "func depends on a loop that it is outside of"
+    template = "{func} runs over {axis}, which only {loop} visits piece by piece"
+    default_hint = "place: {{{func}: {{at: {loop}}}}}"
+
+
+class GuardsDoNotCover(PlanError):
+    code = "TX0316"
+    title = "variants do not cover the domain"
+    template = "no variant for {target} takes {example}"
+    default_hint = "add a last variant without when, or state the missing fact in require"
+
+
+class VariantUnreachable(PlanError):
+    code = "TX0317"
+    title = "variant never chosen"
+    template = "variant {name} is never chosen on {target}: the earlier ones take everything it would"
+    default_hint = "move it before them, or remove it"
+
+
+class UnrollNotConstant(PlanError):
+    code = "TX0318"
+    title = "unroll of an axis without a constant extent"
+    template = "unroll: {axis} needs a constant extent; it is {extent}"
+    default_hint = "make the dim static, or drop unroll"
+
+
+class NotLowered(PlanError):
+    code = "TX0319"
+    title = "not lowered yet"
+    template = "{what} is not lowered yet"
+    default_hint = "{instead}"
+
+
+class WrongAlgorithm(PlanError):
+    code = "TX0320"
+    title = "schedule of another algorithm"
+    template = "the schedule is for {scheduled}, not for {algorithm}"
+    default_hint = "algorithm: {algorithm}"
+
+
+class SplitNotAssociative(PlanError):
+    code = "TX0321"
+    title = "split of a reduction that cannot be split"
+    template = "split_reduction of {func}: {why}"
+    default_hint = "loop over the axis instead"
+
+
+class PartialsMissing(PlanError):
+    code = "TX0322"
+    title = "split reduction without its two kernels"
+    template = "split_reduction of {func}: {why}"
+    default_hint = "one kernel writes {func}.part, a later one writes {func} with whole: {{{axis}.part: N}}"
+
+
+class NumberNotBounded(PlanError):
+    code = "TX0323"
+    title = "number without a bound"
+    template = "{what} = {value} is known only at launch and has no max"
+    default_hint = '{{value: "{value}", max: 64}}'
+
+
+class NeedsFinite(PlanError):
+    code = "TX0324"
+    title = "guard that would multiply zero by infinity"
+    template = (
+        "where {guard} zeroes only one operand of {func}; "
+        "a point it excludes would still contribute 0 * Inf from {other}"
+    )
+    default_hint = "assume: [finite({tensor})], or a reduction without mma"
+
+
+class AliasNotElementwise(PlanError):
+    code = "TX0325"
+    title = "aliased input read at other points"
+    template = (
+        "{output} may alias {input}, but kernel {kernel} reads {input} at {index} while storing {output} elsewhere"
+    )
+    default_hint = "drop alias({input}), or write {output} in a later kernel from a copy"
+
+
+class RegisterTileTooSmall(PlanError):
+    code = "TX0326"
+    title = "window read needs shared memory"
+    template = "stage {name} in registers: its reads touch overlapping or unequal points ({why})"
+    default_hint = "in: shared"
+
+
+class WindowNotAffine(PlanError):
+    code = "TX0327"
+    title = "footprint unknown"
+    template = "the part of {name} that {position} reads cannot be inferred: {why}"
+    default_hint = "remove the stage of {name} (it is then read from global memory)"
+
+
+class NeverComputed(PlanError):
+    code = "TX0328"
+    title = "placed func is not needed"
+    template = "{func} is placed in kernel {kernel}, which does not need it"
+    default_hint = "remove it from place"
+
+
+class IntoNotSum(PlanError):
+    code = "TX0329"
+    title = "into needs a sum"
+    template = "into: {into} for {func}: {why}"
+    default_hint = "read them only as {into} + {func}, over the same axes"
+
+
+class StageTooDeep(PlanError):
+    code = "TX0330"
+    title = "stage runs further ahead than it can"
+    template = "stage {name} with depth {depth} runs {ahead} steps ahead; here it can run at most {most}"
+    default_hint = "async copies in a loop run up to depth - 1 steps ahead, sync copies one, others none (depth: 1)"
+
+
+class SharedOverLimit(PlanError):
+    code = "TX0401"
+    title = "shared memory over the limit"
+    template = "kernel {kernel} needs {bytes} bytes of shared memory; {target} has {limit}"
+    default_hint = "{hint}"
+
+
+class RegistersOverLimit(PlanError):
+    code = "TX0402"
+    title = "register tile too large"
+    template = (
+        "{func} keeps {values} values of {dtype} per thread in registers; {target} has {limit} registers per thread"
+    )
+    default_hint = "smaller tiles, more warps, or a loop"
+
+
+class NoInstruction(PlanError):
+    code = "TX0403"
+    title = "no mma instruction fits"
+    template = "mma of {func}: {why}"
+    default_hint = "{hint}"
+
+
+class AsyncTooNarrow(PlanError):
+    code = "TX0404"
+    title = "async copy narrower than 4 bytes"
+    template = "copy: async of {name} needs 4-byte pieces; proved: {proved} contiguous bytes ({missing})"
+    default_hint = "copy: sync here, or a variant with when: {fact}"
+
+
+class AsyncNeedsTensor(PlanError):
+    code = "TX0405"
+    title = "async copy of something computed"
+    template = "copy: async of {name}: {why}"
+    default_hint = "copy: sync"
+
+
+class MapDoesNotFit(PlanError):
+    code = "TX0406"
+    title = "map does not fit"
+    template = "map spreads over {lanes} lanes and {warps} warps; a program has 32 lanes and {have} warps"
+    default_hint = "make the lanes multiply to 32 and the warps to {have}"
+
+
+class TooManyWarps(PlanError):
+    code = "TX0407"
+    title = "more warps than the tile can use"
+    template = "{warps} warps do not fit {what}"
+    default_hint = "{hint}"
+
+
+class RankTooHigh(PlanError):
+    code = "TX0408"
+    title = "tile with too many values"
+    template = "the tile of {func} has {values} elements; a tile holds at most {limit}"
+    default_hint = "smaller tiles, or a loop over an axis"
+
+
+def near(name: str, choices: Iterable[str]) -> str:
+    """``did you mean x`` or the list of what there is."""
+    options = sorted(set(choices))
+    close = difflib.get_close_matches(name, options, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return "one of " + ", ".join(options) if options else "there is none"

@@ -1,0 +1,233 @@
+"""The loop tree of one kernel.
+
+    KernelPlan ::= tile axes, order, persistence, Node+          (the body of one tile, in execution order)
+    Node       ::= Stage | Compute | Reduction | Write
+    Stage      ::= a tile of a tensor held in registers or shared memory, as an axis tile or as a window (box) of the
+        tensor
+    Compute    ::= an elementwise func kept in registers, or over a window in shared memory
+    Reduction  ::= a reduction with its loops; its body runs before each step; a Dot when it is a contraction on a
+        matrix unit
+    Write      ::= an output or workspace tensor stored tile by tile
+
+Expressions are ``lang.ir`` expressions in which funcs that the schedule does not place have been inlined; a ``Read``
+of a func refers to a value some earlier node holds. Axes are the algorithm's own; ``TileAxis``/``LoopAxis`` say how
+each one is cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from texpr.lang.ir import Axis, Def, Expr, Func, Monoid, Read, ReduceOp, Tensor
+from texpr.math.expr import BoolExpr, IntExpr
+from texpr.schedule.records import Copy, Memory, Order, Position
+from texpr.schedule.records import Kernel as KernelRecord
+from texpr.targets import Target
+
+
+class Cover(Enum):
+    """How the tiles of an axis come about."""
+
+    GRID = "grid"  # different programs (or turns of a persistent loop)
+    WHOLE = "whole"  # one tile covers the axis
+
+
+@dataclass(frozen=True, slots=True)
+class TileAxis:
+    """An axis cut into tiles of ``size``. ``full``: every tile lies inside the axis, proved; otherwise ``missing`` is
+    a fact that would prove it."""
+
+    axis: Axis
+    size: int
+    cover: Cover
+    full: bool
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopAxis:
+    """A loop over an axis in steps of ``size``; ``unrolled`` loops have literal indices and must have a constant
+    extent."""
+
+    axis: Axis
+    size: int
+    full: bool
+    unrolled: bool
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AxisTile:
+    """A staged tile with one element per point of ``axes`` (buffer order, contiguous axis last): element = ``read``
+    at that point."""
+
+    axes: tuple[tuple[Axis, int], ...]
+    read: Read
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A staged box of the source: per dim the first index (over tile origins and outer loop variables) and a constant
+    extent."""
+
+    lo: tuple[IntExpr, ...]
+    extent: tuple[int, ...]
+
+    @property
+    def points(self) -> int:
+        total = 1
+        for extent in self.extent:
+            total *= extent
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A tile of a tensor fetched once and read from ``memory``: ``depth`` tiles are held, and copies run ``ahead``
+    steps before their use. ``reads`` are the reads it serves."""
+
+    source: Tensor
+    position: Position
+    memory: Memory
+    form: AxisTile | Window
+    copy: Copy
+    depth: int
+    ahead: int
+    reads: tuple[Read, ...]
+    by: tuple[tuple[str, int], ...] = ()
+    schedule: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """``func`` evaluated once per tile: in registers over its own axes, or over a window in shared memory, ``by``
+    points at a time."""
+
+    func: Func
+    axes: tuple[Axis, ...]
+    expr: Expr
+    memory: Memory
+    window: Window | None = None
+    by: tuple[tuple[str, int], ...] = ()
+    schedule: str = ""
+
+
+class Unit(Enum):
+    """What multiplies in a contraction."""
+
+    MMA = "mma"  # warp-level tensor core instruction (mma.sync)
+    FMA = "fma"  # scalar fused multiply-add on register tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A contraction ``sum(a * b)``: ``a`` varies over rows and reduction axes, ``b`` over columns and reduction axes.
+
+    ``a``/``b`` are the operand expressions in the unit's operand type (conversions up to the accumulator type
+    stripped), ``a_where`` and ``b_where`` the guards that zero them. The accumulator is kept in column pieces of
+    ``piece`` columns (0: in one).
+    """
+
+    unit: Unit
+    rows: tuple[Axis, ...]
+    cols: tuple[Axis, ...]
+    a: Expr
+    b: Expr
+    a_where: tuple[Expr, ...] = ()
+    b_where: tuple[Expr, ...] = ()
+    piece: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """``funcs`` = reduction of ``exprs`` over ``axes`` where ``where``. Reduction axes are looped (``loops``) or
+    whole in the tile.
+
+    ``into`` continues the accumulator of an earlier reduction of the same shape instead of starting at the identity.
+    """
+
+    funcs: tuple[Func, ...]
+    keep: tuple[Axis, ...]
+    axes: tuple[Axis, ...]
+    op: ReduceOp | Monoid
+    exprs: tuple[Expr, ...]
+    where: Expr | None
+    loops: tuple[LoopAxis, ...]
+    body: tuple[Node, ...]
+    dot: Dot | None
+    into: Func | None = None
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Store ``expr`` (rounded to the func's dtype) as ``func[indices]``, over ``axes``; ``loops`` walk axes that the
+    tile does not hold.
+
+    ``chunk`` cuts the store into pieces along axes of the tile, so that less of it is in flight at once.
+    """
+
+    func: Func
+    axes: tuple[Axis, ...]
+    indices: tuple[Expr, ...]
+    expr: Expr
+    loops: tuple[LoopAxis, ...]
+    body: tuple[Node, ...] = ()
+    chunk: tuple[tuple[str, int], ...] = ()
+    schedule: str = ""
+
+
+Node = Stage | Compute | Reduction | Write
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A func kept in global memory between kernels of a variant: dense row-major over its axes."""
+
+    func: Func
+    shape: tuple[IntExpr, ...]
+    elements: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """Programs loop over tiles; ``programs`` is how many are launched (over dims and ``sms``)."""
+
+    programs: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPlan:
+    """One kernel of a variant on one target. ``limits`` bound dims so that 32-bit offsets inside a tile are exact."""
+
+    name: str
+    variant: str
+    target: Target
+    record: KernelRecord
+    tile: tuple[TileAxis, ...]
+    order: Order | None
+    persistence: Persistence | None
+    warps: int
+    body: tuple[Node, ...]
+    writes: tuple[Func, ...]
+
+    def tile_axis(self, axis: Axis) -> TileAxis | None:
+        return next((t for t in self.tile if t.axis is axis), None)
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPlan:
+    """All kernels of one variant on one target, in launch order, with the workspace between them."""
+
+    name: str
+    target: Target
+    guard: BoolExpr
+    kernels: tuple[KernelPlan, ...]
+    workspace: tuple[Workspace, ...]
+    definitions: tuple[Def, ...]
+    reproducible: bool = True

@@ -1,0 +1,302 @@
+"""The typing rules of tile expressions: what the verifier demands of every node, whatever statement it stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from texpr.dtypes import DType
+from texpr.lang.ir import COMPARISONS, Monoid, OpName, ReduceOp
+from texpr.math.expr import Const
+from texpr.tile.ir import (
+    Argument,
+    Buffer,
+    Cast,
+    Choose,
+    Dims,
+    DotStep,
+    Elementwise,
+    Expr,
+    Full,
+    InlinePtx,
+    Lane,
+    Literal,
+    Load,
+    PointerParam,
+    Reduce,
+    Relayout,
+    SharedGather,
+    SharedTile,
+    Space,
+    Uniform,
+    Var,
+)
+from texpr.tile.layouts import Blocked, Linear, MmaV2, Operand
+
+
+class TypeProblem(Exception):
+    """A node breaks a rule; the verifier adds the statement it stands in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What expressions refer to. ``scalars`` are the types of scalar parameters that are read as values."""
+
+    warps: int
+    pointers: Mapping[str, PointerParam]
+    scalars: Mapping[str, DType]
+    buffers: Mapping[str, Buffer]
+
+
+def require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise TypeProblem(problem)
+
+
+def check_node(expr: Expr, context: Context) -> None:
+    """Raise TypeProblem unless ``expr`` is well typed, given that its operands are."""
+    if expr.space is not None:
+        check_space(expr.space, context.warps)
+        rank = len(expr.space.dims)
+        require(tuple(sorted(set(expr.dims))) == expr.dims, f"dims {expr.dims} are not ascending")
+        require(all(0 <= dim < rank for dim in expr.dims), f"dims {expr.dims} are not those of space {expr.space.name}")
+    else:
+        require(not expr.dims, "a value without a space has dims")
+    match expr:
+        case Uniform(dtype=dtype):
+            require(dtype in (DType.I32, DType.I64), f"a uniform integer has type {dtype}")
+        case Argument(name=name, dtype=dtype):
+            require(context.scalars.get(name) is dtype, f"{name} is no scalar parameter of type {dtype}")
+        case Literal() | Lane() | Var():
+            pass
+        case Elementwise():
+            _elementwise(expr)
+        case Choose(condition=condition, then=then, otherwise=otherwise, dtype=dtype):
+            require(condition.dtype is DType.BOOL, "the condition of a choice is no bool")
+            same = then.dtype is otherwise.dtype is dtype
+            require(same, f"a choice of {dtype} between {then.dtype} and {otherwise.dtype}")
+            _joins(expr, (condition, then, otherwise))
+        case Cast(value=value):
+            _joins(expr, (value,))
+        case InlinePtx(args=args):
+            _joins(expr, args)
+        case Load():
+            check_load(expr, context)
+        case SharedTile():
+            _shared_tile(expr, context)
+        case SharedGather():
+            buffer = _buffer(expr.buffer, expr.stage is not None, context)
+            require(len(buffer.shape) == 1, f"buffer {buffer.name} is gathered from but is not flat")
+            require(expr.dtype is buffer.dtype, f"a gather of {expr.dtype} from {buffer.dtype}")
+            require(expr.index.dtype in (DType.I32, DType.I64), "the index of a gather is no i32 or i64")
+            _joins(expr, (expr.index,))
+        case Reduce():
+            _reduce(expr)
+        case Relayout():
+            _relayout(expr)
+        case DotStep():
+            _dot(expr)
+        case Full(value=value, dtype=dtype):
+            require(value.dtype is dtype, f"a tile of {dtype} filled with {value.dtype}")
+        case _:
+            assert_never(expr)
+
+
+def check_space(space: Space, warps: int) -> None:
+    """The layout fits the space's rank and shape, and the program's warps."""
+    name, rank = space.name, len(space.dims)
+    for dim in space.dims:
+        require(dim.size > 0 and dim.size & (dim.size - 1) == 0, f"dim {dim} of space {name} is no power of two")
+    match space.layout:
+        case Blocked() as layout:
+            _blocked(name, layout, rank, warps)
+        case MmaV2(warps=split):
+            require(rank == 2, f"space {name} has a matrix layout and {rank} dims")
+            require(split[0] * split[1] == warps, f"the layout of space {name} is for {split[0] * split[1]} warps")
+        case Operand(index=index, parent=parent):
+            require(rank == 2 and index in (0, 1), f"space {name} is no operand of a matrix product")
+            if isinstance(parent, Blocked):
+                _blocked(name, parent, rank, warps)
+            else:
+                require(parent.warps[0] * parent.warps[1] == warps, f"the layout of space {name} is for other warps")
+        case Linear(registers=registers, lanes=lanes, warps=bases, shape=shape):
+            require(shape == space.shape, f"the layout of space {name} is for shape {shape}")
+            require(len(lanes) == 5, f"the layout of space {name} has {len(lanes)} lane bits")
+            require(1 << len(bases) == warps, f"the layout of space {name} is for {1 << len(bases)} warps")
+            ranks = {len(basis) for basis in (*registers, *lanes, *bases)}
+            require(ranks <= {rank}, f"the layout of space {name} is for another rank than {rank}")
+        case _:
+            assert_never(space.layout)
+
+
+def check_load(load: Load, context: Context) -> None:
+    """Also used for the load inside an asynchronous copy."""
+    pointer = _pointer(load.tensor, context)
+    require(load.dtype is pointer.dtype, f"{load.tensor} has {pointer.dtype} elements, not {load.dtype}")
+    require(load.other.dtype is load.dtype, f"masked elements of {load.tensor} are {load.other.dtype}")
+    check_access(load.offset, load.mask)
+    _joins(load, tuple(e for e in (load.offset, load.mask) if e is not None))
+
+
+def check_access(offset: Expr | None, mask: Expr | None) -> None:
+    require(offset is None or offset.dtype in (DType.I32, DType.I64), "an offset is no i32 or i64")
+    require(mask is None or mask.dtype is DType.BOOL, "a mask is no bool")
+
+
+def check_buffer_tile(buffer: Buffer, shape: tuple[int, ...], dtype: DType) -> None:
+    """A tile that is written to a whole stage of ``buffer``."""
+    require(shape == buffer.shape, f"a tile of shape {shape} for buffer {buffer.name} of shape {buffer.shape}")
+    require(dtype is buffer.dtype, f"buffer {buffer.name} holds {buffer.dtype}, not {dtype}")
+
+
+def _blocked(name: str, layout: Blocked, rank: int, warps: int) -> None:
+    parts = (layout.each, layout.lanes, layout.warps, layout.order)
+    require(all(len(part) == rank for part in parts), f"the layout of space {name} is for another rank than {rank}")
+    require(_product(layout.lanes) == 32, f"the layout of space {name} has {_product(layout.lanes)} lanes")
+    require(_product(layout.warps) == warps, f"the layout of space {name} is for {_product(layout.warps)} warps")
+    require(tuple(sorted(layout.order)) == tuple(range(rank)), f"the order of space {name} is no permutation")
+
+
+def _elementwise(expr: Elementwise) -> None:
+    types = {DType.F32 if arg.dtype is DType.TF32 else arg.dtype for arg in expr.args}
+    require(len(expr.args) == _ARITY.get(expr.op, 2), f"{expr.op.value} has {len(expr.args)} operands")
+    shift = expr.op in (OpName.SHL, OpName.SHR) and all(t.is_int for t in types)
+    require(len(types) == 1 or shift, f"{expr.op.value} mixes {', '.join(sorted(t.value for t in types))}")
+    operand = expr.args[0].dtype
+    result = DType.BOOL if expr.op in COMPARISONS else operand
+    require(expr.dtype is result, f"{expr.op.value} of {operand} gives {result}, not {expr.dtype}")
+    if operand.is_float:
+        require(operand in (DType.F32, DType.F64, DType.TF32), f"{expr.op.value} computes in {operand}")
+        require(expr.op not in _INTEGER_ONLY, f"{expr.op.value} of {operand}")
+    elif operand is DType.BOOL:
+        require(expr.op in _ON_BOOL, f"{expr.op.value} of bool")
+    else:
+        require(expr.op not in _FLOAT_ONLY, f"{expr.op.value} of {operand}")
+    _joins(expr, expr.args)
+
+
+_ARITY = {
+    OpName.NEG: 1, OpName.ABS: 1, OpName.NOT: 1, OpName.EXP: 1, OpName.EXP2: 1, OpName.LOG: 1, OpName.LOG2: 1,
+    OpName.SQRT: 1, OpName.RSQRT: 1, OpName.SIN: 1, OpName.COS: 1, OpName.TANH: 1, OpName.ERF: 1,
+    OpName.FLOOR: 1, OpName.CEIL: 1, OpName.FMA: 3,
+}  # fmt: skip
+_INTEGER_ONLY = frozenset({OpName.AND, OpName.OR, OpName.XOR, OpName.NOT, OpName.SHL, OpName.SHR})
+_FLOAT_ONLY = frozenset({
+    OpName.DIV, OpName.EXP, OpName.EXP2, OpName.LOG, OpName.LOG2, OpName.SQRT, OpName.RSQRT, OpName.SIN, OpName.COS,
+    OpName.TANH, OpName.ERF, OpName.FLOOR, OpName.CEIL, OpName.FMA,
+})  # fmt: skip
+_ON_BOOL = frozenset({
+    OpName.AND, OpName.OR, OpName.XOR, OpName.NOT, OpName.EQ, OpName.NE, OpName.MIN, OpName.MAX,
+})  # fmt: skip
+
+
+def _shared_tile(expr: SharedTile, context: Context) -> None:
+    buffer = _buffer(expr.buffer, expr.stage is not None, context)
+    require(expr.dtype is buffer.dtype, f"a tile of {expr.dtype} from {buffer.dtype} in buffer {buffer.name}")
+    shape = list(buffer.shape)
+    for dim, start, length in expr.slices:
+        require(start >= 0 and start + length <= shape[dim], f"a slice leaves buffer {buffer.name}")
+        require(start % length == 0, f"a slice of buffer {buffer.name} starts at {start}, no multiple of {length}")
+        shape[dim] = length
+    require(tuple(sorted(expr.order)) == tuple(range(len(shape))), f"order {expr.order} does not permute {buffer.name}")
+    seen = tuple(shape[dim] for dim in expr.order)
+    wanted = _shape(expr.space, expr.dims)
+    require(seen == wanted, f"buffer {buffer.name} gives a tile of shape {seen}, the space wants {wanted}")
+
+
+def _reduce(expr: Reduce) -> None:
+    source = tuple(sorted((*expr.dims, expr.dim)))
+    require(expr.dim not in expr.dims, "a reduction keeps the dim that it reduces")
+    require(0 <= expr.dim < len(expr.space.dims), f"space {expr.space.name} has no dim {expr.dim}")
+    for arg in expr.args:
+        require(arg.space is None or arg.space == expr.space, f"a reduction in {expr.space.name} of a value elsewhere")
+        require(set(arg.dims) <= set(source), "a reduction drops a dim that it does not reduce")
+    require(any(expr.dim in arg.dims for arg in expr.args), "a reduction along a dim that no operand has")
+    count = len(expr.op.left) if isinstance(expr.op, Monoid) else 2 if expr.op in _TUPLES else 1
+    require(len(expr.args) == count, f"a reduction of {len(expr.args)} values by an operator on {count}")
+    require(0 <= expr.component < count, f"component {expr.component} of {count}")
+    reduced = expr.args[expr.component].dtype
+    require(expr.dtype is reduced, f"a reduction of {reduced} to {expr.dtype}")
+    if isinstance(expr.op, Monoid):
+        require(expr.op.commutative, f"monoid {expr.op.name} is not commutative, tiles are reduced in any order")
+
+
+_TUPLES = (ReduceOp.ARGMAX, ReduceOp.ARGMIN)
+
+
+def _relayout(expr: Relayout) -> None:
+    value = expr.value
+    require(value.space is not None and value.dims != (), "a uniform value has no layout to change")
+    require(value.dtype is expr.dtype, "a change of layout changes the type")
+    assert value.space is not None
+    before = sorted(str(value.space.dims[dim]) for dim in value.dims)
+    after = sorted(str(expr.space.dims[dim]) for dim in expr.dims)
+    require(before == after, f"a change of layout from dims {before} to {after}")
+
+
+def _dot(expr: DotStep) -> None:
+    layout = expr.space.layout
+    for index, operand in enumerate((expr.a, expr.b)):
+        where = f"operand {'AB'[index]}"
+        require(operand.space is not None, f"{where} of a product is uniform")
+        assert operand.space is not None
+        own = operand.space.layout
+        require(isinstance(own, Operand) and own.index == index, f"{where} of a product is not in an operand layout")
+        require(isinstance(own, Operand) and own.parent == layout, f"{where} belongs to another accumulator layout")
+    require(isinstance(layout, MmaV2 if expr.tensor_core else Blocked), "the accumulator's layout is for another unit")
+    require(expr.acc.space == expr.space and expr.acc.dtype is expr.dtype, "a product changes its accumulator's type")
+    assert expr.a.space is not None and expr.b.space is not None
+    (rows, depth), (depth_b, columns) = expr.a.space.dims, expr.b.space.dims
+    require(depth == depth_b, f"operands of a product disagree on K: {depth} and {depth_b}")
+    fits = (rows, columns) == expr.space.dims
+    require(fits, f"a product of {rows} and {columns} for an accumulator over {_dims_text(expr.space)}")
+
+
+def _joins(expr: Expr, args: tuple[Expr, ...]) -> None:
+    """Operands share the node's space, and the node varies exactly where one of them does."""
+    dims: set[int] = set()
+    for arg in args:
+        together = arg.space is None or arg.space == expr.space
+        require(together, f"operands live in {_name(arg.space)} and {_name(expr.space)}")
+        dims.update(arg.dims)
+    require(tuple(sorted(dims)) == expr.dims, f"operands vary along dims {sorted(dims)}, the value along {expr.dims}")
+
+
+def _pointer(tensor: str, context: Context) -> PointerParam:
+    require(tensor in context.pointers, f"no pointer parameter {tensor}")
+    return context.pointers[tensor]
+
+
+def _buffer(name: str, staged: bool, context: Context) -> Buffer:
+    require(name in context.buffers, f"no buffer {name}")
+    buffer = context.buffers[name]
+    require(staged == (buffer.depth > 0), f"buffer {name} has {buffer.depth} stages")
+    return buffer
+
+
+def check_stage(name: str, stage: object, context: Context) -> Buffer:
+    """The buffer, if ``stage`` says which stage exactly when it has stages."""
+    buffer = _buffer(name, stage is not None, context)
+    if isinstance(stage, Const):
+        require(0 <= stage.value < buffer.depth, f"buffer {name} has no stage {stage}")
+    return buffer
+
+
+def _shape(space: Space, dims: Dims) -> tuple[int, ...]:
+    return tuple(space.dims[dim].size for dim in dims)
+
+
+def _dims_text(space: Space) -> str:
+    return ", ".join(map(str, space.dims))
+
+
+def _name(space: Space | None) -> str:
+    return "no space" if space is None else space.name
+
+
+def _product(values: tuple[int, ...]) -> int:
+    total = 1
+    for value in values:
+        total *= value
+    return total

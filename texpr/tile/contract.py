@@ -1,0 +1,101 @@
+"""Contractions on a matrix unit: accumulator pieces, operands in the unit's layouts, one multiply step per loop
+iteration."""
+
+from __future__ import annotations
+
+from texpr.gluon.instructions import mma_form
+from texpr.lang.ir import Axis, BoundaryMode, Cast, Expr, Read, Tensor
+from texpr.plan.inline import axes_of
+from texpr.plan.ir import Dot, Reduction, Unit
+from texpr.tile import build as tile
+from texpr.tile.evaluate import evaluate, live
+from texpr.tile.ir import Assign, DotStep, Full, PhysicalDim, Space, Var
+from texpr.tile.ir import Expr as TileExpr
+from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
+from texpr.tile.loops import emit_loops
+from texpr.tile.scope import AxisValue, Scope
+from texpr.tile.spaces import accumulator_space, operand_space
+
+_EVERYWHERE = (0, 1)
+
+
+def lower_contraction(
+    node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, block: Block, lower: LowerNodes
+) -> Scope:
+    """``func = sum(a * b)``: the accumulator in column pieces of the width that the epilogue wants."""
+    (func,) = node.funcs
+    sizes = {axis: scope.lanes(axis) for axis in (*dot.rows, *dot.cols)}
+    pieces = _column_pieces(dot, sizes, scope)
+    accumulators: list[tuple[Var, Scope]] = []
+    dtype = node.exprs[0].dtype
+    zero = tile.literal(0.0 if dtype.is_float else 0, dtype)
+    for n, columns in enumerate(pieces):
+        local = scope.with_axes(columns)
+        at = {axis: local.lanes(axis) for axis in sizes}
+        space = accumulator_space(kernel.plan, kernel.grouping, dot, at, func.name.replace(".", "_"))
+        name = kernel.name(f"{func.name}_acc" if len(pieces) == 1 else f"{func.name}_acc{n}")
+        block.add(Assign(name, Full(zero, dtype, space, _EVERYWHERE), origin=origin(func.name, node.schedule)))
+        accumulators.append((Var(name, dtype, space, _EVERYWHERE), Scope(columns, scope.facts, scope.guard)))
+
+    def body(at: Scope, inner: Block) -> None:
+        for var, columns in accumulators:
+            local = at.with_axes(columns.axes)
+            a = _operand(0, dot, node, var, local, kernel)
+            b = _operand(1, dot, node, var, local, kernel)
+            step = DotStep(a, b, var, dot.unit is Unit.MMA, dtype, var.space, _EVERYWHERE)  # type: ignore[arg-type]
+            inner.add(Assign(var.name, step, origin=origin(func.name, node.schedule)))
+
+    emit_loops(node.loops, node.body, body, kernel, scope, block, lower)
+    values = tuple(
+        assign(func.name, tile.cast(var, func.dtype), kernel, block, node.schedule) if func.dtype is not dtype else var
+        for var, _ in accumulators
+    )
+    if len(values) == 1:
+        return scope.with_value(func, values[0])
+    return scope.with_pieces(func, values)
+
+
+def _column_pieces(dot: Dot, sizes: dict[Axis, int], scope: Scope) -> list[dict[Axis, AxisValue]]:
+    if not dot.piece or len(dot.cols) != 1 or dot.piece >= sizes[dot.cols[0]]:
+        return [{}]
+    (axis,) = dot.cols
+    at = scope.axes[axis]
+    return [{axis: AxisValue(at.origin + start, dot.piece, at.full, start)} for start in range(0, at.size, dot.piece)]
+
+
+def _operand(index: int, dot: Dot, node: Reduction, accumulator: Var, scope: Scope, kernel: Kernel) -> TileExpr:
+    """Operand A or B in the unit's layout, zeroed where it must not contribute.
+
+    Dead lanes of the reduction are zero on both sides: a masked load of a plain read already is; anything computed is
+    selected.
+    """
+    expr, guards = (dot.a, dot.a_where) if index == 0 else (dot.b, dot.b_where)
+    reduced = {axis: scope.lanes(axis) for axis in node.axes if axis in scope.axes}
+    dims = kernel.grouping.dims(reduced)
+    together = PhysicalDim(tuple(pair for dim in dims for pair in dim.axes))
+    space = accumulator.space
+    assert isinstance(space, Space)
+    form = mma_form(dot.a.dtype, dot.b.dtype, kernel.plan.target) if dot.unit is Unit.MMA else None
+    target = operand_space(space, index, together, form.k_width if form is not None else 0)
+    value = evaluate(expr, scope, target, kernel.needs)
+    conditions = [evaluate(guard, scope, target, kernel.needs) for guard in guards]
+    dead = [axis for axis in reduced if not scope.axes[axis].full]
+    if dead and not _zero_where_dead(expr, frozenset(dead)):
+        conditions += live(dead, scope, target)
+    condition = tile.both(conditions)
+    if condition is not None:
+        value = tile.choose(condition, value, tile.literal(0.0 if value.dtype.is_float else 0, value.dtype))
+    return value
+
+
+def _zero_where_dead(expr: Expr, dead: frozenset[Axis]) -> bool:
+    """Whether the expression is zero on dead lanes of ``dead`` by itself: a read along them whose masked load yields
+    0, converted at most."""
+    match expr:
+        case Read(source=Tensor(), boundary=boundary, absent=absent):
+            zero = boundary.mode is BoundaryMode.NONE or boundary.fill == 0
+            return absent is None and zero and dead <= axes_of(expr)
+        case Cast(value=value):
+            return _zero_where_dead(value, dead)
+        case _:
+            return False

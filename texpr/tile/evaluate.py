@@ -1,0 +1,339 @@
+"""Algorithm expressions as tile expressions: ``evaluate(expr, scope, space)`` is the value at every point of ``space``.
+
+Reads become loads with inferred masks, reads of staged tiles and windows, or references to values already held. Every
+mask exists because some fact is missing: an index that is proved in bounds has none.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from texpr.dtypes import DType
+from texpr.lang.index import to_int_expr
+from texpr.lang.ir import (
+    INDEX,
+    Axis,
+    AxisRef,
+    BoundaryMode,
+    Cast,
+    Const,
+    DimRef,
+    Expr,
+    Func,
+    Op,
+    OpName,
+    Present,
+    Ptx,
+    Read,
+    ScalarRef,
+    Select,
+    Tensor,
+    Var,
+)
+from texpr.math.bounds import Facts
+from texpr.math.expr import IntExpr, const, ge, lt, sym
+from texpr.math.prove import Proved, prove
+from texpr.plan.access import Memory, memory_of, vector_of
+from texpr.plan.inline import axes_of, bounded_index, key_of
+from texpr.tile import build as tile
+from texpr.tile.index import index_tile, largest, split, width_of, with_origins
+from texpr.tile.ir import Argument, Literal, Load, SharedGather, SharedTile, Space
+from texpr.tile.ir import Expr as TileExpr
+from texpr.tile.layouts import Blocked, Linear, blocked
+from texpr.tile.scope import Scope, StagedTile, StagedWindow
+
+
+@dataclass(slots=True)
+class Needs:
+    """What the expressions of a kernel turned out to need from the launcher: collected while lowering, read when it
+    is done."""
+
+    tensors: dict[str, Tensor | Func] = field(default_factory=dict)
+    scalars: dict[str, DType] = field(default_factory=dict)
+    present: dict[str, str] = field(default_factory=dict)
+    limits: dict[IntExpr, None] = field(default_factory=dict)
+    warps: int = 4
+
+
+def evaluate(expr: Expr, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
+    """The value of ``expr`` at every point of ``space`` (None: no axis has lanes)."""
+    match expr:
+        case Const(value=value, dtype=dtype):
+            return tile.uniform(int(value)) if dtype is INDEX and isinstance(value, int) else tile.literal(value, dtype)
+        case _ if expr.dtype is INDEX and (known := to_int_expr(expr)) is not None:
+            return _index(known, scope, space)
+        case ScalarRef(scalar=scalar):
+            needs.scalars[scalar.name] = scalar.dtype
+            return Argument(scalar.name, scalar.dtype)
+        case Present(tensor=tensor):
+            return _present(tensor, needs)
+        case Read():
+            return _read(expr, scope, space, needs)
+        case Op(name=name, args=args, dtype=dtype):
+            values = [evaluate(arg, scope, space, needs) for arg in args]
+            if any(arg.dtype is INDEX for arg in args):
+                values = [
+                    tile.cast(v, DType.I64) if v.dtype.is_int and v.dtype.bits < 64 and dtype is INDEX else v
+                    for v in values
+                ]
+            return tile.op(name, *values, dtype=None if dtype is INDEX else dtype)
+        case Select(condition=condition, then=then, otherwise=otherwise):
+            parts = [evaluate(part, scope, space, needs) for part in (condition, then, otherwise)]
+            return tile.choose(*parts)
+        case Cast(value=value, dtype=dtype):
+            return tile.cast(evaluate(value, scope, space, needs), dtype)
+        case Ptx(template=template, constraints=constraints, args=args, dtype=dtype):
+            values = [evaluate(arg, scope, space, needs) for arg in args]
+            return tile.inline_ptx(template, constraints, values, dtype)
+        case Var():
+            return scope.variables[expr]
+        case AxisRef() | DimRef():
+            raise AssertionError(f"{expr} is an index")
+
+
+def _index(value: IntExpr, scope: Scope, space: Space | None) -> TileExpr:
+    if space is None:
+        at = with_origins(value, scope)
+        return tile.uniform(at, width_of(at))
+    return index_tile(value, scope, space)
+
+
+def _present(tensor: Tensor, needs: Needs) -> TileExpr:
+    name = f"has_{tensor.name}"
+    needs.present[name] = tensor.name
+    return tile.op(OpName.NE, tile.uniform(sym(name)), tile.uniform(0))
+
+
+# ---- liveness -------------------------------------------------------------------------------------------------------
+
+
+def live(axes: Sequence[Axis], scope: Scope, space: Space | None) -> list[TileExpr]:
+    """The conditions under which the lanes of ``axes`` lie inside their extents; proved ones are left out."""
+    found = []
+    for axis in axes:
+        at = scope.axes.get(axis)
+        if at is not None and not at.full and at.tile is None:
+            found.append(tile.op(OpName.LT, _index(sym(axis.name), scope, space), tile.uniform(axis.extent)))
+    return found
+
+
+def axis_facts(axes: Sequence[Axis], facts: Facts) -> Facts:
+    """The facts together with every axis lying inside its extent."""
+    for axis in axes:
+        facts = facts.assume(ge(sym(axis.name), 0), lt(sym(axis.name), axis.extent))
+    return facts
+
+
+# ---- reads ----------------------------------------------------------------------------------------------------------
+
+
+def _read(read: Read, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
+    source = read.source
+    if isinstance(source, Func) and source in scope.values:
+        held = scope.values[source]
+        return held if space is None else tile.relayout(held, space)
+    staged = scope.tiles.get(key_of(read))
+    if staged is not None:
+        return _staged(read, staged, scope, space)
+    window = scope.windows.get(source)
+    if window is not None:
+        return _from_window(read, window, scope, space, needs)
+    return with_absent(load(read, scope, space, needs), read, scope, space, needs)
+
+
+def with_absent(value: TileExpr, read: Read, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
+    """``value`` where the optional tensor was given, else what the read says instead (a masked load yields 0)."""
+    if not isinstance(read.source, Tensor) or not read.source.optional or read.absent is None:
+        return value
+    if isinstance(read.absent, Const) and read.absent.value == 0 and read.boundary.fill == 0:
+        return value
+    return tile.choose(_present(read.source, needs), value, evaluate(read.absent, scope, space, needs))
+
+
+def _staged(read: Read, staged: StagedTile, scope: Scope, space: Space | None) -> TileExpr:
+    if staged.value is not None:
+        return staged.value if space is None else tile.relayout(staged.value, space)
+    assert space is not None
+    sizes = {axis.name: (scope.axes[axis].start, scope.axes[axis].size) for axis in axes_of(read)}
+    slices = []
+    wanted: list[tuple[tuple[str, int], ...]] = []
+    for d, dim in enumerate(staged.dims):
+        axes = tuple((name, sizes[name][1]) for name, _ in dim.axes)
+        wanted.append(axes)
+        if axes != dim.axes:
+            (name, size) = axes[0]
+            slices.append((d, sizes[name][0], size))
+    positions = [next(d for d, dim in enumerate(space.dims) if dim.axes == axes) for axes in wanted]
+    dims = tuple(sorted(positions))
+    order = tuple(positions.index(d) for d in dims)
+    return SharedTile(staged.buffer, staged.stage, order, read.dtype, space, dims, tuple(slices))
+
+
+def _from_window(read: Read, staged: StagedWindow, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
+    """The flat position of a read inside its window: index minus the window's first index, row-major."""
+    flat: TileExpr = tile.uniform(0)
+    stride = 1
+    for index, lo, extent in reversed(list(zip(read.indices, staged.window.lo, staged.window.extent, strict=True))):
+        known = to_int_expr(index)
+        if known is not None and split(known, scope) is not None:
+            local = _index_minus(known, lo, scope, space)
+        else:
+            local = tile.op(OpName.SUB, evaluate(index, scope, space, needs), tile.uniform(lo))
+        flat = tile.op(OpName.ADD, flat, tile.op(OpName.MUL, local, tile.uniform(stride)))
+        stride *= extent
+    return SharedGather(staged.buffer, staged.stage, flat, read.dtype, flat.space, flat.dims)
+
+
+def _index_minus(value: IntExpr, lo: IntExpr, scope: Scope, space: Space | None) -> TileExpr:
+    parts = split(value, scope)
+    assert parts is not None
+    result = tile.uniform(parts.base - lo)
+    for name, coefficient in parts.lanes:
+        assert space is not None
+        result = tile.op(OpName.ADD, result, tile.op(OpName.MUL, tile.lane(space, name), tile.uniform(coefficient)))
+    return result
+
+
+def load(read: Read, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
+    """A global load of ``read`` at every point of ``space``, in a coalesced layout of its own if ``space`` is none."""
+    own = _coalesced(read, scope, space, needs)
+    if own is not None and own != space:
+        assert space is not None
+        return tile.relayout(masked_load(read, scope, own, needs), space)
+    return masked_load(read, scope, space, needs)
+
+
+def _coalesced(read: Read, scope: Scope, space: Space | None, needs: Needs) -> Space | None:
+    """The space to load in: ``space`` itself unless the read spans a whole matrix-unit layout, which loads scalars."""
+    if space is None or isinstance(space.layout, Blocked | Linear):
+        return space
+    moving = [axis for axis in axes_of(read) if scope.lanes(axis) > 1]
+    dims = {space.dim_of(axis.name) for axis in moving}
+    if len(dims) < len(space.dims):
+        return space
+    return store_space(
+        memory_of(read.source, scope.guard), read.indices, read.boundary.mode, moving, scope, space, needs.warps
+    )
+
+
+def store_space(
+    memory: Memory,
+    indices: Sequence[Expr],
+    boundary: BoundaryMode,
+    axes: Sequence[Axis],
+    scope: Scope,
+    space: Space,
+    warps: int,
+) -> Space:
+    """The coalesced space over the dims of ``space`` for an access to ``memory``."""
+    best, contiguous = 1, len(space.dims) - 1
+    for axis in axes:
+        vector = vector_of(memory, indices, boundary, axis, scope.axes[axis].size, scope.facts).elements
+        dim = space.dim_of(axis.name)
+        if vector > best and dim is not None and space.dims[dim].axes[-1][0] == axis.name:
+            best, contiguous = vector, dim
+    layout = blocked(space.shape, warps, best, contiguous)
+    return Space(f"{memory.name}_tile", space.dims, layout)
+
+
+def masked_load(read: Read, scope: Scope, space: Space | None, needs: Needs) -> Load:
+    """The load itself: base, offsets and the mask of what is not proved in bounds."""
+    memory = memory_of(read.source, scope.guard)
+    needs.tensors[memory.name] = read.source
+    mode = read.boundary.mode
+    indices = [
+        index if mode is BoundaryMode.NONE else bounded_index(index, extent, mode)
+        for index, extent in zip(read.indices, memory.shape, strict=True)
+    ]
+    base, offset = address(memory, indices, scope, space, needs)
+    conditions = bounds_conditions(memory, indices, scope, space, needs)
+    if isinstance(read.source, Tensor) and read.source.optional:
+        conditions.append(_present(read.source, needs))
+    mask = tile.both(conditions)
+    fill = read.boundary.fill if mode is BoundaryMode.FILL else 0
+    other = Literal(float(fill) if memory.dtype.is_float else fill, memory.dtype)
+    where, dims = tile.join([e for e in (offset, mask) if e is not None])
+    return Load(memory.name, base, offset, mask, other, memory.dtype, where, dims)
+
+
+def address(
+    memory: Memory, indices: Sequence[Expr], scope: Scope, space: Space | None, needs: Needs
+) -> tuple[IntExpr, TileExpr | None]:
+    """Split the element offset into a uniform 64-bit base and a per-element rest.
+
+    Affine parts are 32-bit: their largest value becomes a limit that the launcher checks. Rows found through data are
+    64-bit.
+    """
+    base: IntExpr = const(0)
+    offset: TileExpr | None = None
+    reach: IntExpr = const(0)
+    coefficients: dict[str, IntExpr] = {}
+    for index, stride in zip(indices, memory.strides, strict=True):
+        known = to_int_expr(index)
+        parts = None if known is None else split(known, scope)
+        if parts is not None:
+            base = base + parts.base * stride
+            for name, coefficient in parts.lanes:
+                coefficients[name] = coefficients.get(name, const(0)) + coefficient * stride
+            reach = reach + largest(parts, scope) * stride
+            continue
+        value = evaluate(index, scope, space, needs)
+        if stride != const(1):
+            value = tile.op(OpName.MUL, tile.cast(value, DType.I64), tile.uniform(stride, width_of(stride)))
+        offset = value if offset is None else tile.op(OpName.ADD, offset, value)
+    affine = None if space is None else _lane_offset(coefficients, scope, space)
+    if affine is not None:
+        offset = affine if offset is None else tile.op(OpName.ADD, offset, affine)
+    if reach != const(0):
+        needs.limits[reach] = None
+    return base, offset
+
+
+def _lane_offset(coefficients: dict[str, IntExpr], scope: Scope, space: Space) -> TileExpr | None:
+    """``sum(coefficient * lane)``; axes fused into one dim whose strides nest are addressed by the dim's position."""
+    result: TileExpr | None = None
+    for d, dim in enumerate(space.dims):
+        own = [(name, size) for name, size in dim.axes if name in coefficients]
+        terms: list[TileExpr] = []
+        nested = len(own) == len(dim.axes) and all(
+            coefficients[outer] == coefficients[inner] * size
+            for (outer, _), (inner, size) in itertools.pairwise(own)
+        )
+        if own and nested:
+            terms.append(_scaled(tile.position(space, d), coefficients[own[-1][0]]))
+        else:
+            terms += [_scaled(tile.lane(space, name), coefficients[name]) for name, _ in own]
+        for term in terms:
+            result = term if result is None else tile.op(OpName.ADD, result, term)
+    return result
+
+
+def _scaled(lane: TileExpr, coefficient: IntExpr) -> TileExpr:
+    return tile.op(OpName.MUL, lane, tile.uniform(coefficient, DType.I32))
+
+
+def bounds_conditions(
+    memory: Memory, indices: Sequence[Expr], scope: Scope, space: Space | None, needs: Needs
+) -> list[TileExpr]:
+    """What must hold for every index to lie inside its dim: live lanes where that is enough, else comparisons."""
+    conditions: list[TileExpr] = []
+    relying: dict[Axis, None] = {}
+    for index, extent in zip(indices, memory.shape, strict=True):
+        axes = sorted(axes_of(index), key=lambda a: a.name)
+        known = to_int_expr(index)
+        if known is not None:
+            facts = axis_facts([axis for axis in axes if axis in scope.axes], scope.facts)
+            low, high = (isinstance(prove(goal, facts), Proved) for goal in (ge(known, 0), lt(known, extent)))
+            if low and high:
+                relying.update(dict.fromkeys(axes))
+                continue
+            value = _index(known, scope, space)
+        else:
+            value, low, high = evaluate(index, scope, space, needs), False, False
+        if not low:
+            conditions.append(tile.op(OpName.GE, value, tile.uniform(0)))
+        if not high:
+            conditions.append(tile.op(OpName.LT, value, tile.uniform(extent, width_of(extent))))
+    return [*live(list(relying), scope, space), *conditions]

@@ -1,0 +1,515 @@
+"""The tile program: a small typed IR between the plan and Gluon.
+
+    TileProgram ::= Parameter*  Buffer*  Statement*
+    Statement   ::= Scalar | Assign | For | Fill | CopyAsync | Commit | Wait | StoreShared | ScatterShared | Store
+    Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
+                  | Load | SharedTile | SharedGather | Reduce | Relayout | Dot | Full
+
+A *space* is an ordered list of physical dims with a distributed layout; each dim fuses one or more named axes
+row-major. An expression lives on a subset ``dims`` of its space (a slice of the layout); the empty subset is a scalar
+that all threads hold. Operands of one node agree on the space; broadcasting over missing dims is implicit. Integers
+over scalars (tile origins, loop counters, dims) are ``math`` expressions whose symbols name parameters and ``Scalar``
+statements.
+
+Expressions are hash-consed: equal expressions are one object, and are printed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, assert_never
+
+from texpr.dtypes import DType
+from texpr.lang.ir import Monoid, OpName, ReduceOp
+from texpr.math.expr import IntExpr
+from texpr.tile.layouts import Layout, SharedLayout
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalDim:
+    """One dim of a space: the named axes fused into it, outermost first. The product of sizes is a power of two."""
+
+    axes: tuple[tuple[str, int], ...]
+
+    @property
+    def size(self) -> int:
+        total = 1
+        for _, size in self.axes:
+            total *= size
+        return total
+
+    def has(self, axis: str) -> bool:
+        return any(name == axis for name, _ in self.axes)
+
+    def __str__(self) -> str:
+        return "*".join(f"{name}:{size}" for name, size in self.axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where a tile value lives. ``name`` is used in the generated code's identifiers."""
+
+    name: str
+    dims: tuple[PhysicalDim, ...]
+    layout: Layout
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(dim.size for dim in self.dims)
+
+    def dim_of(self, axis: str) -> int | None:
+        return next((d for d, dim in enumerate(self.dims) if dim.has(axis)), None)
+
+
+Dims = tuple[int, ...]
+
+
+# ---- expressions ----------------------------------------------------------------------------------------------------
+
+
+class _Sharing(type):
+    """Metaclass of expressions: a call returns the one existing instance with these fields, so that equality is
+    identity and an expression used twice is one object. Floats are told apart by their text: 0.0 and -0.0 are
+    different constants."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        values = tuple(getattr(made, name) for name in cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        key = (cls, *(repr(value) if isinstance(value, float) else value for value in values))
+        return _shared.setdefault(key, made)
+
+
+_shared: Final[dict[tuple[object, ...], Any]] = {}
+
+
+class Shared(metaclass=_Sharing):
+    """Base of the expression nodes."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uniform(Shared):
+    """An integer that is the same for all threads. ``dtype`` is I32 or I64."""
+
+    value: IntExpr
+    dtype: DType = DType.I32
+    space: None = None
+    dims: Dims = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Argument(Shared):
+    """A scalar kernel parameter."""
+
+    name: str
+    dtype: DType
+    space: None = None
+    dims: Dims = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Literal(Shared):
+    """A constant. ``value`` may be an infinity or NaN."""
+
+    value: int | float | bool
+    dtype: DType
+    space: None = None
+    dims: Dims = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lane(Shared):
+    """The position along one physical dim: 0 .. size, as i32."""
+
+    space: Space
+    dim: int
+
+    @property
+    def dtype(self) -> DType:
+        return DType.I32
+
+    @property
+    def dims(self) -> Dims:
+        return (self.dim,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Var(Shared):
+    """The current value of a name that an ``Assign`` set."""
+
+    name: str
+    dtype: DType
+    space: Space | None
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Elementwise(Shared):
+    """A scalar operation at every point. Comparisons yield BOOL."""
+
+    op: OpName
+    args: tuple[Expr, ...]
+    dtype: DType
+    space: Space | None
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choose(Shared):
+    """``then`` where ``condition`` else ``otherwise``."""
+
+    condition: Expr
+    then: Expr
+    otherwise: Expr
+    dtype: DType
+    space: Space | None
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cast(Shared):
+    """A conversion, with the language's rounding."""
+
+    value: Expr
+    dtype: DType
+    space: Space | None
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InlinePtx(Shared):
+    """A user's scalar PTX operation."""
+
+    template: str
+    constraints: str
+    args: tuple[Expr, ...]
+    dtype: DType
+    space: Space | None
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Load(Shared):
+    """``tensor[base + offset]`` where ``mask`` holds, else ``other``. ``base`` (elements) is uniform and computed in
+    64 bits; ``offset`` is a tile of element offsets from it. Loads are of read-only memory for the whole kernel, so
+    they may move."""
+
+    tensor: str
+    base: IntExpr
+    offset: Expr | None
+    mask: Expr | None
+    other: Literal
+    dtype: DType
+    space: Space | None
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedTile(Shared):
+    """A whole stage of a shared buffer. ``order`` permutes the buffer's dims into the space's."""
+
+    buffer: str
+    stage: IntExpr | None
+    order: tuple[int, ...]
+    dtype: DType
+    space: Space
+    dims: Dims
+    slices: tuple[tuple[int, int, int], ...] = ()  # (buffer dim, start, length)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedGather(Shared):
+    """One element of a flat shared buffer per point, at ``index``."""
+
+    buffer: str
+    stage: IntExpr | None
+    index: Expr
+    dtype: DType
+    space: Space | None
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduce(Shared):
+    """``args`` reduced over dim ``dim`` of their space; a tuple reduction yields component ``component``."""
+
+    op: ReduceOp | Monoid
+    args: tuple[Expr, ...]
+    dim: int
+    component: int
+    dtype: DType
+    space: Space
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relayout(Shared):
+    """The same tile in another space (same axes per dim). Free or a trip through shared memory."""
+
+    value: Expr
+    dtype: DType
+    space: Space
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DotStep(Shared):
+    """``acc + a @ b`` on a matrix unit; ``a``/``b`` live in operand spaces of ``acc``'s layout."""
+
+    a: Expr
+    b: Expr
+    acc: Expr
+    tensor_core: bool
+    dtype: DType
+    space: Space
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Full(Shared):
+    """A tile filled with a constant."""
+
+    value: Literal
+    dtype: DType
+    space: Space
+    dims: Dims
+
+
+Expr = (
+    Uniform
+    | Argument
+    | Literal
+    | Lane
+    | Var
+    | Elementwise
+    | Choose
+    | Cast
+    | InlinePtx
+    | Load
+    | SharedTile
+    | SharedGather
+    | Reduce
+    | Relayout
+    | DotStep
+    | Full
+)
+
+
+# ---- statements -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """``name = value``: a uniform integer with a name, i32."""
+
+    name: str
+    value: IntExpr
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramId:
+    """``name`` = the index of this program."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """``name = value``. A name assigned again inside a loop is carried by it; its type never changes."""
+
+    name: str
+    value: Expr
+    note: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """``for counter in range(start, stop, step)``. ``static`` loops are unrolled and have literal bounds."""
+
+    counter: str
+    start: IntExpr
+    stop: IntExpr
+    step: IntExpr
+    body: tuple[Statement, ...]
+    note: str = ""
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CopyAsync:
+    """Start copying ``tensor[base + offset]`` (zero where the mask is false) into one stage of a buffer (cp.async)."""
+
+    buffer: str
+    stage: IntExpr | None
+    load: Load
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Close the group of async copies started since the last commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Until at most ``pending`` groups are in flight."""
+
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreShared:
+    """Write a tile to a whole stage of a buffer (or to a slice of a flat one)."""
+
+    buffer: str
+    stage: IntExpr | None
+    value: Expr
+    slice: tuple[int, int] | None = None  # (start, length) of a flat buffer
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """``tensor[base + offset] = value`` where ``mask`` holds."""
+
+    tensor: str
+    base: IntExpr
+    offset: Expr | None
+    mask: Expr | None
+    value: Expr
+    origin: str = ""
+
+
+Statement = Scalar | ProgramId | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
+
+
+# ---- programs -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PointerParam:
+    """A pointer to a tensor or workspace buffer; ``alignment`` in bytes is known."""
+
+    name: str
+    dtype: DType
+    alignment: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntParam:
+    """An i32 computed by the launcher; ``divisor`` divides it."""
+
+    name: str
+    value: IntExpr
+    divisor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarParam:
+    """A scalar argument in its own type."""
+
+    name: str
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class PresentParam:
+    """1 if the optional tensor was given, else 0 (i32)."""
+
+    name: str
+    tensor: str
+
+
+Parameter = PointerParam | IntParam | ScalarParam | PresentParam
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Explicit shared memory: ``depth`` stages (0: not staged) of ``shape``."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    depth: int
+    layout: SharedLayout
+    note: str = ""
+
+    @property
+    def bytes(self) -> int:
+        total = self.dtype.bits // 8 * max(self.depth, 1)
+        for extent in self.shape:
+            total *= extent
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A claim the emitted code asserts at compile time: reading or writing ``buffer`` from ``space`` has no bank
+    conflicts."""
+
+    buffer: str
+    space: Space
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TileProgram:
+    """One Gluon function. ``limits`` are the offsets that must stay below 2**31 (checked by the launcher)."""
+
+    name: str
+    warps: int
+    parameters: tuple[Parameter, ...]
+    buffers: tuple[Buffer, ...]
+    body: tuple[Statement, ...]
+    grid: IntExpr
+    limits: tuple[IntExpr, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    header: tuple[str, ...] = field(default=())
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """Direct subexpressions."""
+    match expr:
+        case Uniform() | Argument() | Literal() | Lane() | Var() | SharedTile() | Full():
+            return ()
+        case Elementwise(args=args) | InlinePtx(args=args) | Reduce(args=args):
+            return args
+        case Choose(condition=condition, then=then, otherwise=otherwise):
+            return (condition, then, otherwise)
+        case Cast(value=value) | Relayout(value=value):
+            return (value,)
+        case Load(offset=offset, mask=mask):
+            return tuple(e for e in (offset, mask) if e is not None)
+        case SharedGather(index=index):
+            return (index,)
+        case DotStep(a=a, b=b, acc=acc):
+            return (a, b, acc)
+        case _:
+            assert_never(expr)
+
+
+def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
+    """The expressions a statement evaluates itself (not those of its body)."""
+    match statement:
+        case Scalar() | ProgramId() | For() | Commit() | Wait():
+            return ()
+        case Assign(value=value) | StoreShared(value=value):
+            return (value,)
+        case CopyAsync(load=load):
+            return (load,)
+        case Store(offset=offset, mask=mask, value=value):
+            return tuple(e for e in (offset, mask, value) if e is not None)
+        case _:
+            assert_never(statement)
+
+
+def walk(statements: tuple[Statement, ...], visit: Callable[[Statement], None]) -> None:
+    """Call ``visit`` on every statement, outermost first."""
+    for statement in statements:
+        visit(statement)
+        if isinstance(statement, For):
+            walk(statement.body, visit)

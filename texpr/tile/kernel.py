@@ -1,0 +1,91 @@
+"""What one kernel shares while it is lowered, and the block of statements under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from texpr.lang.ir import Axis, Expr, Func
+from texpr.plan.inline import reads_of
+from texpr.plan.ir import KernelPlan, Node
+from texpr.tile.evaluate import Needs
+from texpr.tile.ir import Assign, Buffer, Conflict, Space, Statement, Var
+from texpr.tile.ir import Expr as TileExpr
+from texpr.tile.scope import Scope
+from texpr.tile.spaces import Grouping, blocked_space
+
+
+@dataclass(slots=True)
+class Block:
+    """Statements under construction."""
+
+    statements: list[Statement] = field(default_factory=list)
+
+    def add(self, *statements: Statement) -> None:
+        self.statements.extend(statements)
+
+
+@dataclass(slots=True)
+class Kernel:
+    """What the whole kernel shares while it is lowered: the plan, its spaces, its buffers and what it needs from the
+    launcher."""
+
+    plan: KernelPlan
+    grouping: Grouping
+    sizes: Mapping[Axis, int]
+    needs: Needs
+    buffers: list[Buffer] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+    def name(self, wanted: str) -> str:
+        """``wanted``, or with a number if it is taken."""
+        wanted = wanted.replace(".", "_")
+        candidate, n = wanted, 1
+        while candidate in self.names:
+            n += 1
+            candidate = f"{wanted}_{n}"
+        self.names.add(candidate)
+        return candidate
+
+    def buffer(self, buffer: Buffer) -> str:
+        self.buffers.append(buffer)
+        return buffer.name
+
+
+LowerNodes = Callable[[Sequence[Node], Kernel, Scope, Block], Scope]
+"""Lower nodes in order into a block; the resulting scope knows what they left behind."""
+
+
+def origin(node: str, schedule: str) -> str:
+    """The origin of a statement as the emitter reads it: the loop-nest node, and the schedule line that asked for it.
+    """
+    return f"{node} @ {schedule}" if schedule else node
+
+
+def assign(name: str, value: TileExpr, kernel: Kernel, block: Block, origin_line: str = "") -> Var:
+    """Give a value a name."""
+    unique = kernel.name(name)
+    block.add(Assign(unique, value, note="", origin=origin(name, origin_line)))
+    return Var(unique, value.dtype, value.space, value.dims)
+
+
+def space_for(
+    exprs: Sequence[Expr], sizes: Mapping[Axis, int], kernel: Kernel, scope: Scope, *, whole: bool = False
+) -> Space | None:
+    """Where to evaluate expressions over axes of these sizes: in the space of a value they read that varies along all
+    of them, so that the value need not move; else in the kernel's blocked space. ``whole``: the space must have no
+    other dims."""
+    wanted = {axis.name for axis, size in sizes.items() if size > 1}
+    for expr in exprs:
+        for read in reads_of(expr):
+            value = scope.values.get(read.source) if isinstance(read.source, Func) else None
+            if (
+                value is not None
+                and value.space is not None
+                and not (whole and len(value.dims) < len(value.space.dims))
+            ):
+                have = {name: size for d in value.dims for name, size in value.space.dims[d].axes}
+                if set(have) == wanted and all(have[a.name] == n for a, n in sizes.items() if n > 1):
+                    return value.space
+    return blocked_space(kernel.plan, kernel.grouping, sizes)

@@ -1,0 +1,173 @@
+"""Layouts as data, and how one is chosen: which thread holds which element of a tile.
+
+Register layouts mirror Gluon's (``Blocked``, ``MmaV2``, ``Operand``, ``Linear``, ``Slice``); shared layouts are XOR
+swizzles. Choices here are the compiler's defaults; the schedule's ``map`` and ``swizzle`` override them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from texpr.schedule.records import AxisMap
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Each thread holds a box of ``each``; lanes and warps tile the rest in ``order`` (fastest dim first)."""
+
+    each: tuple[int, ...]
+    lanes: tuple[int, ...]
+    warps: tuple[int, ...]
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MmaV2:
+    """Accumulator of mma.sync m16n8: ``warps`` along rows and columns."""
+
+    warps: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A (index 0) or B (index 1) operand of an accumulator layout; ``k_width`` consecutive elements along K per
+    thread (0 for fma)."""
+
+    index: int
+    parent: MmaV2 | Blocked
+    k_width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """The general form: for each bit of the register, lane and warp index, the coordinate it adds (over GF(2))."""
+
+    registers: tuple[tuple[int, ...], ...]
+    lanes: tuple[tuple[int, ...], ...]
+    warps: tuple[tuple[int, ...], ...]
+    shape: tuple[int, ...]
+
+
+Layout = Blocked | MmaV2 | Operand | Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Swizzled:
+    """Row-major in ``order`` with an XOR swizzle: vectors of ``vec`` elements, ``per_phase`` rows share a phase,
+    ``max_phase`` phases."""
+
+    vec: int
+    per_phase: int
+    max_phase: int
+    order: tuple[int, ...]
+
+
+SharedLayout = Swizzled
+
+_BANK_ROW_BYTES = 128  # 32 banks of 4 bytes
+_VECTOR_BYTES = 16
+
+
+def blocked(shape: tuple[int, ...], warps: int, vector: int, contiguous: int, row_lanes: int = 32) -> Blocked:
+    """Coalesced: ``vector`` elements per thread along dim ``contiguous``, lanes along it first (at most
+    ``row_lanes``), then along the dims before it; warps on the outermost dims that still have room, so that a row
+    stays within one warp where it can."""
+    rank = len(shape)
+    order = (contiguous, *(d for d in reversed(range(rank)) if d != contiguous))
+    each = [1] * rank
+    each[contiguous] = min(vector, shape[contiguous])
+    lanes = [1] * rank
+    left = 32
+    for d in order:
+        lanes[d] = min(left, max(1, shape[d] // each[d]), row_lanes if d == contiguous else left)
+        left //= lanes[d]
+    lanes[order[0]] *= left  # tile smaller than a warp: lanes repeat its elements
+    warp_count = [1] * rank
+    left = warps
+    for d in reversed(order):
+        warp_count[d] = min(left, max(1, shape[d] // (each[d] * lanes[d])))
+        left //= warp_count[d]
+    warp_count[order[-1]] *= left
+    return Blocked(tuple(each), tuple(lanes), tuple(warp_count), order)
+
+
+def mma_warps(rows: int, cols: int, warps: int) -> tuple[int, int]:
+    """Warps along rows and columns of an mma_v2 tile: the split with the least operand traffic, i.e. the squarest
+    warp tile that the 16x8 instruction still divides."""
+    best: tuple[float, tuple[int, int]] | None = None
+    along_rows = 1
+    while along_rows <= warps:
+        along_cols = warps // along_rows
+        tile_rows, tile_cols = rows / along_rows, cols / along_cols
+        waste = max(1.0, 16 / tile_rows) * max(1.0, 8 / tile_cols)
+        cost = (waste, tile_rows + tile_cols, along_rows)
+        score = cost[0] * 1e6 + cost[1] * 16 + (0 if along_rows <= along_cols else 1)
+        if best is None or score < best[0]:
+            best = (score, (along_rows, along_cols))
+        along_rows *= 2
+    assert best is not None
+    return best[1]
+
+
+def operand_swizzle(shape: tuple[int, ...], element_bytes: int, contiguous: int) -> Swizzled:
+    """The XOR swizzle under which ldmatrix rows (and 16-byte row segments of any layout) fall into distinct banks.
+
+    A row of the tile is ``shape[contiguous]`` elements. Rows shorter than the 128 bytes of all banks share a phase;
+    the 16-byte vectors of a row are permuted by the phase (as in CUTLASS's and Triton's shared encodings for mma
+    operands).
+    """
+    rank = len(shape)
+    order = (contiguous, *(d for d in reversed(range(rank)) if d != contiguous))
+    row_bytes = shape[contiguous] * element_bytes
+    vec = min(_VECTOR_BYTES // element_bytes, shape[contiguous])
+    per_phase = max(1, _BANK_ROW_BYTES // row_bytes)
+    vectors = shape[contiguous] // vec
+    max_phase = max(1, min(8 // per_phase, vectors))
+    return Swizzled(vec, per_phase, max_phase, order)
+
+
+def flat() -> Swizzled:
+    """One-dimensional, unswizzled."""
+    return Swizzled(1, 1, 1, (0,))
+
+
+def mapped(axes: tuple[tuple[tuple[str, int], ...], ...], maps: dict[str, AxisMap], warps: int) -> Linear | None:
+    """The layout in which every axis named in ``maps`` is spread as asked; ``axes`` lists the (axis, size) pairs of
+    each dim.
+
+    Per axis, low bits go to the thread's elements (``each``), then lanes, then warps; what is left repeats in
+    registers. None if the lanes or warps asked for are not exactly 32 and ``warps``.
+    """
+    shape = tuple(_product(size for _, size in dim) for dim in axes)
+    registers: list[tuple[int, ...]] = []
+    lanes: list[tuple[int, ...]] = []
+    warp_bases: list[tuple[int, ...]] = []
+    rest: list[tuple[int, ...]] = []
+    for dim in reversed(range(len(axes))):
+        stride = 1
+        for name, size in reversed(axes[dim]):
+            record = maps.get(name, AxisMap())
+            unit = 1
+            for target, count in ((registers, record.each), (lanes, record.lanes), (warp_bases, record.warps)):
+                for _ in range(count.bit_length() - 1):
+                    target.append(_basis(dim, stride * unit if unit < size else 0, len(axes)))
+                    unit *= 2
+            while unit < size:
+                rest.append(_basis(dim, stride * unit, len(axes)))
+                unit *= 2
+            stride *= size
+    if len(lanes) != 5 or len(warp_bases) != warps.bit_length() - 1:
+        return None
+    return Linear(tuple(registers + rest), tuple(lanes), tuple(warp_bases), shape)
+
+
+def _basis(dim: int, value: int, rank: int) -> tuple[int, ...]:
+    return tuple(value if d == dim else 0 for d in range(rank))
+
+
+def _product(values: Iterable[int]) -> int:
+    total = 1
+    for value in values:
+        total *= value
+    return total

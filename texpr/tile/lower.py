@@ -1,0 +1,178 @@
+"""Plan -> tile program: the nodes of a loop tree, one function per node kind, in execution order.
+
+The functions thread an immutable ``Scope`` (what is known) and append statements to the block they are given. Nothing
+is decided here that the plan does not say, except layouts (``spaces``) and masks (``evaluate``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from texpr.dtypes import DType
+from texpr.lang.ir import INDEX, Axis, BoundaryMode, Expr, Func, Monoid, OpName, ReduceOp
+from texpr.plan.access import memory_of
+from texpr.plan.inline import axes_of
+from texpr.plan.ir import Compute, Node, Reduction, Stage, Write
+from texpr.plan.monoids import as_monoid
+from texpr.schedule.records import Memory
+from texpr.tile import build as tile
+from texpr.tile.contract import lower_contraction
+from texpr.tile.evaluate import address, bounds_conditions, evaluate, live, store_space
+from texpr.tile.ir import Assign, Full, Reduce, Space, Store, Var
+from texpr.tile.ir import Expr as TileExpr
+from texpr.tile.kernel import Block, Kernel, assign, origin, space_for
+from texpr.tile.layouts import Blocked, Linear
+from texpr.tile.loops import emit_loops
+from texpr.tile.monoids import combine, identity
+from texpr.tile.scope import AxisValue, Scope
+from texpr.tile.stages import lower_stage, lower_window_func
+
+
+def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Block) -> Scope:
+    """Lower nodes in order; the resulting scope knows the values and tiles they left behind."""
+    for node in nodes:
+        match node:
+            case Stage():
+                scope = lower_stage(node, kernel, scope, block)
+            case Compute(memory=Memory.SHARED):
+                scope = lower_window_func(node, kernel, scope, block)
+            case Compute(func=func, expr=expr):
+                space = space_for([expr], {a: scope.lanes(a) for a in axes_of(expr) if a in scope.axes}, kernel, scope)
+                value = tile.cast(evaluate(expr, scope, space, kernel.needs), func.dtype)
+                scope = scope.with_value(func, assign(func.name, value, kernel, block, node.schedule))
+            case Reduction():
+                scope = lower_reduction(node, kernel, scope, block)
+            case Write():
+                lower_write(node, kernel, scope, block)
+    return scope
+
+
+def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block) -> Scope:
+    """A reduction: accumulators, loops, and the final combination across lanes."""
+    if node.dot is not None:
+        return lower_contraction(node, node.dot, kernel, scope, block, lower_nodes)
+    sizes = {axis: scope.lanes(axis) for axis in node.keep if axis in scope.axes}
+    sizes |= {axis: scope.lanes(axis) for axis in node.axes if axis in scope.axes}
+    sizes |= {loop.axis: loop.size for loop in node.loops}
+    exprs = list(node.exprs) + ([node.where] if node.where is not None else [])
+    space = space_for(exprs, sizes, kernel, scope, whole=True)
+    dtypes = tuple(_accumulator(expr, func) for expr, func in zip(node.exprs, node.funcs, strict=True))
+    op = as_monoid(node.op, dtypes)
+    start = identity(op, dtypes)
+
+    def step(at: Scope, inner: Block) -> tuple[TileExpr, ...]:
+        values = [
+            tile.cast(evaluate(expr, at, space, kernel.needs), d) for expr, d in zip(node.exprs, dtypes, strict=True)
+        ]
+        conditions = live([axis for axis in node.axes if axis in at.axes], at, space)
+        if node.where is not None:
+            conditions.append(evaluate(node.where, at, space, kernel.needs))
+        guard = tile.both(conditions)
+        if guard is None:
+            return tuple(values)
+        return tuple(tile.choose(guard, value, e) for value, e in zip(values, start, strict=True))
+
+    if not node.loops:
+        scope_in = lower_nodes(node.body, kernel, scope, block)
+        accumulated = step(scope_in, block)
+    else:
+        names = [kernel.name(f"{func.name}_acc") for func in node.funcs]
+        everywhere = tuple(range(len(space.dims))) if space is not None else ()
+        accumulators = [Var(n, d, space, everywhere) for n, d in zip(names, dtypes, strict=True)]
+        for var, e in zip(accumulators, start, strict=True):
+            initial: TileExpr = e if space is None else Full(e, e.dtype, space, everywhere)
+            block.add(Assign(var.name, initial, origin=origin(node.funcs[0].name, node.schedule)))
+
+        def body(at: Scope, inner: Block) -> None:
+            values = step(at, inner)
+            updated = combine(op, tuple(accumulators), values)
+            for var, value in zip(accumulators, updated, strict=True):
+                inner.add(Assign(var.name, value))
+
+        emit_loops(node.loops, node.body, body, kernel, scope, block, lower_nodes)
+        accumulated = tuple(accumulators)
+    results = _across_lanes(op, accumulated, space, node.axes)
+    for func, value in zip(node.funcs, results, strict=True):
+        scope = scope.with_value(func, assign(func.name, tile.cast(value, func.dtype), kernel, block, node.schedule))
+    return scope
+
+
+def _accumulator(expr: Expr, func: Func) -> DType:
+    """The type partial results are kept in: the summand's, except that positions fit the func's 32 bits when it has
+    no more."""
+    return DType.I32 if expr.dtype is INDEX and func.dtype.bits <= 32 else expr.dtype
+
+
+def _across_lanes(
+    op: ReduceOp | Monoid, values: tuple[TileExpr, ...], space: Space | None, axes: Sequence[Axis]
+) -> tuple[TileExpr, ...]:
+    """Reduce over every dim that holds reduced axes."""
+    if space is None:
+        return values
+    names = {axis.name for axis in axes}
+    for d in reversed(range(len(space.dims))):
+        if all(name in names for name, _ in space.dims[d].axes):
+            full = tuple(_spread(value, space, d) for value in values)
+            dims = tuple(sorted(set().union(*(v.dims for v in full)) - {d}))
+            values = tuple(Reduce(op, full, d, n, v.dtype, space, dims) for n, v in enumerate(full))
+    return values
+
+
+def _spread(value: TileExpr, space: Space, dim: int) -> TileExpr:
+    """``value`` made to vary along ``dim`` (a constant summand still counts once per lane)."""
+    if dim in value.dims:
+        return value
+    everywhere = tile.op(OpName.GE, tile.position(space, dim), tile.uniform(0))
+    return tile.choose(everywhere, value, tile.literal(0, value.dtype))
+
+
+def lower_write(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:
+    """Store an output or workspace func, loop by loop and piece by piece."""
+
+    def body(at: Scope, inner: Block) -> None:
+        for piece in _pieces(node, at):
+            _store(node, kernel, piece, inner)
+
+    if node.loops:
+        emit_loops(node.loops, node.body, body, kernel, scope, block, lower_nodes)
+    else:
+        body(lower_nodes(node.body, kernel, scope, block), block)
+
+
+def _pieces(node: Write, scope: Scope) -> list[Scope]:
+    """One scope per piece of the tile that the epilogue handles at a time."""
+    scopes = [scope]
+    for name, width in node.chunk:
+        axis = next(a for a in node.axes if a.name == name)
+        at = scope.axes[axis]
+        if width >= at.size:
+            continue
+        scopes = [
+            s.with_axes({axis: AxisValue(at.origin + start, width, at.full, start)})
+            for s in scopes
+            for start in range(0, at.size, width)
+        ]
+    result = []
+    for piece in scopes:
+        for func, parts in scope.pieces.items():
+            index = max((value.start // value.size for value in piece.axes.values() if value.start), default=0)
+            if len(parts) > index:
+                piece = piece.with_value(func, parts[index])
+        result.append(piece)
+    return result
+
+
+def _store(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:
+    sizes = {axis: scope.lanes(axis) for axis in node.axes}
+    space = space_for([node.expr], sizes, kernel, scope)
+    value = tile.cast(evaluate(node.expr, scope, space, kernel.needs), node.func.dtype)
+    memory = memory_of(node.func, scope.guard)
+    kernel.needs.tensors[memory.name] = node.func
+    if space is not None and not isinstance(space.layout, Blocked | Linear):
+        moving = [axis for axis in node.axes if scope.lanes(axis) > 1]
+        target = store_space(memory, node.indices, BoundaryMode.NONE, moving, scope, space, kernel.plan.warps)
+        value = tile.relayout(value, target)
+        space = target
+    base, offset = address(memory, node.indices, scope, space, kernel.needs)
+    mask = tile.both(bounds_conditions(memory, node.indices, scope, space, kernel.needs))
+    block.add(Store(memory.name, base, offset, mask, value, origin=origin(node.func.name, node.schedule)))

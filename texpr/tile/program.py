@@ -1,0 +1,257 @@
+"""A kernel plan as a whole tile program: the grid, the order of programs, persistence, parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Container, Sequence
+
+from texpr.math.bounds import Facts, divisor
+from texpr.math.expr import BoolExpr, IntExpr, ceildiv, const, free_symbols, minimum, sym
+from texpr.math.integer import product
+from texpr.plan.access import memory_of
+from texpr.plan.ir import Cover, KernelPlan, TileAxis
+from texpr.plan.resolve import constant, origin
+from texpr.schedule.records import OrderKind
+from texpr.tile.evaluate import Needs
+from texpr.tile.ir import (
+    CopyAsync,
+    Expr,
+    For,
+    IntParam,
+    Load,
+    Parameter,
+    PointerParam,
+    PresentParam,
+    ProgramId,
+    Scalar,
+    ScalarParam,
+    SharedGather,
+    SharedTile,
+    Statement,
+    Store,
+    StoreShared,
+    TileProgram,
+    Uniform,
+    children,
+    statement_exprs,
+)
+from texpr.tile.kernel import Block, Kernel
+from texpr.tile.lower import lower_nodes
+from texpr.tile.scope import AxisValue, Scope
+from texpr.tile.spaces import all_sizes, grouping
+
+_SMALL = 1 << 24  # offsets whose literal bound is below this need no check at launch
+_DIVISOR = 16  # Triton's analysis gains nothing from more
+
+
+def lower_kernel(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, arguments: Sequence[str]) -> TileProgram:
+    """The tile program of one kernel; ``name`` becomes the Gluon function's, pointers come in the order of
+    ``arguments`` (then the workspace's)."""
+    needs = Needs(warps=plan.warps)
+    kernel = Kernel(plan, grouping(plan, facts, guard), all_sizes(plan), needs)
+    block = Block()
+    kernel.names.update(("pid", "tile"))
+    grid_axes = [t for t in plan.tile if t.cover is Cover.GRID]
+    counts = {t.axis.name: ceildiv(t.axis.extent, t.size) for t in grid_axes}
+    tiles = product(counts.values())
+    block.add(ProgramId("pid"))
+    scope = Scope(
+        {t.axis: AxisValue(_origin(t), t.size, t.full) for t in plan.tile},
+        facts,
+        guard,
+    )
+    if plan.persistence is None:
+        block.add(*_positions(plan, grid_axes, sym("pid"), kernel))
+        lower_nodes(plan.body, kernel, scope, block)
+        body, grid = tuple(block.statements), tiles
+    else:
+        inner = Block()
+        inner.add(*_positions(plan, grid_axes, sym("tile"), kernel))
+        lower_nodes(plan.body, kernel, scope, inner)
+        grid = minimum(tiles, plan.persistence.programs)
+        programs = kernel.name("programs")
+        block.add(Scalar(programs, grid, "programs launched"))
+        block.add(
+            For(
+                "tile",
+                sym("pid"),
+                tiles,
+                sym(programs),
+                tuple(inner.statements),
+                "persistent: one tile after the other",
+            )
+        )
+        body = tuple(block.statements)
+    limits = tuple(limit for limit in needs.limits if not _small(limit))
+    body = without_unused_scalars(body)
+    parameters = _parameters(kernel, body, facts, guard, arguments)
+    return TileProgram(name, plan.warps, parameters, tuple(kernel.buffers), body, grid, limits, tuple(kernel.conflicts))
+
+
+def _small(limit: IntExpr) -> bool:
+    value = constant(limit)
+    return value is not None and value < _SMALL
+
+
+def _origin(tile: TileAxis) -> IntExpr:
+    if tile.cover is Cover.WHOLE:
+        return const(0)
+    return origin(tile.axis)
+
+
+def _positions(plan: KernelPlan, axes: Sequence[TileAxis], index: IntExpr, kernel: Kernel) -> list[Statement]:
+    """``i0 = ..`` for every grid axis from the linear tile index: row-major, grouped or reversed as ``order`` says."""
+    statements: list[Statement] = []
+    counts: dict[str, IntExpr] = {}
+    for t in axes[1:] if plan.order is None else axes:
+        count = ceildiv(t.axis.extent, t.size)
+        if constant(count) is None:
+            name = kernel.name(f"{t.axis.name}_tiles")
+            statements.append(Scalar(name, count))
+            count = sym(name)
+        counts[t.axis.name] = count
+    numbers: dict[str, IntExpr] = {}
+    grouped = plan.order is not None and plan.order.kind is OrderKind.GROUP
+    if grouped and plan.order is not None and plan.order.by is not None:
+        numbers = _grouped(
+            [t.axis.name for t in axes], counts, index, plan.order.axis, plan.order.by, kernel, statements
+        )
+    else:
+        rest = index
+        for n, t in reversed(list(enumerate(axes))):
+            numbers[t.axis.name] = rest if n == 0 else rest % counts[t.axis.name]
+            rest = rest if n == 0 else rest // counts[t.axis.name]
+        if plan.order is not None and plan.order.kind is OrderKind.REVERSE:
+            numbers[plan.order.axis] = counts[plan.order.axis] - 1 - numbers[plan.order.axis]
+    for t in axes:
+        symbol = origin(t.axis).name
+        kernel.names.add(symbol)
+        statements.append(Scalar(symbol, numbers[t.axis.name] * t.size, f"tile of {t.size} along {t.axis.name}"))
+    return statements
+
+
+def _grouped(
+    names: Sequence[str],
+    counts: dict[str, IntExpr],
+    index: IntExpr,
+    axis: str,
+    by: int,
+    kernel: Kernel,
+    statements: list[Statement],
+) -> dict[str, IntExpr]:
+    """Tiles in bands of ``by`` along ``axis``; inside a band ``axis`` runs fastest, so that neighbouring programs
+    share the other operand in L2 (Triton's matmul tutorial calls this grouped ordering)."""
+    others = [name for name in names if name != axis]
+    band = product(counts[name] for name in others) * by
+
+    def scalar(name: str, value: IntExpr) -> IntExpr:
+        unique = kernel.name(name)
+        statements.append(Scalar(unique, value))
+        return sym(unique)
+
+    first = scalar("band_first", index // band * by)
+    width = scalar("band_width", minimum(counts[axis] - first, by))
+    inside = scalar("band_index", index % band)
+    numbers = {axis: first + inside % width}
+    rest: IntExpr = inside // width
+    for n, name in reversed(list(enumerate(others))):
+        numbers[name] = rest if n == 0 else rest % counts[name]
+        rest = rest if n == 0 else rest // counts[name]
+    return numbers
+
+
+# ---- parameters -----------------------------------------------------------------------------------------------------
+
+
+def _parameters(
+    kernel: Kernel, body: tuple[Statement, ...], facts: Facts, guard: BoolExpr, arguments: Sequence[str]
+) -> tuple[Parameter, ...]:
+    """Pointers, scalars and flags that were used, and every free integer symbol of the body."""
+    defined: set[str] = set()
+    used: dict[str, None] = {}
+    _symbols(body, defined, used)
+    pointers: list[Parameter] = []
+    rank = {name: n for n, name in enumerate(arguments)}
+    for name, source in sorted(kernel.needs.tensors.items(), key=lambda item: rank.get(item[0], len(rank))):
+        memory = memory_of(source, guard)
+        pointers.append(PointerParam(name, memory.dtype, memory.alignment))
+    flags = [PresentParam(name, tensor) for name, tensor in kernel.needs.present.items()]
+    scalars = [ScalarParam(name, dtype) for name, dtype in kernel.needs.scalars.items()]
+    known = {flag.name for flag in flags} | {scalar.name for scalar in scalars}
+    integers = [
+        IntParam(name, sym(name), max(1, min(_DIVISOR, _power_of_two(divisor(sym(name), facts)))))
+        for name in sorted(used)
+        if name not in defined and name not in known
+    ]
+    return (*pointers, *scalars, *flags, *integers)
+
+
+def _power_of_two(value: int) -> int:
+    return _DIVISOR if value == 0 else value & -value
+
+
+def without_unused_scalars(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """Drop named integers that nothing uses, until none is left."""
+    while True:
+        used: dict[str, None] = {}
+        _symbols(body, set(), used)
+        kept = _filtered(body, used)
+        if kept == body:
+            return body
+        body = kept
+
+
+def _filtered(body: tuple[Statement, ...], used: Container[str]) -> tuple[Statement, ...]:
+    kept: list[Statement] = []
+    for statement in body:
+        if isinstance(statement, Scalar) and statement.name not in used:
+            continue
+        if isinstance(statement, For):
+            statement = dataclasses.replace(statement, body=_filtered(statement.body, used))
+        kept.append(statement)
+    return tuple(kept)
+
+
+def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str, None]) -> None:
+    seen: set[int] = set()
+
+    def integers(value: IntExpr | None) -> None:
+        if value is not None:
+            used.update(dict.fromkeys(sorted(free_symbols(value))))
+
+    def visit(expr: Expr) -> None:
+        if id(expr) in seen:
+            return
+        seen.add(id(expr))
+        match expr:
+            case Uniform(value=value):
+                integers(value)
+            case Load(base=base):
+                integers(base)
+            case SharedTile(stage=stage) | SharedGather(stage=stage):
+                integers(stage)
+            case _:
+                pass
+        for child in children(expr):
+            visit(child)
+
+    for statement in statements:
+        for expr in statement_exprs(statement):
+            visit(expr)
+        match statement:
+            case ProgramId(name=name):
+                defined.add(name)
+            case Scalar(name=name, value=value):
+                defined.add(name)
+                integers(value)
+            case For(counter=counter, start=start, stop=stop, step=step, body=body):
+                defined.add(counter)
+                for value in (start, stop, step):
+                    integers(value)
+                _symbols(body, defined, used)
+            case CopyAsync(stage=stage) | StoreShared(stage=stage):
+                integers(stage)
+            case Store(base=base):
+                integers(base)
+            case _:
+                pass

@@ -1,0 +1,89 @@
+"""What is known while one expression is lowered: where every axis stands, which values and buffers exist, and what
+may be assumed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from texpr.lang.ir import Axis, Func, Read, Tensor, Var
+from texpr.math.bounds import Facts
+from texpr.math.expr import BoolExpr, IntExpr
+from texpr.plan.inline import Key, key_of
+from texpr.plan.ir import Window
+from texpr.tile.ir import Expr, PhysicalDim
+
+
+@dataclass(frozen=True, slots=True)
+class AxisValue:
+    """Where an axis stands inside the tile: ``origin + lane`` with ``size`` lanes (1: no lanes, the same for all
+    threads).
+
+    ``live`` is False-able: when not ``full``, lanes with ``origin + lane >= extent`` are dead. ``start`` is the
+    offset of this piece inside the staged tile. ``tile`` overrides everything: an index computed per element (the
+    points of a window).
+    """
+
+    origin: IntExpr
+    size: int
+    full: bool
+    start: int = 0
+    tile: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagedTile:
+    """A staged tile with one element per point of ``dims``: in a shared buffer (at ``stage``), or a register value."""
+
+    dims: tuple[PhysicalDim, ...]
+    buffer: str = ""
+    stage: IntExpr | None = None
+    value: Expr | None = None
+    width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StagedWindow:
+    """A box of a tensor or func in a flat shared buffer, row-major over ``window.extent``."""
+
+    buffer: str
+    stage: IntExpr | None
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """An immutable environment; the ``with_`` methods give extended copies."""
+
+    axes: Mapping[Axis, AxisValue]
+    facts: Facts
+    guard: BoolExpr
+    values: Mapping[Func, Expr] = field(default_factory=dict)
+    pieces: Mapping[Func, tuple[Expr, ...]] = field(default_factory=dict)
+    tiles: Mapping[Key, StagedTile] = field(default_factory=dict)
+    windows: Mapping[Tensor | Func, StagedWindow] = field(default_factory=dict)
+    variables: Mapping[Var, Expr] = field(default_factory=dict)
+
+    def with_axes(self, axes: Mapping[Axis, AxisValue]) -> Scope:
+        return dataclasses.replace(self, axes={**self.axes, **axes})
+
+    def with_value(self, func: Func, value: Expr) -> Scope:
+        return dataclasses.replace(self, values={**self.values, func: value})
+
+    def with_pieces(self, func: Func, pieces: tuple[Expr, ...]) -> Scope:
+        return dataclasses.replace(self, pieces={**self.pieces, func: pieces})
+
+    def with_tile(self, read: Read, tile: StagedTile) -> Scope:
+        return dataclasses.replace(self, tiles={**self.tiles, key_of(read): tile})
+
+    def with_window(self, source: Tensor | Func, window: StagedWindow) -> Scope:
+        return dataclasses.replace(self, windows={**self.windows, source: window})
+
+    def with_variables(self, variables: Mapping[Var, Expr]) -> Scope:
+        return dataclasses.replace(self, variables={**self.variables, **variables})
+
+    def lanes(self, axis: Axis) -> int:
+        """How many lanes an axis has here (1 when it is uniform or computed per element)."""
+        value = self.axes[axis]
+        return 1 if value.tile is not None else value.size

@@ -1,0 +1,292 @@
+"""Tile programs as text, for ``texpr show --stage tile`` and for messages of the verifier.
+
+One statement per line, indentation by ``| ``. A value that is used more than once is named ``t1``, ``t2``, ... before
+the statement that uses it first; every named value says its type, space and axes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from texpr.lang.ir import Monoid
+from texpr.math.expr import IntExpr
+from texpr.tile.ir import (
+    Argument,
+    Assign,
+    Buffer,
+    Cast,
+    Choose,
+    Commit,
+    CopyAsync,
+    DotStep,
+    Elementwise,
+    Expr,
+    For,
+    Full,
+    InlinePtx,
+    IntParam,
+    Lane,
+    Literal,
+    Load,
+    Parameter,
+    PointerParam,
+    PresentParam,
+    ProgramId,
+    Reduce,
+    Relayout,
+    Scalar,
+    ScalarParam,
+    SharedGather,
+    SharedTile,
+    Space,
+    Statement,
+    Store,
+    StoreShared,
+    TileProgram,
+    Uniform,
+    Var,
+    Wait,
+    children,
+    statement_exprs,
+    walk,
+)
+from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, Operand
+from texpr.tile.uses import NamesOf, assigned_name, changed_by
+
+
+def show(program: TileProgram) -> str:
+    """The whole program."""
+    printer = _Printer(_use_counts(program.body))
+    spaces: dict[Space, None] = {}
+    seen: set[int] = set()
+
+    def collect(item: Statement) -> None:
+        for expr in statement_exprs(item):
+            _collect(expr, spaces, seen)
+
+    walk(program.body, collect)
+    lines = [f"tile program {program.name}   {program.warps} warps   grid {program.grid}"]
+    lines += [f"  {line}" for line in program.header]
+    lines += [_parameter(parameter) for parameter in program.parameters]
+    lines += [f"limit {limit} < 2**31" for limit in program.limits]
+    lines += [_buffer(buffer) for buffer in program.buffers]
+    lines += [
+        f"no bank conflicts: {c.buffer} permuted {c.order} as {c.space.name}" if c.order != tuple(range(len(c.order)))
+        else f"no bank conflicts: {c.buffer} as {c.space.name}"
+        for c in program.conflicts
+    ]  # fmt: skip
+    lines += [f"space {space.name} ({', '.join(map(str, space.dims))})  {_layout(space.layout)}" for space in spaces]
+    return "\n".join([*lines, "", *printer.statements(program.body, "")]) + "\n"
+
+
+def statement_text(item: Statement) -> str:
+    """One statement with its expressions printed in full; the body of a loop is left out."""
+    printer = _Printer(Counter())
+    return "\n".join(printer.statement(item, "", with_body=False))
+
+
+def expr_text(expr: Expr) -> str:
+    """One expression, printed in full."""
+    return _Printer(Counter()).expr(expr)
+
+
+def type_text(expr: Expr) -> str:
+    """``f32 acc(i:128, j:128)``: element type, space and the dims along which the value varies."""
+    if expr.space is None or not expr.dims:
+        return str(expr.dtype)
+    return f"{expr.dtype} {expr.space.name}({', '.join(str(expr.space.dims[dim]) for dim in expr.dims)})"
+
+
+def _use_counts(body: tuple[Statement, ...]) -> Counter[int]:
+    """How often each expression object is mentioned, by identity."""
+    counts: Counter[int] = Counter()
+    seen: set[int] = set()
+
+    def mention(expr: Expr) -> None:
+        counts[id(expr)] += 1
+        if id(expr) not in seen:
+            seen.add(id(expr))
+            for child in children(expr):
+                mention(child)
+
+    def visit(item: Statement) -> None:
+        for expr in statement_exprs(item):
+            mention(expr)
+
+    walk(body, visit)
+    return counts
+
+
+def _collect(expr: Expr, spaces: dict[Space, None], seen: set[int]) -> None:
+    """Add the spaces that ``expr`` mentions, in order of mention."""
+    if id(expr) in seen:
+        return
+    seen.add(id(expr))
+    for child in children(expr):
+        _collect(child, spaces, seen)
+    if expr.space is not None:
+        spaces.setdefault(expr.space)
+
+
+@dataclass(slots=True)
+class _Printer:
+    """``named`` holds the values that have a name, by identity, until a name they depend on gets a new value."""
+
+    counts: Counter[int]
+    named: dict[int, tuple[Expr, str]] = field(default_factory=dict)
+    pending: list[str] = field(default_factory=list)
+    given: int = 0
+    names_of: NamesOf = field(default_factory=NamesOf)
+
+    def statements(self, body: tuple[Statement, ...], indent: str) -> list[str]:
+        return [line for item in body for line in self.statement(item, indent)]
+
+    def statement(self, item: Statement, indent: str, with_body: bool = True) -> list[str]:
+        self.pending = []
+        text = self._statement(item)
+        lines = [indent + line for line in (*self.pending, text)]
+        name = assigned_name(item)
+        changed = changed_by(item) if isinstance(item, For) else frozenset([name] if name else [])
+        self._forget(changed)
+        if isinstance(item, For) and with_body:
+            lines += self.statements(item.body, indent + "| ")
+            self._forget(changed)
+        return lines
+
+    def _forget(self, changed: frozenset[str]) -> None:
+        self.named = {
+            key: (expr, name) for key, (expr, name) in self.named.items() if changed.isdisjoint(self.names_of(expr))
+        }
+
+    def _statement(self, item: Statement) -> str:
+        match item:
+            case Scalar(name=name, value=value, note=note):
+                return _noted(f"{name} = {value}", note)
+            case ProgramId(name=name):
+                return f"{name} = program index"
+            case Assign(name=name, value=value, note=note, origin=origin):
+                return _noted(f"{name} : {type_text(value)} = {self.expr(value)}", note, origin)
+            case For(counter=counter, start=start, stop=stop, step=step, note=note, static=static):
+                by = "" if str(step) == "1" else f" by {step}"
+                return _noted(f"{'unrolled ' if static else ''}for {counter} in {start} .. {stop}{by}", note)
+            case CopyAsync(buffer=buffer, stage=stage, load=load, origin=origin):
+                return _noted(f"copy async {self.expr(load)} -> {_staged(buffer, stage)}", "", origin)
+            case Commit():
+                return "commit"
+            case Wait(pending=pending):
+                return f"wait until {pending} groups are in flight"
+            case StoreShared(buffer=buffer, stage=stage, value=value, slice=part, origin=origin):
+                where = _staged(buffer, stage) + ("" if part is None else f"[{part[0]}:{part[0] + part[1]}]")
+                return _noted(f"{where} = {self.expr(value)} : {type_text(value)}", "", origin)
+            case Store(tensor=tensor, base=base, offset=offset, mask=mask, value=value, origin=origin):
+                where = "" if mask is None else f" where {self.expr(mask)}"
+                stored = f"{self.expr(value)} : {type_text(value)}"
+                return _noted(f"{tensor}[{self._offset(base, offset)}] = {stored}{where}", "", origin)
+            case _:
+                assert_never(item)
+
+    def expr(self, expr: Expr) -> str:
+        if id(expr) in self.named:
+            return self.named[id(expr)][1]
+        text = self._expr(expr)
+        leaf = isinstance(expr, Uniform | Argument | Literal | Var)
+        if leaf or self.counts[id(expr)] < 2:
+            return text
+        self.given += 1
+        name = f"t{self.given}"
+        self.pending.append(f"{name} : {type_text(expr)} = {text}")
+        self.named[id(expr)] = (expr, name)
+        return name
+
+    def _expr(self, expr: Expr) -> str:
+        match expr:
+            case Uniform(value=value):
+                return str(value)
+            case Argument(name=name) | Var(name=name):
+                return name
+            case Literal(value=value):
+                return str(value)
+            case Lane(space=space, dim=dim):
+                return f"lane({space.dims[dim]})"
+            case Elementwise(op=op, args=args):
+                texts = [self.expr(arg) for arg in args]
+                infix = len(texts) == 2 and not op.value[0].isalpha()
+                return f"({texts[0]} {op.value} {texts[1]})" if infix else f"{op.value}({', '.join(texts)})"
+            case Choose(condition=condition, then=then, otherwise=otherwise):
+                return f"where({self.expr(condition)}, {self.expr(then)}, {self.expr(otherwise)})"
+            case Cast(value=value, dtype=dtype):
+                return f"{dtype}({self.expr(value)})"
+            case InlinePtx(template=template, args=args):
+                return f"ptx({template!r}; {', '.join(self.expr(arg) for arg in args)})"
+            case Load(tensor=tensor, base=base, offset=offset, mask=mask, other=other):
+                where = "" if mask is None else f" where {self.expr(mask)} else {other.value}"
+                return f"{tensor}[{self._offset(base, offset)}]{where}"
+            case SharedTile(buffer=buffer, stage=stage, order=order, slices=slices):
+                parts = "".join(f"[{dim}: {start}:{start + length}]" for dim, start, length in slices)
+                turned = "" if order == tuple(range(len(order))) else f".permuted{order}"
+                return _staged(buffer, stage) + parts + turned
+            case SharedGather(buffer=buffer, stage=stage, index=index):
+                return f"{_staged(buffer, stage)}[{self.expr(index)}]"
+            case Reduce(op=op, args=args, dim=dim, component=component, space=space):
+                name = op.name if isinstance(op, Monoid) else op.value
+                result = f"{name}[{space.dims[dim]}]({', '.join(self.expr(arg) for arg in args)})"
+                return f"{result}.{component}" if len(args) > 1 else result
+            case Relayout(value=value, space=space):
+                return f"as_{space.name}({self.expr(value)})"
+            case DotStep(a=a, b=b, acc=acc, tensor_core=tensor_core):
+                return f"{self.expr(acc)} + {'mma' if tensor_core else 'fma'}({self.expr(a)}, {self.expr(b)})"
+            case Full(value=value):
+                return f"full({value.value})"
+            case _:
+                assert_never(expr)
+
+    def _offset(self, base: IntExpr, offset: Expr | None) -> str:
+        return str(base) if offset is None else f"{base} + {self.expr(offset)}"
+
+
+def _staged(buffer: str, stage: IntExpr | None) -> str:
+    return buffer if stage is None else f"{buffer}[{stage}]"
+
+
+def _noted(text: str, note: str, origin: str = "") -> str:
+    comment = "; ".join(part for part in (note, origin) if part)
+    return f"{text}   # {comment}" if comment else text
+
+
+def _parameter(parameter: Parameter) -> str:
+    match parameter:
+        case PointerParam(name=name, dtype=dtype, alignment=alignment):
+            return f"param {name} : pointer to {dtype}, aligned to {alignment}"
+        case IntParam(name=name, value=value, divisor=divisor):
+            return f"param {name} : i32 = {value}" + (f", a multiple of {divisor}" if divisor > 1 else "")
+        case ScalarParam(name=name, dtype=dtype):
+            return f"param {name} : {dtype}"
+        case PresentParam(name=name, tensor=tensor):
+            return f"param {name} : i32, whether {tensor} was given"
+        case _:
+            assert_never(parameter)
+
+
+def _buffer(buffer: Buffer) -> str:
+    shape = " x ".join(map(str, buffer.shape))
+    stages = f"{buffer.depth} stages of " if buffer.depth else ""
+    layout = buffer.layout
+    swizzle = f"swizzle {layout.vec}/{layout.per_phase}/{layout.max_phase} order {layout.order}"
+    text = f"shared {buffer.name} : {stages}{buffer.dtype}[{shape}]  {swizzle}  {buffer.bytes} bytes"
+    return _noted(text, buffer.note)
+
+
+def _layout(layout: Layout) -> str:
+    match layout:
+        case Blocked(each=each, lanes=lanes, warps=warps, order=order):
+            return f"blocked each {each} lanes {lanes} warps {warps} order {order}"
+        case MmaV2(warps=warps):
+            return f"mma warps {warps}"
+        case Operand(index=index, parent=parent, k_width=k_width):
+            return f"operand {'AB'[index]} of {_layout(parent)}, k width {k_width}"
+        case Linear(registers=registers, lanes=lanes, warps=warps):
+            return f"linear registers {registers} lanes {lanes} warps {warps}"
+        case _:
+            assert_never(layout)

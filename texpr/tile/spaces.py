@@ -1,0 +1,226 @@
+"""Choosing spaces: which axes are fused into one physical dim, which axis is contiguous, how wide threads access
+memory.
+
+The grouping is made once per kernel, so that values computed by different nodes share their dims and need no
+conversion: two axes are fused only if every node and every read treats them alike. The axis that most memory traffic
+walks with stride 1 gets a dim of its own, last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from texpr.lang.ir import Axis, BoundaryMode, Expr, Func, Tensor
+from texpr.math.bounds import Facts
+from texpr.math.expr import BoolExpr
+from texpr.plan.access import fastest_axis, memory_of, vector_of
+from texpr.plan.attach import node_exprs, node_loops
+from texpr.plan.checks import nodes_of
+from texpr.plan.errors import MapDoesNotFit
+from texpr.plan.inline import axes_of, reads_of
+from texpr.plan.ir import Compute, Dot, KernelPlan, Reduction, Stage, Unit, Write
+from texpr.plan.resolve import constant
+from texpr.schedule.records import Memory
+from texpr.tile.ir import PhysicalDim, Space
+from texpr.tile.layouts import Blocked, MmaV2, Operand, blocked, mapped, mma_warps
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """The kernel's axes with lanes, partitioned into physical dims in canonical order (contiguous axis last), the
+    widest vector that is proved along the contiguous axis, and how many lanes may lie along it."""
+
+    groups: tuple[tuple[Axis, ...], ...]
+    vector: int
+    row_lanes: int = 32
+
+    def dims(self, sizes: Mapping[Axis, int]) -> tuple[PhysicalDim, ...]:
+        """The dims of a tile with these axis sizes; axes of size 1 or absent vanish."""
+        found = []
+        for group in self.groups:
+            axes = tuple((axis.name, sizes[axis]) for axis in group if sizes.get(axis, 1) > 1)
+            if axes:
+                found.append(PhysicalDim(axes))
+        return tuple(found)
+
+
+def all_sizes(plan: KernelPlan) -> dict[Axis, int]:
+    """The tile size of every axis of a kernel, loops included (an axis has one size per kernel or the plan refused
+    it)."""
+    sizes = {t.axis: t.size for t in plan.tile}
+    for node in nodes_of(plan.body):
+        for loop in node_loops(node):
+            sizes[loop.axis] = max(loop.size, sizes.get(loop.axis, 1))
+    return sizes
+
+
+def grouping(plan: KernelPlan, facts: Facts, guard: BoolExpr) -> Grouping:
+    """Partition the kernel's axes."""
+    sizes = all_sizes(plan)
+    wide = [axis for axis, size in sizes.items() if size > 1]
+    signatures: dict[Axis, list[object]] = {axis: [] for axis in wide}
+    weight: dict[Axis, float] = dict.fromkeys(wide, 0.0)
+    vector: dict[Axis, int] = dict.fromkeys(wide, 1)
+    order: dict[Axis, None] = {}
+
+    def access(
+        source: Tensor | Func, indices: tuple[Expr, ...], boundary: BoundaryMode, axes: Sequence[Axis], bonus: float
+    ) -> None:
+        memory = memory_of(source, guard)
+        fast = fastest_axis(memory, indices, axes)
+        if fast is None:
+            return
+        elements = 1.0
+        for axis in axes:
+            elements *= sizes[axis]
+        weight[fast] += elements * memory.dtype.bits * bonus
+        vector[fast] = max(vector[fast], vector_of(memory, indices, boundary, fast, sizes[fast], facts).elements)
+
+    for node in nodes_of(plan.body):
+        match node:
+            case Write(func=func, axes=axes, indices=indices):
+                for axis in axes:
+                    order[axis] = None
+                for axis in wide:
+                    signatures[axis].append(axis in axes)
+                access(func, indices, BoundaryMode.NONE, [a for a in axes if a in wide], 1.5)
+            case Reduction(keep=keep, axes=reduced, dot=dot):
+                for axis in wide:
+                    signatures[axis].append((axis in keep, axis in reduced, _side(axis, dot)))
+                for axis in (*keep, *reduced):
+                    order.setdefault(axis, None)
+            case Compute(axes=axes):
+                for axis in wide:
+                    signatures[axis].append(axis in axes)
+            case Stage():
+                pass
+        for expr in node_exprs(node):
+            for read in reads_of(expr):
+                mentioned = axes_of(read)
+                for axis in wide:
+                    signatures[axis].append(axis in mentioned)
+                if isinstance(read.source, Tensor) or read.source not in _held(plan):
+                    access(read.source, read.indices, read.boundary.mode, [a for a in wide if a in mentioned], 1.0)
+    for axis in wide:
+        order.setdefault(axis, None)
+    ranked = [axis for axis in order if axis in signatures]
+    fast = max(ranked, key=lambda a: (weight[a], ranked.index(a)), default=None)
+    groups: dict[object, list[Axis]] = {}
+    for axis in ranked:
+        key: object = "fast" if axis is fast else tuple(signatures[axis])
+        groups.setdefault(key, []).append(axis)
+    if "fast" in groups:
+        groups["fast"] = groups.pop("fast")
+    widest = vector[fast] if fast is not None else 1
+    return Grouping(tuple(tuple(group) for group in groups.values()), widest, _row_lanes(plan, widest))
+
+
+def _row_lanes(plan: KernelPlan, vector: int) -> int:
+    """A kernel that passes tiles through shared memory without a matrix unit reads them along another axis than it
+    writes them: 128 bytes of a row per warp (still whole cache lines) leave lanes for that other axis, which is what
+    a conflict-free swizzle needs."""
+    for node in nodes_of(plan.body):
+        if isinstance(node, Reduction) and node.dot is not None:
+            return 32
+    staged = [n for n in nodes_of(plan.body) if isinstance(n, Stage) and n.memory is Memory.SHARED]
+    return 8 if staged and vector > 1 else 32
+
+
+def _held(plan: KernelPlan) -> set[Func]:
+    held: set[Func] = set()
+    for node in nodes_of(plan.body):
+        match node:
+            case Reduction(funcs=funcs):
+                held.update(funcs)
+            case Compute(func=func):
+                held.add(func)
+            case _:
+                pass
+    return held
+
+
+def _side(axis: Axis, dot: Dot | None) -> str:
+    if dot is None:
+        return ""
+    return "rows" if axis in dot.rows else "cols" if axis in dot.cols else "reduced"
+
+
+def blocked_space(plan: KernelPlan, group: Grouping, sizes: Mapping[Axis, int], name: str = "tile") -> Space | None:
+    """The space in which elementwise values over these axes are computed: as ``map`` says when all of its axes are
+    here, else coalesced. None without lanes."""
+    dims = group.dims(sizes)
+    if not dims:
+        return None
+    maps = plan.record.map
+    named = {axis for dim in dims for axis, _ in dim.axes}
+    if maps and all(axis in named for axis in maps):
+        layout = mapped(tuple(dim.axes for dim in dims), {k: v for k, v in maps.items() if k in named}, plan.warps)
+        if layout is None:
+            lanes = warps = 1
+            for axis, record in maps.items():
+                if axis in named:
+                    lanes *= record.lanes
+                    warps *= record.warps
+            raise MapDoesNotFit(lanes=lanes, warps=warps, have=plan.warps, at=plan.record.location_of("map"))
+        return Space(name, dims, layout)
+    contiguous = len(dims) - 1
+    return Space(
+        name, dims, blocked(tuple(d.size for d in dims), plan.warps, group.vector, contiguous, group.row_lanes)
+    )
+
+
+def copy_space(dims: tuple[PhysicalDim, ...], warps: int, vector: int, name: str, row_lanes: int = 32) -> Space:
+    """A coalesced space over given dims, the last one contiguous in memory."""
+    return Space(name, dims, blocked(tuple(d.size for d in dims), warps, vector, len(dims) - 1, row_lanes))
+
+
+def flat_space(name: str, size: int, warps: int, vector: int) -> Space:
+    """A one-dimensional space for the points of a window."""
+    dim = PhysicalDim(((name, size),))
+    return Space(name, (dim,), blocked((size,), warps, vector, 0))
+
+
+def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mapping[Axis, int], name: str) -> Space:
+    """The space of a contraction's accumulator: rows x columns in the unit's layout."""
+    rows = group.dims({a: sizes[a] for a in dot.rows})
+    cols = group.dims({a: sizes[a] for a in dot.cols})
+    row, col = _merged(rows), _merged(cols)
+    if dot.unit is Unit.MMA:
+        return Space(name, (row, col), MmaV2(mma_warps(row.size, col.size, plan.warps)))
+    return Space(name, (row, col), _fma_layout(row.size, col.size, plan.warps))
+
+
+def _merged(dims: tuple[PhysicalDim, ...]) -> PhysicalDim:
+    return PhysicalDim(tuple(pair for dim in dims for pair in dim.axes))
+
+
+def _fma_layout(rows: int, cols: int, warps: int) -> Blocked:
+    """Outer products in registers: 4 x 4 values per thread where the tile has them, lanes 4 x 8."""
+    each = (min(4, max(1, rows // (4 * warps))), min(4, max(1, cols // 8)))
+    return Blocked(each, (4, 8), (warps, 1), (1, 0))
+
+
+def operand_space(accumulator: Space, index: int, reduced: PhysicalDim, k_width: int) -> Space:
+    """The space of operand A (index 0: rows x K) or B (1: K x columns) of an accumulator."""
+    layout = accumulator.layout
+    assert isinstance(layout, MmaV2 | Blocked)
+    dims = (accumulator.dims[0], reduced) if index == 0 else (reduced, accumulator.dims[1])
+    return Space(f"{accumulator.name}_{'ab'[index]}", dims, Operand(index, layout, k_width))
+
+
+def window_elements(plan: KernelPlan, by: Sequence[tuple[str, int]]) -> int:
+    """How many points of a window are computed at once: the product of ``by``, else four per thread."""
+    if by:
+        total = 1
+        for _, size in by:
+            total *= size
+        return total
+    return plan.warps * 32 * 4
+
+
+def literal_extent(axis: Axis) -> int:
+    """The extent of an unrolled axis."""
+    extent = constant(axis.extent)
+    assert extent is not None
+    return extent

@@ -1,0 +1,241 @@
+"""Stages: tiles and windows fetched into registers or shared memory, and funcs computed over windows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from texpr.lang.ir import Axis, AxisRef, Func, OpName, Read, Tensor
+from texpr.math.expr import IntExpr, const
+from texpr.plan.access import fastest_axis, memory_of, vector_of
+from texpr.plan.checks import nodes_of
+from texpr.plan.inline import key_of, reads_of
+from texpr.plan.ir import AxisTile, Compute, Reduction, Stage, Window
+from texpr.schedule.records import Copy, Memory
+from texpr.tile import build as tile
+from texpr.tile.banks import best_swizzle
+from texpr.tile.evaluate import evaluate, masked_load, with_absent
+from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, Load, PhysicalDim, Space, StoreShared, Wait
+from texpr.tile.ir import Expr as TileExpr
+from texpr.tile.kernel import Block, Kernel, assign, origin
+from texpr.tile.layouts import Swizzled, flat, operand_swizzle
+from texpr.tile.scope import AxisValue, Scope, StagedTile, StagedWindow
+from texpr.tile.spaces import blocked_space, copy_space, flat_space, window_elements
+
+
+def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scope:
+    """A stage outside of a pipeline: fetched now, complete when the next node starts."""
+    if isinstance(node.form, AxisTile) and node.memory is Memory.REGISTERS:
+        read = node.form.read
+        sizes = {axis: size for axis, size in node.form.axes}
+        space = blocked_space(kernel.plan, kernel.grouping, sizes)
+        value = evaluate(read, scope, space, kernel.needs)
+        held = assign(f"{node.name}_tile", value, kernel, block, node.schedule)
+        return scope.with_tile(read, StagedTile((), value=held))
+    buffer = stage_buffer(node, kernel, scope, depth=0)
+    if isinstance(node.form, Window):
+        fill_window(node.source, node.form, node, buffer, None, kernel, scope, block)
+        return scope.with_window(node.source, StagedWindow(buffer.name, None, node.form))
+    copy_into(node, buffer, None, kernel, scope, block)
+    if node.copy is Copy.ASYNC:
+        block.add(Commit(), Wait(0))
+    return scope.with_tile(node.form.read, StagedTile(stage_dims(node.form, kernel), buffer.name))
+
+
+def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffer:
+    """Allocate the shared memory of a stage; ``depth`` 0 is one tile without stages."""
+    name = kernel.name(f"{node.name}_shared")
+    if isinstance(node.form, Window):
+        size = 1 << (node.form.points - 1).bit_length()
+        extent = " x ".join(str(e) for e in node.form.extent)
+        buffer = Buffer(name, node.source.dtype, (size,), depth, flat(), f"window {extent} of {node.name}")
+    else:
+        dims = stage_dims(node.form, kernel)
+        shape = tuple(dim.size for dim in dims)
+        layout = tile_swizzle(node, node.form, name, kernel, scope)
+        note = f"{node.name}[{', '.join(str(dim) for dim in dims)}]"
+        buffer = Buffer(name, node.source.dtype, shape, depth, layout, note)
+    kernel.buffer(buffer)
+    return buffer
+
+
+def tile_swizzle(node: Stage, form: AxisTile, name: str, kernel: Kernel, scope: Scope) -> Swizzled:
+    """The swizzle of a staged tile: that of matrix operands if a matrix unit reads it, else the one under which
+    writing it coalesced and reading it in the space of its readers meets the fewest bank conflicts (none, and then
+    the generated code asserts so)."""
+    dims = stage_dims(form, kernel)
+    shape = tuple(dim.size for dim in dims)
+    element = node.source.dtype.bytes
+    default = operand_swizzle(shape, element, len(shape) - 1)
+    reader = blocked_space(kernel.plan, kernel.grouping, dict(form.axes))
+    if len(shape) != 2 or reader is None or _feeds_matrix_unit(form, kernel):
+        return default
+    writer = tile_copy_space(node, form, kernel, scope)
+    transposed = reader.dims != dims
+    swizzle, conflicts = best_swizzle((shape[0], shape[1]), element, writer.layout, reader.layout, transposed)
+    if conflicts == 0:
+        kernel.conflicts.append(Conflict(name, writer, (0, 1)))
+        kernel.conflicts.append(Conflict(name, reader, (1, 0) if transposed else (0, 1)))
+    return swizzle
+
+
+def _feeds_matrix_unit(form: AxisTile, kernel: Kernel) -> bool:
+    wanted = key_of(form.read)
+    for node in nodes_of(kernel.plan.body):
+        if isinstance(node, Reduction) and node.dot is not None:
+            reads = [*reads_of(node.dot.a), *reads_of(node.dot.b)]
+            if any(key_of(read) == wanted for read in reads):
+                return True
+    return False
+
+
+def tile_copy_space(node: Stage, form: AxisTile, kernel: Kernel, scope: Scope) -> Space:
+    """The space a staged tile is fetched in: coalesced along the tensor's contiguous axis."""
+    dims = stage_dims(form, kernel)
+    memory = memory_of(node.source, scope.guard)
+    fast = fastest_axis(memory, form.read, [axis for axis, _ in form.axes])
+    vector = 1
+    if fast is not None and dims[-1].axes[-1][0] == fast.name:
+        vector = vector_of(
+            memory, form.read.indices, form.read.boundary.mode, fast, dict(form.axes)[fast], scope.facts
+        ).elements
+    return copy_space(dims, kernel.plan.warps, vector, f"{node.name}_copy", kernel.grouping.row_lanes)
+
+
+def tile_form(node: Stage) -> AxisTile:
+    """The form of a stage that has one element per point of the loop nest."""
+    assert isinstance(node.form, AxisTile), f"{node.name} is staged as a window"
+    return node.form
+
+
+def is_pipelined(node: Stage) -> bool:
+    """Whether a stage in a loop runs ahead of it: asynchronous copies do, and register copies that say ``ahead``."""
+    tiled = isinstance(node.form, AxisTile) and node.memory is Memory.SHARED
+    return tiled and (node.copy is Copy.ASYNC or node.ahead > 0)
+
+
+def stage_dims(form: AxisTile, kernel: Kernel) -> tuple[PhysicalDim, ...]:
+    """The dims of a staged tile: the kernel's groups, the group that is contiguous in the tensor last."""
+    sizes = dict(form.axes)
+    dims = kernel.grouping.dims(sizes)
+    last = form.axes[-1][0].name
+    return tuple(sorted(dims, key=lambda dim: dim.has(last)))
+
+
+def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | None = None) -> TileExpr:
+    """A staged tile as loaded, coalesced along the tensor's contiguous axis. Nothing is read unless ``when``."""
+    form = tile_form(node)
+    space = tile_copy_space(node, form, kernel, scope)
+    loaded = masked_load(form.read, scope, space, kernel.needs)
+    if when is not None:
+        loaded = guarded(loaded, when)
+    return with_absent(loaded, form.read, scope, space, kernel.needs)
+
+
+def copy_into(
+    node: Stage,
+    buffer: Buffer,
+    stage: IntExpr | None,
+    kernel: Kernel,
+    scope: Scope,
+    block: Block,
+    when: TileExpr | None = None,
+) -> None:
+    """Copy a staged tile into one stage of its buffer: asynchronously if the schedule asks for it and what the hardware
+    fills in where nothing is read, zero, is right."""
+    value = copied_value(node, kernel, scope, when)
+    label = origin(node.name, node.schedule)
+    if node.copy is Copy.ASYNC and isinstance(value, Load) and value.other.value == 0:
+        block.add(CopyAsync(buffer.name, stage, value, origin=label))
+    else:
+        block.add(StoreShared(buffer.name, stage, value, origin=label))
+
+
+def fill_window(
+    source: Tensor | Func,
+    window: Window,
+    node: Stage | Compute,
+    buffer: Buffer,
+    stage: IntExpr | None,
+    kernel: Kernel,
+    scope: Scope,
+    block: Block,
+) -> None:
+    """Fill a window piece by piece: point ``t`` of the flat buffer holds the source at ``lo + (t's row-major
+    coordinates)``.
+
+    Boundaries are applied here, so readers index the window as if the source had no edge.
+    """
+    pieces = window_elements(kernel.plan, node.by)
+    size = min(pieces, buffer.shape[0])
+    last = window.extent[-1]
+    vector = min(8, last & -last)
+    space = flat_space(f"{source.name}_point".replace(".", "_"), size, kernel.plan.warps, vector)
+    for piece in range(-(-window.points // size)):
+        point = tile.op(OpName.ADD, tile.position(space, 0), tile.uniform(piece * size))
+        coordinates: list[TileExpr] = []
+        stride = window.points
+        for d, extent in enumerate(window.extent):
+            stride //= extent
+            at = point if stride == 1 else tile.op(OpName.FLOORDIV, point, tile.uniform(stride))
+            if d:
+                at = tile.op(OpName.MOD, at, tile.uniform(extent))
+            coordinates.append(tile.op(OpName.ADD, at, tile.uniform(window.lo[d])))
+        inside = tile.op(OpName.LT, point, tile.uniform(window.points))
+        value = point_value(
+            source, node, coordinates, kernel, scope, space, None if (piece + 1) * size <= window.points else inside
+        )
+        block.add(
+            StoreShared(buffer.name, stage, value, (piece * size, size), origin=origin(source.name, node.schedule))
+        )
+
+
+def point_value(
+    source: Tensor | Func,
+    node: Stage | Compute,
+    coordinates: Sequence[TileExpr],
+    kernel: Kernel,
+    scope: Scope,
+    space: Space,
+    inside: TileExpr | None,
+) -> TileExpr:
+    """The source at computed coordinates, boundary applied."""
+    if isinstance(node, Stage):
+        axes = tuple(Axis(f"{source.name}'{d}", extent) for d, extent in enumerate(node.source.shape))
+        boundary = node.reads[0].boundary
+        extents = node.source.shape
+    else:
+        axes = node.axes
+        boundary = None
+        extents = tuple(axis.extent for axis in node.axes)
+    points: dict[Axis, AxisValue] = {}
+    for axis, coordinate, extent in zip(axes, coordinates, extents, strict=True):
+        value = coordinate
+        if isinstance(node, Compute):  # a func is computed where it is defined: its edge points serve the points beyond
+            value = tile.op(OpName.MIN, tile.op(OpName.MAX, coordinate, tile.uniform(0)), tile.uniform(extent - 1))
+        points[axis] = AxisValue(const(0), 1, True, tile=value)
+    local = scope.with_axes(points)
+    if isinstance(node, Compute):
+        return tile.cast(evaluate(node.expr, local, space, kernel.needs), node.func.dtype)
+    assert boundary is not None
+    read = Read(source, tuple(AxisRef(axis) for axis in axes), boundary, node.reads[0].absent)
+    loaded = masked_load(read, local, space, kernel.needs)
+    return loaded if inside is None else guarded(loaded, inside)
+
+
+def guarded(loaded: Load, condition: TileExpr) -> Load:
+    """The same load with one more condition."""
+    mask = condition if loaded.mask is None else tile.op(OpName.AND, condition, loaded.mask)
+    space, dims = tile.join([e for e in (loaded.offset, mask) if e is not None])
+    return dataclasses.replace(loaded, mask=mask, space=space, dims=dims)
+
+
+def lower_window_func(node: Compute, kernel: Kernel, scope: Scope, block: Block) -> Scope:
+    """A func kept in shared memory over the window that later nodes read."""
+    assert node.window is not None
+    name = kernel.name(f"{node.func.name}_shared")
+    size = 1 << (node.window.points - 1).bit_length()
+    buffer = Buffer(name, node.func.dtype, (size,), 0, flat(), f"window of {node.func.name}")
+    kernel.buffer(buffer)
+    fill_window(node.func, node.window, node, buffer, None, kernel, scope, block)
+    return scope.with_window(node.func, StagedWindow(name, None, node.window))

@@ -1,0 +1,72 @@
+"""Which names the expressions of a tile program depend on, and which names its loops change."""
+
+from __future__ import annotations
+
+from texpr.math.expr import free_symbols
+from texpr.tile.ir import (
+    Argument,
+    Assign,
+    Expr,
+    For,
+    Load,
+    ProgramId,
+    Scalar,
+    SharedGather,
+    SharedTile,
+    Statement,
+    Uniform,
+    Var,
+    children,
+    walk,
+)
+
+
+def own_names(expr: Expr) -> frozenset[str]:
+    """The symbols, arguments and variables that a node itself mentions."""
+    match expr:
+        case Uniform(value=value):
+            return free_symbols(value)
+        case Argument(name=name) | Var(name=name):
+            return frozenset([name])
+        case Load(base=base):
+            return free_symbols(base)
+        case SharedTile(stage=stage) | SharedGather(stage=stage) if stage is not None:
+            return free_symbols(stage)
+        case _:
+            return frozenset()
+
+
+class NamesOf:
+    """``names_of(expr)``: everything a value depends on. Remembers each expression object it has seen."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Expr, frozenset[str]]] = {}
+
+    def __call__(self, expr: Expr) -> frozenset[str]:
+        known = self._known.get(id(expr))
+        if known is None:
+            names = own_names(expr).union(*(self(child) for child in children(expr)))
+            known = self._known[id(expr)] = (expr, names)
+        return known[1]
+
+
+def assigned_name(statement: Statement) -> str | None:
+    """The name that a statement gives a (new) value."""
+    match statement:
+        case Scalar(name=name) | ProgramId(name=name) | Assign(name=name) | For(counter=name):
+            return name
+        case _:
+            return None
+
+
+def changed_by(loop: For) -> frozenset[str]:
+    """The names that have another value in each turn of a loop: its counter and all that its body assigns."""
+    found = {loop.counter}
+
+    def visit(statement: Statement) -> None:
+        name = assigned_name(statement)
+        if name is not None:
+            found.add(name)
+
+    walk(loop.body, visit)
+    return frozenset(found)

@@ -1,0 +1,328 @@
+"""The verifier of tile programs: run after every pass, it refuses a program that could not mean what it says.
+
+A violation is a bug of the compiler, never of the user. Checked are types, spaces and layouts of every expression, that
+names and buffers exist where they are used, that a name keeps its type, and that asynchronous copies are committed and
+waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from texpr.dtypes import DType
+from texpr.math.expr import Const, IntExpr, free_symbols
+from texpr.tile.check_types import (
+    Context,
+    TypeProblem,
+    check_access,
+    check_buffer_tile,
+    check_load,
+    check_node,
+    check_space,
+    check_stage,
+    require,
+)
+from texpr.tile.ir import (
+    Assign,
+    Commit,
+    CopyAsync,
+    Dims,
+    Expr,
+    For,
+    IntParam,
+    Load,
+    PointerParam,
+    PresentParam,
+    ProgramId,
+    Scalar,
+    ScalarParam,
+    SharedGather,
+    SharedTile,
+    Space,
+    Statement,
+    Store,
+    StoreShared,
+    TileProgram,
+    Var,
+    Wait,
+    children,
+    statement_exprs,
+)
+from texpr.tile.show import expr_text, statement_text, type_text
+from texpr.tile.uses import own_names
+
+_Type = tuple[DType, Space | None, Dims]
+
+
+class TileError(AssertionError):
+    """A tile program is malformed: a bug of the compiler. ``statement`` is the text of the statement at fault."""
+
+    def __init__(self, program: str, problem: str, statement: str = "") -> None:
+        self.problem = problem
+        self.statement = statement
+        super().__init__(f"tile program {program}: {problem}" + (f"\n  in: {statement}" if statement else ""))
+
+
+def verify(program: TileProgram) -> None:
+    """Raise TileError unless ``program`` is well formed."""
+    try:
+        state = _start(program)
+    except TypeProblem as problem:
+        raise TileError(program.name, str(problem)) from problem
+    for item in program.body:
+        _verified(item, state, program)
+    if state.copies.uncommitted:
+        raise TileError(program.name, "asynchronous copies are never committed")
+    if state.copies.in_flight != 0:
+        raise TileError(program.name, "asynchronous copies are still in flight at the end")
+
+
+@dataclass(slots=True)
+class _Copies:
+    """``in_flight``: committed groups that nobody waited for, None when their number depends on a loop's length.
+    ``waited``: some wait came after the first copy."""
+
+    uncommitted: bool = False
+    in_flight: int | None = 0
+    waited: bool = False
+
+
+@dataclass(slots=True)
+class _State:
+    """What is defined where the verifier stands. ``fixed`` names have one meaning for ever, ``scalars`` and ``types``
+    are those of statements; ``checked`` holds expressions that passed, by identity."""
+
+    context: Context
+    fixed: frozenset[str]
+    scalars: frozenset[str]
+    types: dict[str, _Type]
+    stored: set[str] = field(default_factory=set)
+    loaded: set[str] = field(default_factory=set)
+    async_buffers: set[str] = field(default_factory=set)
+    copies: _Copies = field(default_factory=_Copies)
+    checked: dict[int, Expr] = field(default_factory=dict)
+
+
+def _start(program: TileProgram) -> _State:
+    require(program.warps in (1, 2, 4, 8, 16, 32), f"{program.warps} warps")
+    pointers, scalars, names = {}, {}, []
+    for parameter in program.parameters:
+        names.append(parameter.name)
+        match parameter:
+            case PointerParam(name=name):
+                pointers[name] = parameter
+            case ScalarParam(name=name, dtype=dtype):
+                scalars[name] = dtype
+            case IntParam(name=name, divisor=divisor):
+                require(divisor >= 1, f"parameter {name} is a multiple of {divisor}")
+                scalars[name] = DType.I32
+            case PresentParam(name=name):
+                scalars[name] = DType.I32
+    require(len(set(names)) == len(names), "two parameters share a name")
+    buffers = {buffer.name: buffer for buffer in program.buffers}
+    require(len(buffers) == len(program.buffers), "two buffers share a name")
+    for buffer in program.buffers:
+        shape = buffer.shape
+        powers = all(n > 0 and n & (n - 1) == 0 for n in shape)
+        require(powers, f"buffer {buffer.name} has shape {shape}, which are no powers of two")
+        order = tuple(sorted(buffer.layout.order))
+        require(order == tuple(range(len(shape))), f"the layout of buffer {buffer.name} is for another rank")
+    for conflict in program.conflicts:
+        require(conflict.buffer in buffers, f"no buffer {conflict.buffer}")
+        check_space(conflict.space, program.warps)
+        shape = tuple(buffers[conflict.buffer].shape[dim] for dim in conflict.order)
+        require(shape == conflict.space.shape, f"buffer {conflict.buffer} is not accessed as {conflict.space.name}")
+    context = Context(program.warps, pointers, scalars, buffers)
+    return _State(context, frozenset(scalars), frozenset(), {})
+
+
+def _verified(item: Statement, state: _State, program: TileProgram) -> None:
+    try:
+        _statement(item, state, program)
+    except TypeProblem as problem:
+        raise TileError(program.name, str(problem), statement_text(item)) from problem
+
+
+def _statement(item: Statement, state: _State, program: TileProgram) -> None:
+    if isinstance(item, CopyAsync):
+        check_load(item.load, state.context)
+    for expr in statement_exprs(item):
+        _expression(expr, state)
+    match item:
+        case Scalar(name=name, value=value):
+            _symbols(value, state)
+            _define_scalar(name, state)
+        case ProgramId(name=name):
+            _define_scalar(name, state)
+        case Assign(name=name, value=value):
+            require(name not in state.fixed | state.scalars, f"{name} is already an integer")
+            own = (value.dtype, value.space, value.dims)
+            before = state.types.get(name, own)
+            require(before == own, f"{name} was {_type_text(before)} and becomes {type_text(value)}")
+            state.types[name] = own
+        case For():
+            _loop(item, state, program)
+        case CopyAsync(buffer=buffer_name, stage=stage, load=load):
+            _stage_symbols(stage, state)
+            buffer = check_stage(buffer_name, stage, state.context)
+            require(load.other.value == 0, "masked elements of an asynchronous copy are zero, not something else")
+            check_buffer_tile(buffer, _full_shape(load), load.dtype)
+            state.copies.uncommitted = True
+            state.async_buffers.add(buffer_name)
+        case Commit():
+            state.copies.uncommitted = False
+            state.copies.in_flight = None if state.copies.in_flight is None else state.copies.in_flight + 1
+        case Wait(pending=pending):
+            require(pending >= 0, f"a wait for {pending} groups")
+            flying = state.copies.in_flight
+            state.copies.in_flight = pending if flying is None else min(flying, pending)
+            state.copies.waited = True
+        case StoreShared():
+            _store_shared(item, state)
+        case Store(tensor=tensor, base=base, offset=offset, mask=mask, value=value):
+            require(tensor in state.context.pointers, f"no pointer parameter {tensor}")
+            require(tensor not in state.loaded, f"{tensor} is loaded from and stored to: its loads may not move")
+            pointer = state.context.pointers[tensor]
+            require(value.dtype is pointer.dtype, f"{tensor} has {pointer.dtype} elements, not {value.dtype}")
+            _symbols(base, state)
+            check_access(offset, mask)
+            frame = offset if offset is not None else value
+            for part in (mask, value):
+                inside = part is None or set(part.dims) <= set(frame.dims)
+                require(inside, f"a store to {tensor} varies where its addresses do not")
+                same = part is None or part.space is None or frame.space is None or part.space == frame.space
+                require(same, f"a store to {tensor} mixes two spaces")
+            state.stored.add(tensor)
+
+
+def _loop(loop: For, state: _State, program: TileProgram) -> None:
+    for bound in (loop.start, loop.stop, loop.step):
+        _symbols(bound, state)
+        require(not loop.static or isinstance(bound, Const), "an unrolled loop has bounds that are not literal")
+    require(not isinstance(loop.step, Const) or loop.step.value > 0, f"a loop in steps of {loop.step}")
+    taken = state.fixed | state.scalars | state.types.keys()
+    require(loop.counter not in taken, f"loop counter {loop.counter} is a name in use")
+    outer_scalars, outer_types = state.scalars, dict(state.types)
+    started = state.copies.in_flight
+    state.scalars = state.scalars | {loop.counter}
+    for item in loop.body:
+        _verified(item, state, program)
+    require(not state.copies.uncommitted, "copies started in a loop are committed outside of it")
+    if state.copies.in_flight != started:
+        _repeat_copies(loop, started, state)
+    # What the body defined ends with it; what it assigned again keeps its type.
+    state.scalars = outer_scalars
+    state.types = {name: state.types[name] for name in outer_types}
+
+
+def _repeat_copies(loop: For, started: int | None, state: _State) -> None:
+    """How many groups are in flight after a loop that changes their number in each turn."""
+    turns = None
+    if all(isinstance(bound, Const) for bound in (loop.start, loop.stop, loop.step)):
+        turns = _turns(loop)
+    after = state.copies.in_flight
+    waits = any(isinstance(item, Wait) for item in loop.body)
+    if turns is not None and not waits and started is not None and after is not None:
+        state.copies.in_flight = started + turns * (after - started)
+    else:
+        state.copies.in_flight = None
+
+
+def _turns(loop: For) -> int:
+    assert isinstance(loop.start, Const) and isinstance(loop.stop, Const) and isinstance(loop.step, Const)
+    return len(range(loop.start.value, loop.stop.value, loop.step.value))
+
+
+def _store_shared(item: StoreShared, state: _State) -> None:
+    _stage_symbols(item.stage, state)
+    buffer = check_stage(item.buffer, item.stage, state.context)
+    value = item.value
+    require(value.space is not None, f"a uniform value is stored to buffer {buffer.name}: it has no layout")
+    shape = _full_shape(value)
+    if item.slice is None:
+        check_buffer_tile(buffer, shape, value.dtype)
+        return
+    start, length = item.slice
+    require(len(buffer.shape) == 1, f"buffer {buffer.name} is sliced but is not flat")
+    require(start % length == 0, f"a slice of buffer {buffer.name} starts at {start}, no multiple of {length}")
+    require(start >= 0 and start + length <= buffer.shape[0], f"a slice leaves buffer {buffer.name}")
+    require(shape == (length,), f"a tile of shape {shape} for a slice of {length}")
+    require(value.dtype is buffer.dtype, f"buffer {buffer.name} holds {buffer.dtype}, not {value.dtype}")
+
+
+def _expression(expr: Expr, state: _State) -> None:
+    """Types, once per node; names and memory, wherever the node stands."""
+    pending, visited = [expr], set()
+    while pending:
+        node = pending.pop()
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        pending += children(node)
+        _names(node, state)
+        _memory(node, state)
+    _types(expr, state)
+
+
+def _types(expr: Expr, state: _State) -> None:
+    if id(expr) in state.checked:
+        return
+    for child in children(expr):
+        _types(child, state)
+    try:
+        check_node(expr, state.context)
+    except TypeProblem as problem:
+        raise TypeProblem(f"{problem}\n  at: {_short(expr_text(expr))}") from problem
+    state.checked[id(expr)] = expr
+
+
+def _names(node: Expr, state: _State) -> None:
+    if isinstance(node, Var):
+        require(node.name in state.types, f"{node.name} is used before it has a value, or outside of its loop")
+        own = (node.dtype, node.space, node.dims)
+        known = state.types[node.name]
+        require(known == own, f"{node.name} is read as {type_text(node)} but is {_type_text(known)}")
+        return
+    unknown = own_names(node) - state.fixed - state.scalars
+    require(not unknown, f"{', '.join(sorted(unknown))} is used before it has a value, or outside of its loop")
+
+
+def _memory(node: Expr, state: _State) -> None:
+    match node:
+        case Load(tensor=tensor):
+            require(tensor not in state.stored, f"{tensor} is loaded from and stored to: its loads may not move")
+            state.loaded.add(tensor)
+        case SharedTile(buffer=buffer) | SharedGather(buffer=buffer) if buffer in state.async_buffers:
+            require(state.copies.waited, f"buffer {buffer} is read before any wait for its copies")
+        case _:
+            pass
+
+
+def _define_scalar(name: str, state: _State) -> None:
+    require(name not in state.fixed, f"parameter {name} is assigned")
+    require(name not in state.types, f"{name} is already a tile")
+    state.scalars = state.scalars | {name}
+
+
+def _symbols(e: IntExpr, state: _State) -> None:
+    unknown = free_symbols(e) - state.fixed - state.scalars
+    require(not unknown, f"{', '.join(sorted(unknown))} is used before it has a value, or outside of its loop")
+
+
+def _stage_symbols(stage: IntExpr | None, state: _State) -> None:
+    if stage is not None:
+        _symbols(stage, state)
+
+
+def _full_shape(value: Expr) -> tuple[int, ...]:
+    """The shape of the tile that is stored: a value is repeated along the dims it does not vary along."""
+    return () if value.space is None else value.space.shape
+
+
+def _type_text(known: _Type) -> str:
+    dtype, space, dims = known
+    return str(dtype) if space is None else f"{dtype} {space.name}{dims}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else text[:200] + " ..."
