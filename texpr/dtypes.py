@@ -17,7 +17,8 @@ class Kind(Enum):
 class DType(Enum):
     """An element type. ``value`` is the name users write.
 
-    ``TF32`` is a precision, not a storage type: a float32 word rounded to 10 mantissa bits. ``I4``/``U4`` are packed two to a byte.
+    ``TF32`` is a precision, not a storage type: a float32 word rounded to 10 mantissa bits. ``I4``/``U4`` are packed
+    two to a byte.
     """
 
     F8E4M3 = "f8e4m3"
@@ -68,7 +69,8 @@ class DType(Enum):
 
     @property
     def compute(self) -> DType:
-        """The type in which arithmetic on this type happens: floats narrower than f32 compute in f32, the rest in themselves."""
+        """The type in which arithmetic on this type happens: floats narrower than f32 compute in f32, the rest in
+        themselves."""
         if self.is_float and self is not DType.F64:
             return DType.F32
         return self

@@ -1,8 +1,9 @@
 """Errors that a user of TExpr can cause.
 
-One class per kind of mistake, each with a stable code (``TX0107``), a message template and a default "try:" line. The layers define
-their own classes next to the check that raises them; ``docs/errors.md`` is generated from all of them. An error always names a place:
-the user's Python line for an algorithm, the file and line for a schedule, and, once a plan exists, an excerpt of the loop nest.
+One class per kind of mistake, each with a stable code (``TX0107``), a message template and a default "try:" line. The
+layers define their own classes next to the check that raises them; ``docs/errors.md`` is generated from all of them.
+An error always names a place: the user's Python line for an algorithm, the file and line for a schedule, and, once a
+plan exists, an excerpt of the loop nest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a user's file. ``line`` is 1-based; 0 means the file as a whole. ``context`` adds e.g. ``variant wide, sm_90a``."""
+    """A place in a user's file. ``line`` is 1-based; 0 means the file as a whole. ``context`` adds e.g. ``variant
+    wide, sm_90a``."""
 
     file: str
     line: int = 0
@@ -27,10 +29,11 @@ class Location:
 
 
 class TExprError(Exception):
-    """Base of every user error. Subclasses set ``code``, ``title``, ``template`` (a ``str.format`` template) and ``hint``.
+    """Base of every user error. Subclasses set ``code``, ``title``, ``template`` (a ``str.format`` template) and
+    ``hint``.
 
-    Keyword arguments fill the template; ``at`` is the location, ``excerpt`` preformatted lines that show the mistake in context, and
-    ``hint`` overrides the class's "try:" line (which is a template over the same fields).
+    Keyword arguments fill the template; ``at`` is the location, ``excerpt`` preformatted lines that show the mistake
+    in context, and ``hint`` overrides the class's "try:" line (which is a template over the same fields).
     """
 
     code: ClassVar[str] = "TX0000"

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Target:
     """An architecture.
 
-    ``capability`` is major*10 + minor as Triton's ``GPUTarget`` wants it. ``shared_limit`` is the opt-in dynamic shared memory of one
-    block in bytes (CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability"). ``exact`` targets run only on
-    that very capability (``a`` suffix, and the Tegra parts 8.7 and 11.0); the others also run on later minors of the same major.
+    ``capability`` is major*10 + minor as Triton's ``GPUTarget`` wants it. ``shared_limit`` is the opt-in dynamic
+    shared memory of one block in bytes (CUDA C++ Programming Guide, table "Technical Specifications per Compute
+    Capability"). ``exact`` targets run only on that very capability (``a`` suffix, and the Tegra parts 8.7 and 11.0);
+    the others also run on later minors of the same major.
     """
 
     name: str

@@ -5,8 +5,9 @@
     Variant ::= guard  targets  limits  workspace  Launch+      first whose guard holds wins
     Launch  ::= source  grid  KernelParam*  zero fills          one kernel launch, in order
 
-Integer expressions range over the entry's dims (free and derived), integer scalar arguments, stride arguments ``<x>_stride_<d>`` and
-``sms`` (the multiprocessor count, read once at init). Sizes are in bytes and computed in 64 bits.
+Integer expressions range over the entry's dims (free and derived), integer scalar arguments, stride arguments
+``<x>_stride_<d>`` and ``sms`` (the multiprocessor count, read once at init). Sizes are in bytes and computed in 64
+bits.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from texpr.math.expr import BoolExpr, IntExpr
 
 @dataclass(frozen=True, slots=True)
 class TensorArgument:
-    """A device pointer. ``shape`` is logical and row-major; ``strided`` maps a storage dim to its stride argument (elements).
+    """A device pointer. ``shape`` is logical and row-major; ``strided`` maps a storage dim to its stride argument
+    (elements).
 
-    ``elements`` is the number of addressable elements (for overlap and range checks); the pointer must be aligned to the element size.
+    ``elements`` is the number of addressable elements (for overlap and range checks); the pointer must be aligned to
+    the element size.
     """
 
     name: str
@@ -91,8 +94,8 @@ KernelValue = TensorPointer | WorkspacePointer | ScalarValue | IntValue | Presen
 
 @dataclass(frozen=True, slots=True)
 class KernelParam:
-    """A parameter of the Gluon function: its name there, the Triton signature type (``*fp16``, ``i32``), the known divisibility of its
-    value (for pointers: of the address in bytes; 1 = nothing known) and what the launcher passes."""
+    """A parameter of the Gluon function: its name there, the Triton signature type (``*fp16``, ``i32``), the known
+    divisibility of its value (for pointers: of the address in bytes; 1 = unknown) and what the launcher passes."""
 
     name: str
     type: str
@@ -102,7 +105,8 @@ class KernelParam:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a line of generated Gluon came from: a func or stage of the algorithm, and the schedule line that asked for it."""
+    """Where a line of generated Gluon came from: a func or stage of the algorithm, and the schedule line that asked
+    for it."""
 
     node: str
     schedule: str = ""
@@ -110,8 +114,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class KernelSource:
-    """One Gluon function. ``text`` is the function alone (``@gluon.jit`` included); ``preamble`` holds its layouts and helpers and is
-    shared, deduplicated, by all kernels of the bundle's ``kernel.py``. ``origins`` is keyed by 0-based line within ``text``."""
+    """One Gluon function. ``text`` is the function alone (``@gluon.jit`` included); ``preamble`` holds its layouts
+    and helpers and is shared, deduplicated, by all kernels of the bundle's ``kernel.py``. ``origins`` is keyed by
+    0-based line within ``text``."""
 
     name: str
     text: str
@@ -140,7 +145,8 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """``limits`` must hold as well for this variant's 32-bit index arithmetic to be exact; when only they fail the status is RANGE."""
+    """``limits`` must hold as well for this variant's 32-bit index arithmetic to be exact; when only they fail the
+    status is RANGE."""
 
     name: str
     targets: tuple[str, ...]
@@ -155,7 +161,8 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One binding: ``<symbol>_init/query/launch/close`` in C. ``types``/``statics`` record the binding for Python's choice by dtype."""
+    """One binding: ``<symbol>_init/query/launch/close`` in C. ``types``/``statics`` record the binding for Python's
+    choice by dtype."""
 
     symbol: str
     types: tuple[tuple[str, DType], ...]
@@ -169,9 +176,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Inputs and the expected result of one call, for ``demo.c`` and self-tests: raw little-endian bytes per argument, dims by name.
+    """Inputs and the expected result of one call, for ``demo.c`` and self-tests: raw little-endian bytes per
+    argument, dims by name.
 
-    ``expected`` holds, per output, the float64 (or int64) reference and the allowed absolute error per element, both as raw bytes.
+    ``expected`` holds, per output, the float64 (or int64) reference and the allowed absolute error per element, both as
+    raw bytes.
     """
 
     entry: str
@@ -183,7 +192,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """All of one bundle. ``schedule`` is the resolved schedule's YAML text; ``algorithm`` the source text it came from."""
+    """All of one bundle. ``schedule`` is the resolved schedule's YAML text; ``algorithm`` the source text it came
+    from."""
 
     name: str
     entries: tuple[Entry, ...]

@@ -30,11 +30,11 @@ def cast(value: Text, source: DType, target: DType, dialect: Dialect, preamble: 
             return _to_eight_bits(_to_f32(value, source, preamble), target, dialect, preamble)
         case DType.TF32:
             return call(preamble.use("round_tf32"), _to_f32(value, source, preamble))
-        case DType.BF16 if source in (DType.I32, DType.U32):
-            # Below sm_90 the direct conversion goes through f32 and rounds twice.
-            return method(method(value, "to(gl.float64)"), "to(gl.bfloat16)")
-        case DType.BF16 if source in (DType.I64, DType.U64):
-            return method(call(preamble.use("long_to_f64_odd"), _as_value(value)), "to(gl.bfloat16)")
+        case DType.BF16 if source in (DType.I32, DType.U32, DType.I64, DType.U64):
+            # Below sm_90 Triton's conversion goes through f32 and rounds twice, even when f64 is put in between.
+            long = source.bits == 64
+            wide = call(preamble.use("long_to_f64_odd"), _as_value(value)) if long else method(value, "to(gl.float64)")
+            return method(call(preamble.use("f64_to_f32_odd"), wide), "to(gl.bfloat16)")
         case _ if source is DType.TF32 and target is DType.F32:
             return value
         case _:

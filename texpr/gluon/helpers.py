@@ -163,8 +163,9 @@ def ceil_f32(x):
     "int_power": _function('''
 def int_power(x, exponent):
     """x ** exponent for integers and an exponent that is not negative, by repeated squaring; wraps."""
+    bits: gl.constexpr = exponent.dtype.primitive_bitwidth
     result = x * 0 + 1
-    for bit in gl.static_range(exponent.dtype.primitive_bitwidth):
+    for bit in gl.static_range(bits):
         result = gl.where((exponent >> bit) & 1 != 0, result * x, result)
         x = x * x
     return result

@@ -180,7 +180,8 @@ def _copy_async(f: Function, item: CopyAsync) -> Text:
 def _store_shared(f: Function, item: StoreShared) -> Text:
     view = buffer_view(f, item.buffer, item.stage)
     if item.slice is not None:
-        view = method(view, f"slice({item.slice[0]}, {item.slice[1]}, 0)")
+        start, length = item.slice
+        view = method(view, f"slice({narrow_text(start, f.symbols()).code}, {length}, 0)")
     space = item.value.space
     assert space is not None, "a value without a space has no layout to be stored from"
     every = tuple(range(len(space.dims)))

@@ -109,11 +109,16 @@ def silu(x: Operand) -> Value:
 
 
 def gelu(x: Operand, exact: bool = False) -> Value:
-    """The Gaussian error linear unit: the tanh approximation, or with ``exact`` x * Phi(x) by the error function."""
+    """The Gaussian error linear unit: the tanh form, or with ``exact`` x * Phi(x) by the error function.
+
+    0.5 x (1 + tanh(u)) is written as the equal x / (1 + exp(-2 u)), u = sqrt(2/pi) (x + 0.044715 x^3): one exponential and
+    no cancellation.
+    """
     value = float_operand("gelu", x)
     if exact:
         return 0.5 * value * (1.0 + erf(value * math.sqrt(0.5)))
-    return 0.5 * value * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (value + 0.044715 * (value * value * value))))
+    scale = -2.0 * math.sqrt(2.0 / math.pi)
+    return value / (1.0 + exp(value * (scale + (0.044715 * scale) * (value * value))))
 
 
 def minimum(a: Operand, b: Operand) -> Value:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from texpr.lang.ir import Axis, Expr, Read, Tensor
+from texpr.lang.ir import Axis, Expr, Tensor
 from texpr.math.expr import IntExpr
 from texpr.plan import checks
 from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, WindowNotAffine
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, LoopAxis, Node, Reduction, Stage, TileAxis, Write
 from texpr.plan.resolve import Context
-from texpr.plan.staging import Reach, stage_form, window_of
+from texpr.plan.staging import Access, Reach, stage_form, window_of
 from texpr.schedule.records import LoopOf, Memory, Program, Tile
 from texpr.schedule.records import Stage as StageRecord
 
@@ -59,23 +59,32 @@ def node_names(node: Node) -> tuple[str, ...]:
 
 
 def shared_windows(context: Context, nodes: Sequence[Node], tile: Sequence[TileAxis]) -> tuple[Node, ...]:
-    """Give every func kept in shared memory its window: the box of points that later nodes read."""
+    """Give every func kept in shared memory its window: the box of points that later nodes read. The last one first,
+    since what a window reads depends on how large it is."""
     result = list(nodes)
     for n, node in reversed(list(enumerate(result))):
         if not isinstance(node, Compute) or node.memory is not Memory.SHARED:
             continue
-        points: list[tuple[Expr, ...]] = []
-        boundaries = set()
-        for reader, reach in _below(result[n + 1 :], _tile_lanes(tile), {}, inside=True):
-            for read in _reads_in(reader, node.func.name):
-                points.append(read.indices)
-                boundaries.add(read.boundary)
-            del reach
-        window = window_of(points, _whole_reach(result[n + 1 :], tile), context.facts, boundaries)
+        window = window_of(accesses_to(node.func.name, result[n + 1 :], Reach(_tile_lanes(tile), {})), context.facts)
         if isinstance(window, str):
             raise WindowNotAffine(name=node.func.name, position="the tile", why=window, at=context.record.location)
         result[n] = dataclasses.replace(node, window=window)
     return tuple(result)
+
+
+def accesses_to(name: str, nodes: Sequence[Node], reach: Reach) -> list[Access]:
+    """Every read of ``name`` in nodes and below them, with the reach its axes have there."""
+    found: list[Access] = []
+    for node in nodes:
+        loops = {loop.axis: loop.axis.extent for loop in node_loops(node)}
+        local = Reach(reach.lanes, {**reach.inner, **loops}, reach.starts)
+        if isinstance(node, Compute) and node.window is not None:
+            extents = dict(zip(node.axes, node.window.extent, strict=True))
+            starts = dict(zip(node.axes, node.window.lo, strict=True))
+            local = Reach({**reach.lanes, **extents}, local.inner, starts)
+        found += [Access(read, local) for e in node_exprs(node) for read in reads_of(e) if read.source.name == name]
+        found += accesses_to(name, node_body(node), local)
+    return found
 
 
 def attach_stages(context: Context, nodes: tuple[Node, ...], tile: Sequence[TileAxis]) -> tuple[Node, ...]:
@@ -99,10 +108,10 @@ def _attach(
     lanes = _tile_lanes(tile)
     match record.at:
         case Tile() | Program():
-            reads = [r for node, _ in _below(nodes, lanes, {}, inside=True) for r in _reads_in(node, tensor.name)]
-            if not reads:
+            accesses = accesses_to(tensor.name, nodes, Reach(lanes, {}))
+            if not accesses:
                 raise _not_read(context, tensor, record, nodes)
-            return (_stage(context, tensor, record, reads, _whole_reach(nodes, tile)), *nodes)
+            return (_stage(context, tensor, record, accesses), *nodes)
         case LoopOf(func=func, axis=axis):
             replaced, found = _in_loop(context, nodes, func, axis, tensor, record, lanes, {})
             if not found:
@@ -156,20 +165,18 @@ def _into_body(
             choices=f"{node_names(node)[0]}.{dynamic[-1].axis.name}",
             at=record.location_of("at"),
         )
-    inner: dict[Axis, IntExpr] = {loop.axis: loop.axis.extent for loop in node.loops if loop.unrolled and dynamic}
-    reads = _reads_in(node, tensor.name)
-    for below, reach in _below(node.body, lanes, inner, inside=True):
-        reads = [*reads, *_reads_in(below, tensor.name)]
-        inner.update(reach)
-    if not reads:
+    unrolled: dict[Axis, IntExpr] = {loop.axis: loop.axis.extent for loop in node.loops if loop.unrolled and dynamic}
+    reach = Reach({a: size for a, size in lanes.items() if a not in unrolled}, unrolled)
+    own = [Access(read, reach) for e in node_exprs(node) for read in reads_of(e) if read.source.name == tensor.name]
+    accesses = [*own, *accesses_to(tensor.name, node.body, reach)]
+    if not accesses:
         raise _not_read(context, tensor, record, (node,))
-    own = {a: size for a, size in lanes.items() if a not in inner}
-    stage = _stage(context, tensor, record, reads, Reach(own, inner))
+    stage = _stage(context, tensor, record, accesses)
     return dataclasses.replace(node, body=(stage, *node.body))
 
 
-def _stage(context: Context, tensor: Tensor, record: StageRecord, reads: Sequence[Read], reach: Reach) -> Stage:
-    form = stage_form(reads, reach, context.facts)
+def _stage(context: Context, tensor: Tensor, record: StageRecord, accesses: Sequence[Access]) -> Stage:
+    form = stage_form(accesses, context.facts)
     if isinstance(form, str):
         raise WindowNotAffine(name=tensor.name, position=str(record.at), why=form, at=record.location)
     if record.where is Memory.REGISTERS and not isinstance(form, AxisTile):
@@ -184,41 +191,25 @@ def _stage(context: Context, tensor: Tensor, record: StageRecord, reads: Sequenc
         record.copy,
         record.depth,
         checks.stage_ahead(record),
-        tuple(reads),
+        tuple(access.read for access in accesses),
         tuple(record.by.items()),
         "" if at is None else f"{at.file}:{at.line}",
     )
 
 
-def _below(
-    nodes: Sequence[Node], lanes: Mapping[Axis, int], inner: Mapping[Axis, IntExpr], *, inside: bool
-) -> Iterator[tuple[Node, dict[Axis, IntExpr]]]:
-    """Every node under ``nodes`` with the loops that enclose it (axis -> extent)."""
+def _every(nodes: Sequence[Node]) -> Iterator[Node]:
     for node in nodes:
-        loops = {**inner, **{loop.axis: loop.axis.extent for loop in node_loops(node)}}
-        yield node, loops
-        if inside:
-            yield from _below(node_body(node), lanes, loops, inside=True)
-
-
-def _whole_reach(nodes: Sequence[Node], tile: Sequence[TileAxis]) -> Reach:
-    inner: dict[Axis, IntExpr] = {}
-    for _, loops in _below(nodes, {}, {}, inside=True):
-        inner.update(loops)
-    return Reach(_tile_lanes(tile), inner)
+        yield node
+        yield from _every(node_body(node))
 
 
 def _tile_lanes(tile: Sequence[TileAxis]) -> dict[Axis, int]:
     return {t.axis: t.size for t in tile}
 
 
-def _reads_in(node: Node, name: str) -> list[Read]:
-    return [read for expr in node_exprs(node) for read in reads_of(expr) if read.source.name == name]
-
-
 def _positions(nodes: Sequence[Node]) -> list[str]:
     found = ["tile"]
-    for node, _ in _below(nodes, {}, {}, inside=True):
+    for node in _every(nodes):
         found += [f"{node_names(node)[0]}.{loop.axis.name}" for loop in node_loops(node)]
     return found
 
@@ -226,8 +217,8 @@ def _positions(nodes: Sequence[Node]) -> list[str]:
 def _not_read(context: Context, tensor: Tensor, record: StageRecord, nodes: Sequence[Node]) -> StageNotRead:
     readers = [
         f"{node_names(node)[0]}.{node_loops(node)[-1].axis.name}" if node_loops(node) else "tile"
-        for node, _ in _below(nodes, {}, {}, inside=True)
-        if _reads_in(node, tensor.name)
+        for node in _every(nodes)
+        if any(read.source is tensor for e in node_exprs(node) for read in reads_of(e))
     ]
     choices = ", ".join(dict.fromkeys(readers)) or "nowhere in this kernel"
     return StageNotRead(

@@ -31,6 +31,7 @@ from texpr.plan.errors import (
     WrittenTwice,
     near,
 )
+from texpr.plan.excerpt import in_kernel
 from texpr.plan.inline import inline, plain_read, reads_of
 from texpr.plan.ir import (
     Compute,
@@ -78,25 +79,26 @@ def plan_variant(algorithm: Algorithm, variant: Variant, target: Target) -> Vari
     stored: set[Func] = set()
     kernels: list[KernelPlan] = []
     for record in variant.kernels:
-        written = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
-        cut = recut(algorithm, record, frozenset(stored), facts)
-        writes = tuple(cut.funcs.get(func, func) for func in written)
-        later = {cut.funcs.get(func, func): name for func, name in writer.items() if func not in stored}
-        needed = needed_definitions(cut.algorithm, writes, frozenset(stored), later, record)
-        context = Context(
-            cut.algorithm,
-            variant,
-            record,
-            target,
-            facts,
-            frozenset(stored),
-            writes,
-            needed,
-            axes_in_play(needed),
-            {new: old for old, new in cut.funcs.items()},
-            cut.indices,
-        )
-        kernels.append(plan_kernel(context))
+        with in_kernel(record, variant, target):
+            written = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
+            cut = recut(algorithm, record, frozenset(stored), facts)
+            writes = tuple(cut.funcs.get(func, func) for func in written)
+            later = {cut.funcs.get(func, func): name for func, name in writer.items() if func not in stored}
+            needed = needed_definitions(cut.algorithm, writes, frozenset(stored), later, record)
+            context = Context(
+                cut.algorithm,
+                variant,
+                record,
+                target,
+                facts,
+                frozenset(stored),
+                writes,
+                needed,
+                axes_in_play(needed),
+                {new: old for old, new in cut.funcs.items()},
+                cut.indices,
+            )
+            kernels.append(plan_kernel(context))
         stored.update(written)
     workspace = tuple(
         Workspace(func, tuple(axis.extent for axis in func.axes), product(axis.extent for axis in func.axes))
@@ -369,7 +371,10 @@ def _dot(
             raise NoInstruction(func=definition.name, why=found.why, hint=found.hint, at=place.location_of("mma"))
         return None
     for guard, side in one_sided(found):
-        checks.check_finite_side(context, definition, guard, found.b if side == "b" else found.a)
+        other = found.b if side == "b" else found.a
+        if place.mma is None and not checks.is_finite(context, other):
+            return None  # nobody asked for a matrix unit: the guard is then applied to every summand
+        checks.check_finite_side(context, definition, guard, other)
     return found
 
 

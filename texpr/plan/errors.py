@@ -9,10 +9,14 @@ from texpr.errors import TExprError
 
 
 class PlanError(TExprError):
-    """Base of the errors found while planning; the excerpt shows the loop nest as far as it was built."""
+    """Base of the errors found while planning; the excerpt shows the loop nest that the schedule asks for.
+
+    ``kernel`` is the kernel that was being planned, if one was.
+    """
 
     code = "TX0300"
     title = "plan"
+    kernel: str = ""
 
 
 class UnknownFunc(PlanError):

@@ -9,10 +9,10 @@ inferred by ``math.footprint``; halos need not be written by anyone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from texpr.lang.index import to_int_expr
-from texpr.lang.ir import Axis, Boundary, Expr, Read
+from texpr.lang.ir import Axis, Read
 from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, Sym, substitute
 from texpr.math.footprint import footprint, is_injective
@@ -23,36 +23,43 @@ from texpr.plan.resolve import constant, origin
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far every axis moves below a position: in-tile lanes (``lanes``: axis -> size) and whole inner loops
-    (``inner``: axis -> extent). Axes in neither are fixed there."""
+    """How far every axis moves below a position: in-tile lanes (``lanes``: axis -> size), from the tile's origin
+    or from ``starts``, and whole inner loops (``inner``: axis -> extent). Axes in none of them are fixed there."""
 
     lanes: Mapping[Axis, int]
     inner: Mapping[Axis, IntExpr]
+    starts: Mapping[Axis, IntExpr] = field(default_factory=dict)
 
 
-def stage_form(reads: Sequence[Read], reach: Reach, facts: Facts) -> AxisTile | Window | str:
-    """The form of the tile that serves ``reads``; a string says why there is none."""
-    first = reads[0]
-    same = all(key_of(read) == key_of(first) for read in reads[1:])
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A read and how far its axes move where it is evaluated."""
+
+    read: Read
+    reach: Reach
+
+
+def stage_form(accesses: Sequence[Access], facts: Facts) -> AxisTile | Window | str:
+    """The form of the tile that serves the accesses; a string says why there is none."""
+    first, reach = accesses[0].read, accesses[0].reach
+    same = all(key_of(access.read) == key_of(first) and not access.reach.starts for access in accesses)
     moving = {axis for axis in axes_of(first) if reach.lanes.get(axis, 1) > 1}
-    if same and not any(axis in reach.inner for axis in axes_of(first)):
+    if same and not any(axis in access.reach.inner for access in accesses for axis in axes_of(first)):
         indices = [to_int_expr(index) for index in first.indices]
         tile = {axis.name: (0, reach.lanes[axis]) for axis in moving}
         data_dependent = any(index is None for index in indices)
         if data_dependent or is_injective([i for i in indices if i is not None], tile):
             return AxisTile(tuple((axis, reach.lanes[axis]) for axis in _in_order(first, moving)), first)
-    return window_of([read.indices for read in reads], reach, facts, {read.boundary for read in reads})
+    return window_of(accesses, facts)
 
 
-def window_of(
-    points: Sequence[tuple[Expr, ...]], reach: Reach, facts: Facts, boundaries: set[Boundary]
-) -> Window | str:
-    """The box that holds every index in ``points``, the reach of every axis considered."""
-    if len(boundaries) > 1:
+def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
+    """The box that holds every index of the accesses, the reach of every axis considered."""
+    if len({access.read.boundary for access in accesses}) > 1:
         return "its reads have different boundaries"
     boxes: list[list[tuple[IntExpr, IntExpr]]] = []
-    for indices in points:
-        box: list[tuple[IntExpr, IntExpr]] = []
+    for access in accesses:
+        indices, reach = access.read.indices, access.reach
         tile: dict[str, tuple[int, int]] = {}
         values: dict[str, IntExpr | int] = {}
         for axis in set().union(*(axes_of(index) for index in indices)):
@@ -61,11 +68,12 @@ def window_of(
                 if extent is None:
                     return f"axis {axis.name} runs over {reach.inner[axis]} points below it"
                 tile[axis.name] = (0, extent)
-            elif reach.lanes.get(axis, 1) > 1:
+                continue
+            start = reach.starts.get(axis, origin(axis))
+            if reach.lanes.get(axis, 1) > 1:
                 tile[f"{axis.name}'"] = (0, reach.lanes[axis])
-                values[axis.name] = origin(axis) + Sym(f"{axis.name}'")
-            else:
-                values[axis.name] = origin(axis)
+                start = start + Sym(f"{axis.name}'")
+            values[axis.name] = start
         exact: list[IntExpr] = []
         for index in indices:
             value = to_int_expr(index)
@@ -75,8 +83,7 @@ def window_of(
         ranges = footprint(exact, tile, facts)
         if ranges is None:
             return "an index is not affine in the tile's axes"
-        box = [(r.lo, r.lo + r.extent) for r in ranges]
-        boxes.append(box)
+        boxes.append([(r.lo, r.lo + r.extent) for r in ranges])
     lows: list[IntExpr] = []
     extents: list[int] = []
     for dim in range(len(boxes[0])):

@@ -324,7 +324,7 @@ def bounds_conditions(
         axes = sorted(axes_of(index), key=lambda a: a.name)
         known = to_int_expr(index)
         if known is not None:
-            facts = axis_facts([axis for axis in axes if axis in scope.axes], scope.facts)
+            facts = axis_facts([axis for axis in axes if axis in scope.axes and scope.is_inside(axis)], scope.facts)
             low, high = (isinstance(prove(goal, facts), Proved) for goal in (ge(known, 0), lt(known, extent)))
             if low and high:
                 relying.update(dict.fromkeys(axes))

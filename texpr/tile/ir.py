@@ -368,7 +368,7 @@ class StoreShared:
     buffer: str
     stage: IntExpr | None
     value: Expr
-    slice: tuple[int, int] | None = None  # (start, length) of a flat buffer
+    slice: tuple[IntExpr, int] | None = None  # (start, length) of a flat buffer
     origin: str = ""
 
 

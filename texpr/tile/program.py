@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Container, Sequence
 
 from texpr.math.bounds import Facts, divisor
-from texpr.math.expr import BoolExpr, IntExpr, ceildiv, const, free_symbols, minimum, sym
+from texpr.math.expr import BoolExpr, IntExpr, Sym, ceildiv, const, free_symbols, minimum, sym
 from texpr.math.integer import product
 from texpr.plan.access import memory_of
 from texpr.plan.ir import Cover, KernelPlan, TileAxis
@@ -105,7 +105,7 @@ def _positions(plan: KernelPlan, axes: Sequence[TileAxis], index: IntExpr, kerne
     counts: dict[str, IntExpr] = {}
     for t in axes[1:] if plan.order is None else axes:
         count = ceildiv(t.axis.extent, t.size)
-        if constant(count) is None:
+        if constant(count) is None and not isinstance(count, Sym):
             name = kernel.name(f"{t.axis.name}_tiles")
             statements.append(Scalar(name, count))
             count = sym(name)

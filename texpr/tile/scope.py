@@ -22,7 +22,7 @@ class AxisValue:
 
     ``live`` is False-able: when not ``full``, lanes with ``origin + lane >= extent`` are dead. ``start`` is the
     offset of this piece inside the staged tile. ``tile`` overrides everything: an index computed per element (the
-    points of a window).
+    points of a window), which when not ``full`` may lie outside of the extent.
     """
 
     origin: IntExpr
@@ -82,6 +82,12 @@ class Scope:
 
     def with_variables(self, variables: Mapping[Var, Expr]) -> Scope:
         return dataclasses.replace(self, variables={**self.variables, **variables})
+
+    def is_inside(self, axis: Axis) -> bool:
+        """Whether live lanes of an axis lie inside its extent: always, but for coordinates of a window that reaches
+        beyond the source."""
+        value = self.axes[axis]
+        return value.tile is None or value.full
 
     def lanes(self, axis: Axis) -> int:
         """How many lanes an axis has here (1 when it is uniform or computed per element)."""

@@ -178,7 +178,7 @@ class _Printer:
             case Wait(pending=pending):
                 return f"wait until {pending} groups are in flight"
             case StoreShared(buffer=buffer, stage=stage, value=value, slice=part, origin=origin):
-                where = _staged(buffer, stage) + ("" if part is None else f"[{part[0]}:{part[0] + part[1]}]")
+                where = _staged(buffer, stage) + ("" if part is None else f"[{part[0]} +: {part[1]}]")
                 return _noted(f"{where} = {self.expr(value)} : {type_text(value)}", "", origin)
             case Store(tensor=tensor, base=base, offset=offset, mask=mask, value=value, origin=origin):
                 where = "" if mask is None else f" where {self.expr(mask)}"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from texpr.lang.ir import Axis, AxisRef, Func, OpName, Read, Tensor
-from texpr.math.expr import IntExpr, const
+from texpr.math.expr import IntExpr, Sym, const, sym
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import key_of, reads_of
@@ -15,7 +15,7 @@ from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.banks import best_swizzle
 from texpr.tile.evaluate import evaluate, masked_load, with_absent
-from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, Load, PhysicalDim, Space, StoreShared, Wait
+from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, PhysicalDim, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin
 from texpr.tile.layouts import Swizzled, flat, operand_swizzle
@@ -171,23 +171,27 @@ def fill_window(
     last = window.extent[-1]
     vector = min(8, last & -last)
     space = flat_space(f"{source.name}_point".replace(".", "_"), size, kernel.plan.warps, vector)
-    for piece in range(-(-window.points // size)):
-        point = tile.op(OpName.ADD, tile.position(space, 0), tile.uniform(piece * size))
-        coordinates: list[TileExpr] = []
-        stride = window.points
-        for d, extent in enumerate(window.extent):
-            stride //= extent
-            at = point if stride == 1 else tile.op(OpName.FLOORDIV, point, tile.uniform(stride))
-            if d:
-                at = tile.op(OpName.MOD, at, tile.uniform(extent))
-            coordinates.append(tile.op(OpName.ADD, at, tile.uniform(window.lo[d])))
-        inside = tile.op(OpName.LT, point, tile.uniform(window.points))
-        value = point_value(
-            source, node, coordinates, kernel, scope, space, None if (piece + 1) * size <= window.points else inside
-        )
-        block.add(
-            StoreShared(buffer.name, stage, value, (piece * size, size), origin=origin(source.name, node.schedule))
-        )
+    count = -(-window.points // size)
+    inner = Block()
+    piece = sym(kernel.name("piece")) if count > 1 else const(0)
+    point = tile.op(OpName.ADD, tile.position(space, 0), tile.uniform(piece * size))
+    coordinates: list[TileExpr] = []
+    stride = window.points
+    for d, extent in enumerate(window.extent):
+        stride //= extent
+        at = point if stride == 1 else tile.op(OpName.FLOORDIV, point, tile.uniform(stride))
+        if d:
+            at = tile.op(OpName.MOD, at, tile.uniform(extent))
+        coordinates.append(tile.op(OpName.ADD, at, tile.uniform(window.lo[d])))
+    inside = None if window.points % size == 0 else tile.op(OpName.LT, point, tile.uniform(window.points))
+    value = point_value(source, node, coordinates, kernel, scope, space, inside)
+    label = origin(source.name, node.schedule)
+    inner.add(StoreShared(buffer.name, stage, value, (piece * size, size), origin=label))
+    if isinstance(piece, Sym):
+        note = f"window of {source.name}, piece by piece"
+        block.add(For(piece.name, const(0), const(count), const(1), tuple(inner.statements), note, static=True))
+    else:
+        block.add(*inner.statements)
 
 
 def point_value(
@@ -209,11 +213,12 @@ def point_value(
         boundary = None
         extents = tuple(axis.extent for axis in node.axes)
     points: dict[Axis, AxisValue] = {}
+    defined = isinstance(node, Compute)
     for axis, coordinate, extent in zip(axes, coordinates, extents, strict=True):
         value = coordinate
-        if isinstance(node, Compute):  # a func is computed where it is defined: its edge points serve the points beyond
+        if defined:  # a func is computed where it is defined: its edge points serve the points beyond
             value = tile.op(OpName.MIN, tile.op(OpName.MAX, coordinate, tile.uniform(0)), tile.uniform(extent - 1))
-        points[axis] = AxisValue(const(0), 1, True, tile=value)
+        points[axis] = AxisValue(const(0), 1, full=defined, tile=value)
     local = scope.with_axes(points)
     if isinstance(node, Compute):
         return tile.cast(evaluate(node.expr, local, space, kernel.needs), node.func.dtype)

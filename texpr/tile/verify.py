@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from texpr.dtypes import DType
-from texpr.math.expr import Const, IntExpr, free_symbols
+from texpr.math.expr import Const, IntExpr, const, free_symbols
 from texpr.tile.check_types import (
     Context,
     TypeProblem,
@@ -244,8 +244,10 @@ def _store_shared(item: StoreShared, state: _State) -> None:
         return
     start, length = item.slice
     require(len(buffer.shape) == 1, f"buffer {buffer.name} is sliced but is not flat")
-    require(start % length == 0, f"a slice of buffer {buffer.name} starts at {start}, no multiple of {length}")
-    require(start >= 0 and start + length <= buffer.shape[0], f"a slice leaves buffer {buffer.name}")
+    _stage_symbols(start, state)
+    require(start % length == const(0), f"a slice of buffer {buffer.name} starts at {start}, no multiple of {length}")
+    if isinstance(start, Const):
+        require(0 <= start.value <= buffer.shape[0] - length, f"a slice leaves buffer {buffer.name}")
     require(shape == (length,), f"a tile of shape {shape} for a slice of {length}")
     require(value.dtype is buffer.dtype, f"buffer {buffer.name} holds {buffer.dtype}, not {value.dtype}")
 
