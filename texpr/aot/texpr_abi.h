@@ -22,7 +22,7 @@ typedef int32_t texpr_status;
 #define TEXPR_E_DIM (-3)              /* a dim is negative or larger than supported       (argument = index of the dim) */
 #define TEXPR_E_REQUIRE (-4)          /* a require= condition of the algorithm fails      (argument = index of the condition) */
 #define TEXPR_E_MISALIGNED (-5)       /* a pointer is not aligned to its element size     (argument) */
-#define TEXPR_E_OVERLAP (-6)          /* an output overlaps another tensor                (argument = the output, other = the other) */
+#define TEXPR_E_OVERLAP (-6)          /* an output overlaps another tensor, or the workspace (argument, other; other = -1: the workspace) */
 #define TEXPR_E_RANGE (-7)            /* sizes overflow the index arithmetic of the chosen variant */
 #define TEXPR_E_SCALAR (-8)           /* an integer scalar is outside its declared range  (argument) */
 #define TEXPR_E_STRIDE (-9)           /* a stride is negative or smaller than the row     (argument) */

@@ -1,0 +1,377 @@
+"""C text of a variant: when it may be chosen, and one function that plans it and either describes it or launches it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from texpr.aot.abi import WORKSPACE_ALIGNMENT, argument_index, tensors
+from texpr.aot.c_entry import EntryContext
+from texpr.aot.c_expr import ATOM, CInteger, Interval, c_condition, c_integer
+from texpr.aot.c_names import C_TYPES, TRITON_TYPES, c_name, comment, comment_block, element_bytes, string_literal
+from texpr.aot.ir import (
+    IntValue,
+    KernelParam,
+    KernelSource,
+    PresentFlag,
+    ScalarArgument,
+    ScalarValue,
+    TensorArgument,
+    TensorPointer,
+    Variant,
+    WorkspacePointer,
+)
+from texpr.math.expr import (
+    And,
+    Atom,
+    AtomKind,
+    BoolExpr,
+    Compare,
+    CompareOp,
+    Const,
+    IntExpr,
+    Mod,
+    aligned,
+    conjunction,
+    eq,
+    sym,
+    terms_of,
+)
+
+_INT32 = Interval(-(2**31), 2**31 - 1)
+_GRID_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """How one kernel parameter is passed: a local variable ``declaration`` set to ``value``; ``computed`` lines
+    precede the launches.
+    """
+
+    variable: str
+    c_type: str
+    value: str
+    computed: tuple[str, ...] = ()
+
+
+def effective_guard(c: EntryContext, variant: Variant, kernels: Mapping[str, KernelSource]) -> BoolExpr:
+    """The guard, and what the kernels were compiled to assume about their parameters as far as the guard does not
+    already say it.
+
+    A kernel that assumes a divisibility which no guard promises would read misaligned memory; here such a variant is
+    merely not chosen.
+    """
+    known = _conjuncts(conjunction(variant.guard, *c.entry.facts))
+    assumed: list[BoolExpr] = []
+    for launch in variant.launches:
+        for param in kernels[launch.kernel].params:
+            if param.divisibility > 1:
+                assumed += _assumption(c, variant, param, known)
+    return conjunction(variant.guard, *assumed)
+
+
+def _conjuncts(condition: BoolExpr) -> tuple[BoolExpr, ...]:
+    return condition.args if isinstance(condition, And) else (condition,)
+
+
+def _assumption(
+    c: EntryContext, variant: Variant, param: KernelParam, known: tuple[BoolExpr, ...]
+) -> tuple[BoolExpr, ...]:
+    """What remains to be tested for a parameter's divisibility: nothing, or one condition."""
+    match param.value:
+        case TensorPointer(name):
+            promised = [
+                atom.number or 1
+                for atom in known
+                if isinstance(atom, Atom) and atom.kind is AtomKind.ALIGNED and atom.names == (name,)
+            ]
+            promised.append(element_bytes(_tensor(c, name).dtype))
+            return (
+                ()
+                if any(number % param.divisibility == 0 for number in promised)
+                else (aligned(name, to=param.divisibility),)
+            )
+        case WorkspacePointer(buffer):
+            if WORKSPACE_ALIGNMENT % param.divisibility:
+                raise ValueError(
+                    f"{c.symbol}, {variant.name}: workspace buffers are aligned to {WORKSPACE_ALIGNMENT} bytes; "
+                    f"parameter {param.name} ({buffer}) wants {param.divisibility}"
+                )
+            return ()
+        case IntValue(value):
+            return _integer_assumption(value, param.divisibility, known)
+        case ScalarValue(name):
+            return _integer_assumption(sym(name), param.divisibility, known)
+        case PresentFlag():
+            raise ValueError(
+                f"{c.symbol}, variant {variant.name}: flag {param.name} cannot be a multiple of {param.divisibility}"
+            )
+
+
+def _integer_assumption(value: IntExpr, divisor: int, known: tuple[BoolExpr, ...]) -> tuple[BoolExpr, ...]:
+    factors: dict[IntExpr, int] = {}
+    for condition in known:
+        match condition:
+            case Compare(CompareOp.EQ, Mod(number, Const(modulus)), Const(0)):
+                factors[number] = math.lcm(factors.get(number, 1), modulus)
+            case _:
+                pass
+    if factors.get(value, 1) % divisor == 0:
+        return ()
+    for monomial, coefficient in terms_of(value).items():
+        product = coefficient * math.prod(factors.get(factor, 1) for factor in monomial)
+        if product % divisor:
+            return (eq(value % divisor, 0),)
+    return ()
+
+
+def _tensor(c: EntryContext, name: str) -> TensorArgument:
+    for tensor in tensors(c.entry):
+        if tensor.name == name:
+            return tensor
+    raise ValueError(f"{c.symbol} has no tensor argument {name}")
+
+
+def variant_function_name(c: EntryContext, variant: Variant) -> str:
+    """Variant names are free text; the position keeps functions apart whose names differ only in letters C lacks."""
+    words = "".join(char if char.isascii() and char.isalnum() else "_" for char in variant.name)
+    return f"{c.symbol}_variant_{c.entry.variants.index(variant)}_{words}"
+
+
+def variant_text(c: EntryContext, variant: Variant, kernels: Mapping[str, KernelSource]) -> list[str]:
+    """The function that plans ``variant`` for one call. ValueError when a kernel parameter does not fit what is passed
+    for it.
+    """
+    used = _used_buffers(variant, kernels)
+    head, grids = _plan(c, variant, used)
+    params = [_passed(c, variant, prefix, param) for prefix, param in _all_params(variant, kernels)]
+    computed = [line for passed in params for line in passed.computed]
+    plan = [*head, *computed]
+    text = "\n".join(plan)
+    checked = "&overflow" in text
+    body = [
+        *plan,
+        *([f"  if (overflow) return {c.bundle}_fail(call->error, TEXPR_E_RANGE, -1);"] if checked else []),
+        *_grid_limits(c, grids),
+        "",
+        *_describe(c, variant),
+        *_workspace(c, variant),
+        *_launches(c, variant, kernels, params),
+        "  return TEXPR_OK;",
+    ]
+    return [
+        *comment_block(f"Variant {variant.name} [{', '.join(variant.targets)}]: when {variant.guard}"),
+        f"static texpr_status {variant_function_name(c, variant)}(const struct {c.symbol}_call *call) {{",
+        *_locals(c, variant, params, used, "\n".join(body)),
+        "",
+        *body,
+        "}",
+    ]
+
+
+def _all_params(variant: Variant, kernels: Mapping[str, KernelSource]) -> list[tuple[str, KernelParam]]:
+    """Every kernel parameter with the prefix of its variable: two launches may call different things by one name."""
+    result: list[tuple[str, KernelParam]] = []
+    for position, launch in enumerate(variant.launches):
+        prefix = "p" if len(variant.launches) == 1 else f"p{position}"
+        result += [(prefix, param) for param in kernels[launch.kernel].params]
+    return result
+
+
+def _used_buffers(variant: Variant, kernels: Mapping[str, KernelSource]) -> tuple[str, ...]:
+    """Names of the workspace buffers that some kernel is given."""
+    values = [param.value for _, param in _all_params(variant, kernels)]
+    passed = {value.buffer for value in values if isinstance(value, WorkspacePointer)}
+    return tuple(buffer.name for buffer in variant.workspace if buffer.name in passed)
+
+
+def _plan(c: EntryContext, variant: Variant, used: tuple[str, ...]) -> tuple[list[str], list[CInteger]]:
+    """Limits, grids and workspace offsets."""
+    lines: list[str] = []
+    for limit in variant.limits:
+        condition = c_condition(limit, c.checked)
+        if condition.value is True:
+            continue
+        lines.append(f"  /* the 32-bit index arithmetic of this variant needs {comment(str(limit))} */")
+        if condition.checked:
+            lines.append(f"  holds = {condition.text};")
+            lines.append(f"  if (overflow || !holds) return {c.bundle}_fail(call->error, TEXPR_E_RANGE, -1);")
+        else:
+            lines.append(f"  if (!({condition.text})) return {c.bundle}_fail(call->error, TEXPR_E_RANGE, -1);")
+    grids = [c_integer(launch.grid, c.checked) for launch in variant.launches]
+    for position, (launch, grid) in enumerate(zip(variant.launches, grids, strict=True)):
+        lines.append(f"  grid_{position} = {grid.text}; /* programs of {comment(launch.kernel)} */")
+    for buffer in variant.workspace:
+        size = c_integer(buffer.bytes, c.checked)
+        target = f"{_offset(buffer.name)} = " if buffer.name in used else ""
+        note = comment(f"{buffer.name}: {buffer.bytes} bytes")
+        lines.append(f"  {target}{c.bundle}_place(&end, {size.text}, &overflow); /* {note} */")
+    return lines, grids
+
+
+def _grid_limits(c: EntryContext, grids: list[CInteger]) -> list[str]:
+    wrong: list[str] = []
+    for position, grid in enumerate(grids):
+        wrong += [f"grid_{position} < 0"] if grid.interval.low < 0 else []
+        wrong += [f"grid_{position} > {_GRID_MAX}"] if grid.interval.high > _GRID_MAX else []
+    return [f"  if ({' || '.join(wrong)}) return {c.bundle}_fail(call->error, TEXPR_E_RANGE, -1);"] if wrong else []
+
+
+def _offset(buffer: str) -> str:
+    return f"offset_{c_name(buffer)}"
+
+
+def _locals(c: EntryContext, variant: Variant, params: list[_Passed], used: tuple[str, ...], body: str) -> list[str]:
+    lines: list[str] = []
+    if "n->" in body:
+        lines.append(f"  const struct {c.symbol}_numbers *n = &call->n;")
+    if "m->" in body:
+        lines.append(f"  const struct {c.symbol}_memory *m = &call->m;")
+    if "args->" in body:
+        lines.append(f"  const {c.symbol}_args *args = call->args;")
+    lines += [f"  int64_t grid_{position};" for position in range(len(variant.launches))]
+    lines += [f"  int64_t {_offset(buffer)};" for buffer in used]
+    lines += ["  int64_t end = 0;"] if variant.workspace else []
+    lines += [f"  int64_t {passed.variable}_value;" for passed in params if passed.computed]
+    lines += ["  int holds;"] if "holds =" in body else []
+    lines += ["  int overflow = 0;"] if "&overflow" in body else []
+    return lines
+
+
+def _describe(c: EntryContext, variant: Variant) -> list[str]:
+    """What query answers: the variant, its launches, the workspace it needs."""
+    lines = [
+        "  if (call->info != NULL) {",
+        f"    call->info->variant = {c.entry.variants.index(variant)};",
+        f"    call->info->variant_name = {string_literal(variant.name)};",
+        f"    call->info->launches = {len(variant.launches)};",
+    ]
+    for position, launch in enumerate(variant.launches):
+        image = f"call->state->images[{c.kernels.index(launch.kernel)}]"
+        lines += [
+            f"    call->info->grid[{position}] = (uint32_t)grid_{position};",
+            f"    call->info->block[{position}] = {c.bundle}_images[{image}].threads;",
+            f"    call->info->shared_bytes[{position}] = {c.bundle}_images[{image}].shared_bytes;",
+        ]
+    if variant.workspace:
+        lines.append("    call->info->workspace_bytes = (uint64_t)end;")
+    return [*lines, "    return TEXPR_OK;", "  }"]
+
+
+def _workspace(c: EntryContext, variant: Variant) -> list[str]:
+    if not variant.workspace:
+        return []
+    lines = [
+        "  {",
+        f"    const texpr_status status = {c.bundle}_workspace(call->workspace, call->workspace_bytes,",
+        "        (uint64_t)end, call->error);",
+        "    if (status != TEXPR_OK) return status;",
+        "  }",
+    ]
+    for tensor in tensors(c.entry):
+        index = argument_index(c.entry, tensor.name)
+        lines += [
+            f"  if ({c.bundle}_inside_workspace(&call->m.{c.names[tensor.name]}, call->workspace, (uint64_t)end))",
+            f"    return {c.bundle}_fail(call->error, TEXPR_E_OVERLAP, {index});",
+        ]
+    return lines
+
+
+def _launches(
+    c: EntryContext, variant: Variant, kernels: Mapping[str, KernelSource], params: list[_Passed]
+) -> list[str]:
+    lines: list[str] = []
+    rest = list(params)
+    for position, launch in enumerate(variant.launches):
+        source = kernels[launch.kernel]
+        passed, rest = rest[: len(source.params)], rest[len(source.params) :]
+        kernel = c.kernels.index(launch.kernel)
+        lines += [
+            "",
+            f"  /* {_launch_comment(source)} */",
+            f"  if (grid_{position} > 0) {{",
+            *[
+                f"    {one.c_type}{'' if one.c_type.endswith('*') else ' '}{one.variable} = {one.value};"
+                for one in passed
+            ],
+            "    uint64_t scratch = 0; /* the two trailing parameters of every kernel: no scratch memory is used */",
+            f"    void *params[{len(passed) + 2}];",
+            "    int result;",
+            *[f"    params[{index}] = &{one.variable};" for index, one in enumerate(passed)],
+            f"    params[{len(passed)}] = &scratch;",
+            f"    params[{len(passed) + 1}] = &scratch;",
+            f"    result = {c.bundle}_start(&call->state->device.driver, call->state->functions[{kernel}],",
+            f"        &{c.bundle}_images[call->state->images[{kernel}]], grid_{position}, call->stream, params);",
+            f"    if (result != 0) return {c.bundle}_driver_failed(call->error, result);",
+            "  }",
+        ]
+    return lines
+
+
+def _launch_comment(source: KernelSource) -> str:
+    """The kernel, and the schedule lines its nodes came from."""
+    places = dict.fromkeys(origin.schedule for _, origin in source.origins if origin.schedule)
+    where = f" (schedule {', '.join(list(places)[:3])})" if places else ""
+    return comment(f"{source.name}: {source.warps} warps{where}")
+
+
+def _passed(c: EntryContext, variant: Variant, prefix: str, param: KernelParam) -> _Passed:
+    variable = f"{prefix}_{c_name(param.name)}"
+    match param.value:
+        case TensorPointer(name):
+            tensor = _tensor(c, name)
+            passed = _Passed(variable, "void *" if tensor.output else "const void *", f"args->{c.names[name]}")
+        case WorkspacePointer(buffer):
+            if buffer not in [known.name for known in variant.workspace]:
+                raise ValueError(
+                    f"{c.symbol}, {variant.name}: parameter {param.name} wants {buffer}, which is no workspace buffer"
+                )
+            passed = _Passed(variable, "void *", f"(unsigned char *)call->workspace + {_offset(buffer)}")
+        case ScalarValue(name):
+            passed = _Passed(variable, C_TYPES[_scalar(c, name).dtype], f"args->{c.names[name]}")
+        case IntValue(value, wide):
+            passed = _integer(c, variable, value, wide)
+        case PresentFlag(name):
+            passed = _Passed(variable, "int32_t", f"m->{c.names[_tensor(c, name).name]}.begin != 0")
+    if param.type not in _accepted_types(c, param):
+        raise ValueError(
+            f"{c.symbol}, variant {variant.name}: the kernel's parameter {param.name} has type {param.type}, "
+            f"but a {passed.c_type.strip()} is passed for it"
+        )
+    return passed
+
+
+def _accepted_types(c: EntryContext, param: KernelParam) -> frozenset[str]:
+    """The Triton types of a parameter for which the launcher's object has the size and meaning the kernel expects."""
+    match param.value:
+        case TensorPointer() | WorkspacePointer():
+            return frozenset([param.type] if param.type.startswith("*") else [])
+        case ScalarValue(name):
+            return TRITON_TYPES[_scalar(c, name).dtype]
+        case IntValue(_, wide):
+            return frozenset(["i64"] if wide else ["i32"])
+        case PresentFlag():
+            return frozenset(["i32"])
+
+
+def _scalar(c: EntryContext, name: str) -> ScalarArgument:
+    argument = c.entry.arguments[argument_index(c.entry, name)]
+    if not isinstance(argument, ScalarArgument):
+        raise ValueError(f"{c.symbol}: the value of {name} is wanted, which is a tensor")
+    return argument
+
+
+def _integer(c: EntryContext, variable: str, value: IntExpr, wide: bool) -> _Passed:
+    """An integer computed at launch. What may overflow, or may not fit 32 bits, is computed and checked before
+    anything is launched.
+    """
+    number = c_integer(value, c.checked)
+    c_type = "int64_t" if wide else "int32_t"
+    if not number.checked and (wide or number.interval.fits(_INT32)):
+        return _Passed(variable, c_type, number.text if wide else f"(int32_t){number.enclosed(ATOM)}")
+    lines = [f"  {variable}_value = {number.text};"]
+    if not wide:
+        low, high = f"{variable}_value < -2147483647 - 1", f"{variable}_value > 2147483647"
+        lines.append(f"  if ({low} || {high}) return {c.bundle}_fail(call->error, TEXPR_E_RANGE, -1);")
+    return _Passed(variable, c_type, f"{'' if wide else '(int32_t)'}{variable}_value", tuple(lines))
