@@ -214,7 +214,10 @@ def compile_variant(
 
 def _finished(compiled: Compiled, several: bool) -> Compiled:
     """Fill in the targets; groups of targets with different code get different kernel names."""
-    suffix = f"_{compiled.targets[0]}" if several else ""
+    if not several:
+        sources = tuple(dataclasses.replace(source, targets=compiled.targets) for source in compiled.sources)
+        return dataclasses.replace(compiled, sources=sources)
+    suffix = f"_{compiled.targets[0]}"
     programs = tuple(dataclasses.replace(p, name=p.name + suffix) for p in compiled.programs)
     sources = tuple(emit(p, compiled.targets, _pointers(compiled.plan, p)) for p in programs)
     return dataclasses.replace(compiled, programs=programs, sources=sources)

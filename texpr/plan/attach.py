@@ -87,9 +87,12 @@ def accesses_to(name: str, nodes: Sequence[Node], reach: Reach) -> list[Access]:
     return found
 
 
-def attach_stages(context: Context, nodes: tuple[Node, ...], tile: Sequence[TileAxis]) -> tuple[Node, ...]:
-    """Put every staged tensor in front of the nodes that read it at the stage's position."""
+def attach_stages(
+    context: Context, prologue: tuple[Node, ...], body: tuple[Node, ...], tile: Sequence[TileAxis]
+) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """Put every staged tensor in front of the nodes that read it at the stage's position: (prologue, body)."""
     tensors = {tensor.name: tensor for tensor in context.algorithm.params if isinstance(tensor, Tensor)}
+    lanes = _tile_lanes(tile)
     for name, record in context.record.stage.items():
         tensor = tensors.get(name)
         if tensor is None:
@@ -98,31 +101,46 @@ def attach_stages(context: Context, nodes: tuple[Node, ...], tile: Sequence[Tile
                 instead="place it in shared memory",
                 at=record.location,
             )
-        nodes = _attach(context, nodes, tensor, record, tile)
-    return nodes
+        match record.at:
+            case Program():
+                stage = _whole_stage(context, tensor, record, (*prologue, *body), lanes)
+                checks.check_once(context, (stage,), tile)
+                prologue = (stage, *prologue)
+            case Tile():
+                body = (_whole_stage(context, tensor, record, body, lanes), *body)
+            case LoopOf(func=func, axis=axis):
+                body = _loop_stage(context, body, func, axis, tensor, record, lanes)
+    return prologue, body
 
 
-def _attach(
-    context: Context, nodes: tuple[Node, ...], tensor: Tensor, record: StageRecord, tile: Sequence[TileAxis]
+def _whole_stage(
+    context: Context, tensor: Tensor, record: StageRecord, nodes: Sequence[Node], lanes: Mapping[Axis, int]
+) -> Stage:
+    accesses = accesses_to(tensor.name, nodes, Reach(lanes, {}))
+    if not accesses:
+        raise _not_read(context, tensor, record, nodes)
+    return _stage(context, tensor, record, accesses)
+
+
+def _loop_stage(
+    context: Context,
+    nodes: tuple[Node, ...],
+    func: str,
+    axis: str,
+    tensor: Tensor,
+    record: StageRecord,
+    lanes: Mapping[Axis, int],
 ) -> tuple[Node, ...]:
-    lanes = _tile_lanes(tile)
-    match record.at:
-        case Tile() | Program():
-            accesses = accesses_to(tensor.name, nodes, Reach(lanes, {}))
-            if not accesses:
-                raise _not_read(context, tensor, record, nodes)
-            return (_stage(context, tensor, record, accesses), *nodes)
-        case LoopOf(func=func, axis=axis):
-            replaced, found = _in_loop(context, nodes, func, axis, tensor, record, lanes, {})
-            if not found:
-                raise BadPosition(
-                    position=str(record.at),
-                    name=tensor.name,
-                    why=f"kernel {context.record.name} has no such loop",
-                    choices=", ".join(_positions(nodes)),
-                    at=record.location_of("at"),
-                )
-            return replaced
+    replaced, found = _in_loop(context, nodes, func, axis, tensor, record, lanes, {})
+    if not found:
+        raise BadPosition(
+            position=str(record.at),
+            name=tensor.name,
+            why=f"kernel {context.record.name} has no such loop",
+            choices=", ".join(_positions(nodes)),
+            at=record.location_of("at"),
+        )
+    return replaced
 
 
 def _in_loop(

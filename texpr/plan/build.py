@@ -28,11 +28,13 @@ from texpr.plan.errors import (
     NotWritten,
     UnknownAxis,
     UnrollNotConstant,
+    WithNotWritten,
     WrittenTwice,
     near,
 )
 from texpr.plan.excerpt import in_kernel
 from texpr.plan.inline import inline, plain_read, reads_of
+from texpr.plan.into import continue_accumulators
 from texpr.plan.ir import (
     Compute,
     Cover,
@@ -115,7 +117,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     tile = _cut_tiles(context)
     checks.check_replication(context, tile)
     held = held_by(context.needed, context.record, context.writes)
-    body = _nodes(context, tile, held=frozenset(f for d in context.needed for f in d.funcs if held(f)))
+    prologue, body = _nodes(context, tile, held=frozenset(f for d in context.needed for f in d.funcs if held(f)))
     warps = context.record.warps or 4
     plan = KernelPlan(
         context.record.name,
@@ -126,10 +128,12 @@ def plan_kernel(context: Context) -> KernelPlan:
         context.record.order,
         _persistence(context, tile),
         warps,
+        prologue,
         body,
         context.writes,
     )
     checks.check_alignment_of_reads(context, plan)
+    checks.check_pieces(context, plan)
     checks.check_register_tiles(context, plan)
     checks.check_shared_budget(context, plan)
     return plan
@@ -183,8 +187,11 @@ def _persistence(context: Context, tile: Sequence[TileAxis]) -> Persistence | No
 # ---- nodes ----------------------------------------------------------------------------------------------------------
 
 
-def _nodes(context: Context, tile: tuple[TileAxis, ...], held: frozenset[Func]) -> tuple[Node, ...]:
-    """The body of a tile: kept funcs at their positions in definition order, then the writes, stages before readers."""
+def _nodes(
+    context: Context, tile: tuple[TileAxis, ...], held: frozenset[Func]
+) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """What runs once per program, and the body of a tile: kept funcs at their positions in definition order, then the
+    writes, stages before readers."""
     sizes = {t.axis: t.size for t in tile}
     pending: list[tuple[Def, Place, Position]] = []
     for definition in context.needed:
@@ -194,12 +201,12 @@ def _nodes(context: Context, tile: tuple[TileAxis, ...], held: frozenset[Func]) 
             (context.record.place[f.name] for f in definition.funcs if f.name in context.record.place), Place()
         )
         position = place.at if place.at is not None else Tile()
-        pending.append((definition, place, Tile() if isinstance(position, Program) else position))
+        pending.append((definition, place, position))
 
     # Innermost first: a reduction's body must be complete before the reduction itself is built.
-    loops_of = {d.name: _loops(context, d, p, sizes) for d, p, _ in pending}
-    for func in context.writes:
-        loops_of.setdefault(func.name, _write_loops(context, func, sizes))
+    leaders = _leaders(context)
+    stores = {f.name: _write_loops(context, f, sizes) for f in context.writes if f not in leaders}
+    loops_of = {**stores, **{d.name: _loops(context, d, p, sizes) for d, p, _ in pending}}
     order = sorted(range(len(pending)), key=lambda n: (-_depth(pending[n][2], pending, context), n))
     built: dict[int, Node] = {}
     for n in order:
@@ -207,13 +214,42 @@ def _nodes(context: Context, tile: tuple[TileAxis, ...], held: frozenset[Func]) 
         local = _sizes_at(position, sizes, loops_of, context)
         body = tuple(built[m] for m in range(len(pending)) if m in built and _inside(pending[m][2], definition))
         built[n] = _node(context, definition, place, local, loops_of[definition.name], body, held)
+    first = [built[n] for n in range(len(pending)) if isinstance(pending[n][2], Program)]
     at_tile = [built[n] for n in range(len(pending)) if isinstance(pending[n][2], Tile)]
     writes: list[Write] = []
     for func in context.writes:
-        inner = tuple(built[n] for n in range(len(pending)) if _inside_write(pending[n][2], func, context))
-        writes.append(_write(context, func, sizes, loops_of[func.name], inner, held))
-    nodes = (*_in_pieces(at_tile, writes), *writes)
-    return attach_stages(context, shared_windows(context, nodes, tile), tile)
+        if func in leaders:
+            continue
+        inner = [built[n] for n in range(len(pending)) if _inside_write(pending[n][2], func, context)]
+        around = {**sizes, **{loop.axis: loop.size for loop in stores[func.name]}}
+        followers = [f for f, leader in leaders.items() if leader is func]
+        inner += [_write(context, f, around, _write_loops(context, f, around), (), held) for f in followers]
+        writes.append(_write(context, func, sizes, stores[func.name], tuple(inner), held))
+    nodes = continue_accumulators(context, (*first, *_in_pieces(at_tile, writes), *writes))
+    prologue, body = nodes[: len(first)], nodes[len(first) :]
+    checks.check_once(context, prologue, tile)
+    return attach_stages(context, shared_windows(context, prologue, tile), shared_windows(context, body, tile), tile)
+
+
+def _leaders(context: Context) -> dict[Func, Func]:
+    """``with``: the written funcs that are stored inside another one's loops."""
+    by_name = {func.name: func for func in context.writes}
+    leaders: dict[Func, Func] = {}
+    for func in context.writes:
+        place = context.record.place.get(func.name)
+        if place is None or place.with_ is None:
+            continue
+        leader = by_name.get(place.with_)
+        other = context.record.place.get(place.with_)
+        if leader is None or leader is func or (other is not None and other.with_ is not None):
+            raise WithNotWritten(
+                func=func.name,
+                leader=place.with_,
+                choices=", ".join(n for n in by_name if n != func.name) or "none",
+                at=place.location_of("with"),
+            )
+        leaders[func] = leader
+    return leaders
 
 
 def _inside(position: Position, definition: Def) -> bool:
@@ -410,6 +446,7 @@ def _write(
         loops,
         body,
         chunk,
+        place.via is Memory.SHARED,
         _schedule_line(place.location or context.record.location),
     )
 

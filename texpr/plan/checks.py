@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from texpr.lang.ir import Axis, AxisRef, Def, Expr, Func, Tensor
+from texpr.lang.show import expr_text
 from texpr.math.expr import le
 from texpr.math.prove import Proved, Unknown, prove
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.errors import (
     AsyncNeedsTensor,
     AsyncTooNarrow,
+    BadPosition,
     DependsOnLoop,
     NeedsFinite,
     NeverComputed,
     NotAligned,
     NotLowered,
+    PieceOfRegisters,
     RankTooHigh,
     RegistersOverLimit,
     ReplicatedWrite,
@@ -26,7 +29,7 @@ from texpr.plan.errors import (
     WholeNotProved,
     near,
 )
-from texpr.plan.inline import axes_of, reads_of
+from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, Cover, KernelPlan, Node, Reduction, Stage, TileAxis, Window, Write
 from texpr.plan.resolve import Context, mentioned
 from texpr.schedule.records import Copy, LoopOf, Memory, Place
@@ -68,10 +71,11 @@ def check_lowered(context: Context) -> None:
     record = context.record
     for name, place in record.place.items():
         at = place.location
-        if place.with_ is not None:
-            raise NotLowered(what=f"with: of {name}", instead="a kernel of its own", at=at)
-        if place.into is not None:
-            raise NotLowered(what=f"into: of {name}", instead="two accumulators", at=at)
+        written = any(func.name == name for func in context.writes)
+        if place.with_ is not None and not written:
+            raise NotLowered(what=f"with: of {name}, which is not written here", instead="at: a loop", at=at)
+        if place.via is not None and (place.via is not Memory.SHARED or not written):
+            raise NotLowered(what=f"via: {place.via.value} of {name}", instead="via: shared of a written func", at=at)
         if place.where is Memory.GLOBAL:
             raise NotLowered(what=f"in: global of {name}", instead=f"write {name} in an earlier kernel", at=at)
         for axis in place.unroll:
@@ -80,6 +84,21 @@ def check_lowered(context: Context) -> None:
     for name, stage in record.stage.items():
         if stage.swizzle is not None:
             raise NotLowered(what=f"swizzle: of {name}", instead="the derived swizzle", at=stage.location)
+
+
+def check_once(context: Context, nodes: Sequence[Node], tile: Sequence[TileAxis]) -> None:
+    """What is computed once per program does not depend on the tile the program is at."""
+    moving = {t.axis for t in tile if t.cover is Cover.GRID}
+    for node in nodes_of(nodes):
+        exprs = (node.reads[0],) if isinstance(node, Stage) else _own_exprs(node)
+        for axis in sorted(mentioned(exprs) & moving, key=lambda a: a.name):
+            raise BadPosition(
+                position="program",
+                name=_name(node),
+                why=f"it depends on {axis.name}, along which the tiles of the grid lie",
+                choices="tile",
+                at=context.record.location,
+            )
 
 
 def check_whole(context: Context, axis: Axis, size: int) -> None:
@@ -114,18 +133,25 @@ def check_visible(
         raise DependsOnLoop(func=name, axis=axis.name, loop=loop, at=place.location or context.record.location)
 
 
+def is_finite(context: Context, operand: Expr) -> bool:
+    """Whether zero times ``operand`` is certainly zero: integers, and what the schedule assumes to be finite."""
+    if not operand.dtype.is_float:
+        return True
+    assumed = {name.strip() for entry in context.variant.assume for name in _finite_names(entry)}
+    return {read.source.name for read in reads_of(operand)} <= assumed
+
+
 def check_finite_side(context: Context, definition: Def, guard: Expr, other: Expr) -> None:
     """A guard that zeroes one operand only is exact if the other operand is finite: the schedule must say so."""
-    tensors = sorted({read.source.name for read in reads_of(other)})
-    assumed = {name.strip() for entry in context.variant.assume for name in _finite_names(entry)}
-    if not set(tensors) <= assumed:
-        names = ", ".join(sorted(a.name for a in axes_of(guard)))
+    if not is_finite(context, other):
+        tensors = ", ".join(sorted({read.source.name for read in reads_of(other)}))
+        at = context.record.place[definition.name].location if definition.name in context.record.place else None
         raise NeedsFinite(
             func=definition.name,
-            guard=f"over {names}",
-            other=", ".join(tensors),
-            tensor=", ".join(tensors),
-            at=context.record.location,
+            guard=expr_text(guard),
+            other=tensors,
+            tensor=tensors,
+            at=at or context.record.location,
         )
 
 
@@ -187,7 +213,7 @@ def stage_ahead(record: StageRecord) -> int:
 def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
     """A func held in registers is read at its own axes only: threads do not see each other's registers."""
     held: dict[Func, tuple[Axis, ...]] = {}
-    for node in nodes_of(plan.body):
+    for node in nodes_of(plan.nodes):
         match node:
             case Reduction(funcs=funcs, keep=keep):
                 held.update(dict.fromkeys(funcs, keep))
@@ -195,7 +221,7 @@ def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
                 held[func] = axes
             case _:
                 pass
-    for node in nodes_of(plan.body):
+    for node in nodes_of(plan.nodes):
         for expr in _own_exprs(node):
             for read in reads_of(expr):
                 own = held.get(read.source) if isinstance(read.source, Func) else None
@@ -211,11 +237,39 @@ def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
                         )
 
 
+def check_pieces(context: Context, plan: KernelPlan) -> None:
+    """A store in pieces reads only what exists in pieces: registers cannot be sliced."""
+    whole: dict[str, tuple[Axis, ...]] = {}
+    for node in nodes_of(plan.nodes):
+        match node:
+            case Stage(memory=Memory.REGISTERS, source=source, form=AxisTile(axes=axes)):
+                whole[source.name] = tuple(axis for axis, _ in axes)
+            case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
+                whole[func.name] = axes
+            case Reduction(funcs=funcs, keep=keep, dot=dot) if dot is None or not dot.piece:
+                whole.update({func.name: keep for func in funcs})
+            case _:
+                pass
+    for node in nodes_of(plan.nodes):
+        if not isinstance(node, Write):
+            continue
+        for read in reads_of(node.expr):
+            for axis in whole.get(read.source.name, ()):
+                if any(axis.name == name for name, _ in node.chunk):
+                    place = context.record.place.get(node.func.name)
+                    raise PieceOfRegisters(
+                        output=node.func.name,
+                        axis=axis.name,
+                        name=read.source.name,
+                        at=place.location_of("by") if place is not None else context.record.location,
+                    )
+
+
 def check_register_tiles(context: Context, plan: KernelPlan) -> None:
     """No single register tile is larger than the register file allows."""
     sizes = {t.axis: t.size for t in plan.tile}
     threads = plan.warps * 32
-    for node in nodes_of(plan.body):
+    for node in nodes_of(plan.nodes):
         if not isinstance(node, Reduction | Write):
             continue
         local = {**sizes, **{loop.axis: loop.size for loop in node.loops}}
@@ -267,7 +321,7 @@ def check_shared_budget(context: Context, plan: KernelPlan) -> None:
 def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
     """Explicit shared memory of a kernel: (name, bytes, how it comes about)."""
     found = []
-    for node in nodes_of(plan.body):
+    for node in nodes_of(plan.nodes):
         match node:
             case Stage(memory=Memory.SHARED, source=source, form=AxisTile(axes=axes), depth=depth):
                 elements = _elements([a for a, _ in axes], dict(axes))

@@ -223,6 +223,20 @@ class NeverComputed(PlanError):
     default_hint = "remove it from place"
 
 
+class WithNotWritten(PlanError):
+    code = "TX0331"
+    title = "with names no loop to join"
+    template = "with: {leader} of {func}: {leader} is not a written func of this kernel with loops of its own"
+    default_hint = "one of {choices}"
+
+
+class PieceOfRegisters(PlanError):
+    code = "TX0332"
+    title = "pieces of a value held whole in registers"
+    template = "{output} is stored in pieces along {axis}, but {name} is held in registers over all of {axis}"
+    default_hint = "do not hold {name} in registers, or drop by: of {output}"
+
+
 class IntoNotSum(PlanError):
     code = "TX0329"
     title = "into needs a sum"

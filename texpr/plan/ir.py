@@ -169,7 +169,8 @@ class Write:
     """Store ``expr`` (rounded to the func's dtype) as ``func[indices]``, over ``axes``; ``loops`` walk axes that the
     tile does not hold.
 
-    ``chunk`` cuts the store into pieces along axes of the tile, so that less of it is in flight at once.
+    ``chunk`` cuts the store into pieces along axes of the tile, so that less of it is in flight at once; ``via_shared``
+    passes each piece through explicit shared memory on its way to coalesced stores.
     """
 
     func: Func
@@ -179,6 +180,7 @@ class Write:
     loops: tuple[LoopAxis, ...]
     body: tuple[Node, ...] = ()
     chunk: tuple[tuple[str, int], ...] = ()
+    via_shared: bool = False
     schedule: str = ""
 
 
@@ -213,8 +215,14 @@ class KernelPlan:
     order: Order | None
     persistence: Persistence | None
     warps: int
+    prologue: tuple[Node, ...]
     body: tuple[Node, ...]
     writes: tuple[Func, ...]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Everything at the top of the tree, in execution order."""
+        return (*self.prologue, *self.body)
 
     def tile_axis(self, axis: Axis) -> TileAxis | None:
         return next((t for t in self.tile if t.axis is axis), None)

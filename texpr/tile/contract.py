@@ -22,7 +22,8 @@ _EVERYWHERE = (0, 1)
 def lower_contraction(
     node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, block: Block, lower: LowerNodes
 ) -> Scope:
-    """``func = sum(a * b)``: the accumulator in column pieces of the width that the epilogue wants."""
+    """``func = sum(a * b)``: the accumulator in column pieces of the width that the epilogue wants, its own or that of
+    the reduction it continues."""
     (func,) = node.funcs
     sizes = {axis: scope.lanes(axis) for axis in (*dot.rows, *dot.cols)}
     pieces = _column_pieces(dot, sizes, scope)
@@ -33,6 +34,11 @@ def lower_contraction(
         local = scope.with_axes(columns)
         at = {axis: local.lanes(axis) for axis in sizes}
         space = accumulator_space(kernel.plan, kernel.grouping, dot, at, func.name.replace(".", "_"))
+        if node.into is not None:
+            continued = scope.values[node.into] if len(pieces) == 1 else scope.pieces[node.into][n]
+            assert isinstance(continued, Var)
+            accumulators.append((continued, Scope(columns, scope.facts, scope.guard)))
+            continue
         name = kernel.name(f"{func.name}_acc" if len(pieces) == 1 else f"{func.name}_acc{n}")
         block.add(Assign(name, Full(zero, dtype, space, _EVERYWHERE), origin=origin(func.name, node.schedule)))
         accumulators.append((Var(name, dtype, space, _EVERYWHERE), Scope(columns, scope.facts, scope.guard)))

@@ -18,10 +18,10 @@ from texpr.schedule.records import Memory
 from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
 from texpr.tile.evaluate import address, bounds_conditions, evaluate, live, store_space
-from texpr.tile.ir import Assign, Full, Reduce, Space, Store, Var
+from texpr.tile.ir import Assign, Buffer, Full, Reduce, SharedTile, Space, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin, space_for
-from texpr.tile.layouts import Blocked, Linear
+from texpr.tile.layouts import Blocked, Linear, operand_swizzle
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine, identity
 from texpr.tile.scope import AxisValue, Scope
@@ -86,8 +86,7 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
         def body(at: Scope, inner: Block) -> None:
             values = step(at, inner)
             updated = combine(op, tuple(accumulators), values)
-            for var, value in zip(accumulators, updated, strict=True):
-                inner.add(Assign(var.name, value))
+            _assign_together(accumulators, updated, kernel, inner)
 
         emit_loops(node.loops, node.body, body, kernel, scope, block, lower_nodes)
         accumulated = tuple(accumulators)
@@ -95,6 +94,17 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
     for func, value in zip(node.funcs, results, strict=True):
         scope = scope.with_value(func, assign(func.name, tile.cast(value, func.dtype), kernel, block, node.schedule))
     return scope
+
+
+def _assign_together(targets: Sequence[Var], values: Sequence[TileExpr], kernel: Kernel, block: Block) -> None:
+    """Assign every component of a tuple; each value sees the components as they were before."""
+    renewed = []
+    for target, value in zip(targets[:-1], values[:-1], strict=True):
+        name = kernel.name(f"{target.name}_next")
+        block.add(Assign(name, value))
+        renewed.append(Var(name, value.dtype, value.space, value.dims))
+    for target, new in zip((targets[-1], *targets[:-1]), (values[-1], *renewed), strict=True):
+        block.add(Assign(target.name, new))
 
 
 def _accumulator(expr: Expr, func: Func) -> DType:
@@ -171,8 +181,20 @@ def _store(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:
     if space is not None and not isinstance(space.layout, Blocked | Linear):
         moving = [axis for axis in node.axes if scope.lanes(axis) > 1]
         target = store_space(memory, node.indices, BoundaryMode.NONE, moving, scope, space, kernel.plan.warps)
-        value = tile.relayout(value, target)
+        value = _through_shared(value, target, node, kernel, block) if node.via_shared else tile.relayout(value, target)
         space = target
     base, offset = address(memory, node.indices, scope, space, kernel.needs)
     mask = tile.both(bounds_conditions(memory, node.indices, scope, space, kernel.needs))
     block.add(Store(memory.name, base, offset, mask, value, origin=origin(node.func.name, node.schedule)))
+
+
+def _through_shared(value: TileExpr, target: Space, node: Write, kernel: Kernel, block: Block) -> TileExpr:
+    """``value`` brought into another space by a buffer of its own instead of a hidden one."""
+    shape = tuple(target.dims[d].size for d in value.dims)
+    name = kernel.name(f"{node.func.name}_shared")
+    layout = operand_swizzle(shape, value.dtype.bytes, len(shape) - 1)
+    kernel.buffer(Buffer(name, value.dtype, shape, 0, layout, f"{node.func.name} on its way to global memory"))
+    block.add(StoreShared(name, None, value, origin=origin(node.func.name, node.schedule)))
+    order = tuple(range(len(shape)))
+    stored = SharedTile(name, None, order, value.dtype, target, value.dims)
+    return assign(f"{node.func.name}_out", stored, kernel, block, node.schedule)

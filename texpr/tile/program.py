@@ -62,9 +62,10 @@ def lower_kernel(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, arg
     )
     if plan.persistence is None:
         block.add(*_positions(plan, grid_axes, sym("pid"), kernel))
-        lower_nodes(plan.body, kernel, scope, block)
+        lower_nodes(plan.nodes, kernel, scope, block)
         body, grid = tuple(block.statements), tiles
     else:
+        scope = lower_nodes(plan.prologue, kernel, scope, block)
         inner = Block()
         inner.add(*_positions(plan, grid_axes, sym("tile"), kernel))
         lower_nodes(plan.body, kernel, scope, inner)

@@ -49,7 +49,7 @@ def all_sizes(plan: KernelPlan) -> dict[Axis, int]:
     """The tile size of every axis of a kernel, loops included (an axis has one size per kernel or the plan refused
     it)."""
     sizes = {t.axis: t.size for t in plan.tile}
-    for node in nodes_of(plan.body):
+    for node in nodes_of(plan.nodes):
         for loop in node_loops(node):
             sizes[loop.axis] = max(loop.size, sizes.get(loop.axis, 1))
     return sizes
@@ -77,7 +77,7 @@ def grouping(plan: KernelPlan, facts: Facts, guard: BoolExpr) -> Grouping:
         weight[fast] += elements * memory.dtype.bits * bonus
         vector[fast] = max(vector[fast], vector_of(memory, indices, boundary, fast, sizes[fast], facts).elements)
 
-    for node in nodes_of(plan.body):
+    for node in nodes_of(plan.nodes):
         match node:
             case Write(func=func, axes=axes, indices=indices):
                 for axis in axes:
@@ -120,16 +120,16 @@ def _row_lanes(plan: KernelPlan, vector: int) -> int:
     """A kernel that passes tiles through shared memory without a matrix unit reads them along another axis than it
     writes them: 128 bytes of a row per warp (still whole cache lines) leave lanes for that other axis, which is what
     a conflict-free swizzle needs."""
-    for node in nodes_of(plan.body):
+    for node in nodes_of(plan.nodes):
         if isinstance(node, Reduction) and node.dot is not None:
             return 32
-    staged = [n for n in nodes_of(plan.body) if isinstance(n, Stage) and n.memory is Memory.SHARED]
+    staged = [n for n in nodes_of(plan.nodes) if isinstance(n, Stage) and n.memory is Memory.SHARED]
     return 8 if staged and vector > 1 else 32
 
 
 def _held(plan: KernelPlan) -> set[Func]:
     held: set[Func] = set()
-    for node in nodes_of(plan.body):
+    for node in nodes_of(plan.nodes):
         match node:
             case Reduction(funcs=funcs):
                 held.update(funcs)

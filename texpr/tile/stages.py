@@ -81,7 +81,7 @@ def tile_swizzle(node: Stage, form: AxisTile, name: str, kernel: Kernel, scope: 
 
 def _feeds_matrix_unit(form: AxisTile, kernel: Kernel) -> bool:
     wanted = key_of(form.read)
-    for node in nodes_of(kernel.plan.body):
+    for node in nodes_of(kernel.plan.nodes):
         if isinstance(node, Reduction) and node.dot is not None:
             reads = [*reads_of(node.dot.a), *reads_of(node.dot.b)]
             if any(key_of(read) == wanted for read in reads):
