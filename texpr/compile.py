@@ -38,7 +38,7 @@ from texpr.math.bounds import Facts
 from texpr.math.coverage import Gap, uncovered, unreachable
 from texpr.math.expr import FALSE, TRUE, And, BoolExpr, IntExpr, Not, Or, TypeIn, conjunction, disjunction, lt, negation
 from texpr.math.integer import product, total
-from texpr.plan.access import tensor_strides
+from texpr.plan.access import memory_of, tensor_strides
 from texpr.plan.build import plan_variant
 from texpr.plan.errors import GuardsDoNotCover, VariantUnreachable, WrongAlgorithm
 from texpr.plan.ir import VariantPlan
@@ -224,9 +224,9 @@ def _finished(compiled: Compiled, several: bool) -> Compiled:
 
 
 def _pointers(plan: VariantPlan, program: TileProgram) -> dict[str, KernelValue]:
-    workspace = {w.func.name.replace(".", "_"): w.func.name for w in plan.workspace}
+    workspace = {memory_of(w.func, plan.guard).name for w in plan.workspace}
     return {
-        p.name: WorkspacePointer(workspace[p.name]) if p.name in workspace else TensorPointer(p.name)
+        p.name: WorkspacePointer(p.name) if p.name in workspace else TensorPointer(p.name)
         for p in program.parameters
         if isinstance(p, PointerParam)
     }
@@ -387,7 +387,10 @@ def addressable(tensor: Tensor) -> IntExpr:
 
 def _variant(record: VariantRecord, compiled: Compiled) -> Variant:
     limits = tuple(dict.fromkeys(lt(limit, _OFFSET_LIMIT) for program in compiled.programs for limit in program.limits))
-    workspace = tuple(WorkspaceBuffer(w.func.name, w.elements * w.func.dtype.bytes) for w in compiled.plan.workspace)
+    workspace = tuple(
+        WorkspaceBuffer(memory_of(w.func, record.when).name, w.elements * w.func.dtype.bytes)
+        for w in compiled.plan.workspace
+    )
     launches = tuple(Launch(p.name, p.grid) for p in compiled.programs)
     return Variant(
         record.name, compiled.targets, record.when, launches, workspace, limits, reproducible=compiled.plan.reproducible

@@ -58,6 +58,7 @@ from texpr.plan.resolve import (
     held_by,
     needed_definitions,
     variant_facts,
+    written_out,
 )
 from texpr.plan.split import split_reductions
 from texpr.schedule.records import LoopOf, Memory, Mma, Place, Position, Program, Tile, Variant
@@ -297,7 +298,7 @@ def _sizes_at(
 def _loops(context: Context, definition: Def, place: Place, sizes: Mapping[Axis, int]) -> tuple[LoopAxis, ...]:
     """The loops of a kept func: those of a reduction over its reduced axes."""
     name = definition.name
-    if not isinstance(definition.top, Reduce):
+    if not isinstance(definition.top, Reduce) or written_out(definition, context.record):
         return _write_loops(context, definition.funcs[0], sizes) if definition.funcs[0] in context.writes else ()
     reduced = {axis.name: axis for axis in definition.top.axes}
     loops: list[LoopAxis] = []
@@ -364,19 +365,25 @@ def _node(
     def keep(func: Func) -> bool:
         return func in held or func in context.stored
 
-    if not isinstance(top, Reduce):
+    if not isinstance(top, Reduce) or written_out(definition, context.record):
         if len(definition.funcs) > 1:
             raise NotLowered(
                 what=f"the tuple definition of {definition.name}", instead="one definition each", at=place.location
             )
         func = definition.funcs[0]
-        expr = inline(top[0], keep, context.body_of)
+        expr = inline(context.body_of(func)[1], keep, context.body_of)
         memory = place.where or Memory.REGISTERS
         checks.check_visible(
             context, func.name, (expr,), sizes, place, definition.axes if memory is Memory.SHARED else ()
         )
         return Compute(func, definition.axes, expr, memory, None, tuple(place.by.items()), origin_line)
 
+    if place.where is Memory.SHARED:
+        raise NotLowered(
+            what=f"in: shared of {definition.name}, a reduction over more points than are written out",
+            instead="registers",
+            at=place.location_of("in"),
+        )
     exprs = tuple(inline(e, keep, context.body_of) for e in top.exprs)
     where = None if top.where is None else inline(top.where, keep, context.body_of)
     local = {**sizes, **{loop.axis: loop.size for loop in loops}}

@@ -269,10 +269,9 @@ def check_register_tiles(context: Context, plan: KernelPlan) -> None:
     """No single register tile is larger than the register file allows."""
     sizes = {t.axis: t.size for t in plan.tile}
     threads = plan.warps * 32
-    for node in nodes_of(plan.nodes):
+    for node, local in sized_nodes(plan.nodes, sizes):
         if not isinstance(node, Reduction | Write):
             continue
-        local = {**sizes, **{loop.axis: loop.size for loop in node.loops}}
         axes = node.keep if isinstance(node, Reduction) else node.axes
         elements = _elements(axes, local)
         if isinstance(node, Reduction) and node.dot is None:
@@ -336,6 +335,17 @@ def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
             case _:
                 pass
     return found
+
+
+def sized_nodes(nodes: Sequence[Node], sizes: Mapping[Axis, int]) -> Iterator[tuple[Node, Mapping[Axis, int]]]:
+    """Every node of a tree with the tile size of every axis there, its own loops included."""
+    for node in nodes:
+        if isinstance(node, Reduction | Write):
+            local = {**sizes, **{loop.axis: loop.size for loop in node.loops}}
+            yield node, local
+            yield from sized_nodes(node.body, local)
+        else:
+            yield node, sizes
 
 
 def nodes_of(nodes: Sequence[Node]) -> Iterator[Node]:

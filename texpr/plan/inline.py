@@ -89,6 +89,11 @@ def bounded_index(index: Expr, extent: IntExpr, mode: BoundaryMode) -> Expr:
             return op(OpName.MIN, wrapped, op(OpName.SUB, period, wrapped))
 
 
+def spans(index: Expr, extent: IntExpr) -> bool:
+    """Whether an index is an axis that runs over just the extent, so that no boundary can come into play."""
+    return isinstance(index, AxisRef) and index.axis.extent == extent
+
+
 def in_range(index: Expr, extent: IntExpr) -> Expr:
     """``0 <= index < extent`` as a bool expression."""
     low = Op(OpName.GE, (index, Const(0, INDEX)), _BOOL)
@@ -109,7 +114,8 @@ def inline(expr: Expr, keep: Callable[[Func], bool], body_of: Callable[[Func], t
         definition, body = body_of(node.source)
         mode = node.boundary.mode
         indices = [
-            bounded_index(index, axis.extent, mode) for index, axis in zip(node.indices, definition.axes, strict=True)
+            index if spans(index, axis.extent) else bounded_index(index, axis.extent, mode)
+            for index, axis in zip(node.indices, definition.axes, strict=True)
         ]
         value = substitute(body, dict(zip(definition.axes, indices, strict=True)))
         value = inline(value, keep, body_of)

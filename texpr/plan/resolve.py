@@ -14,7 +14,7 @@ from texpr.math.expr import Const as IntConst
 from texpr.plan.errors import ReadBeforeWritten, UnknownAxis, UnknownFunc, near
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.monoids import expanded, is_small
-from texpr.schedule.records import Kernel, Variant
+from texpr.schedule.records import Kernel, Memory, Variant
 from texpr.targets import Target
 
 
@@ -175,8 +175,11 @@ def held_by(needed: Sequence[Def], record: Kernel, writes: Sequence[Func]) -> Ca
 
 
 def written_out(definition: Def, record: Kernel) -> bool:
-    """Whether a reduction is expanded into an expression: small, constant, and not mentioned by the schedule."""
+    """Whether a reduction is expanded into an expression: small, constant, and not looped over by the schedule. One that
+    is kept over a window in shared memory is expanded point by point."""
     top = definition.top
-    if not isinstance(top, Reduce) or any(func.name in record.place for func in definition.funcs):
+    if not isinstance(top, Reduce) or any(axis.name in record.whole for axis in top.axes):
         return False
-    return is_small(definition) and not any(axis.name in record.whole for axis in top.axes)
+    places = [record.place[func.name] for func in definition.funcs if func.name in record.place]
+    in_window = any(place.where is Memory.SHARED and not place.loop for place in places)
+    return is_small(definition) and (not places or in_window)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from texpr.lang.index import to_int_expr
 from texpr.lang.ir import Axis, Read
 from texpr.math.bounds import Facts
-from texpr.math.expr import IntExpr, Sym, substitute
+from texpr.math.expr import IntExpr, Max, Min, Sym, free_symbols, maximum, minimum, substitute
 from texpr.math.footprint import footprint, is_injective
 from texpr.plan.inline import axes_of, key_of
 from texpr.plan.ir import AxisTile, Window
@@ -58,6 +58,7 @@ def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
     if len({access.read.boundary for access in accesses}) > 1:
         return "its reads have different boundaries"
     boxes: list[list[tuple[IntExpr, IntExpr]]] = []
+    clamps: list[tuple[Clamp, ...]] = []
     for access in accesses:
         indices, reach = access.read.indices, access.reach
         tile: dict[str, tuple[int, int]] = {}
@@ -75,15 +76,26 @@ def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
                 start = start + Sym(f"{axis.name}'")
             values[axis.name] = start
         exact: list[IntExpr] = []
+        around: list[Clamp] = []
         for index in indices:
             value = to_int_expr(index)
             if value is None:
                 return "an index depends on data"
-            exact.append(substitute(value, values))
+            inner, clamp = unclamped(substitute(value, values), frozenset(tile))
+            exact.append(inner)
+            around.append(clamp)
+        clamps.append(tuple(around))
         ranges = footprint(exact, tile, facts)
         if ranges is None:
             return "an index is not affine in the tile's axes"
         boxes.append([(r.lo, r.lo + r.extent) for r in ranges])
+    shared_clamps: list[Clamp] = []
+    for dim in range(len(boxes[0])):
+        different = {around[dim] for around in clamps if around[dim]}
+        if len(different) > 1:
+            return "its reads are clamped to different ranges"
+        # A read without a clamp is in bounds already, so the clamp of the others changes nothing for it.
+        shared_clamps.append(different.pop() if different else ())
     lows: list[IntExpr] = []
     extents: list[int] = []
     for dim in range(len(boxes[0])):
@@ -93,9 +105,35 @@ def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
             return "its reads are at unrelated places"
         low = min(lo for lo, _ in offsets if lo is not None)
         high = max(hi for _, hi in offsets if hi is not None)
-        lows.append(base + low)
+        lows.append(clamped(base + low, shared_clamps[dim]))
         extents.append(high - low)
     return Window(tuple(lows), tuple(extents))
+
+
+Clamp = tuple[tuple[type[Min] | type[Max], tuple[IntExpr, ...]], ...]
+"""Minima and maxima with bounds that do not move, outermost first."""
+
+
+def unclamped(value: IntExpr, moving: frozenset[str]) -> tuple[IntExpr, Clamp]:
+    """``value`` without the minima and maxima around it. Clamping never spreads points apart, so a box as large as that of
+    the bare index, starting at its clamped first point, holds every clamped index."""
+    match value:
+        case Min(args=args) | Max(args=args):
+            inside = [arg for arg in args if free_symbols(arg) & moving]
+            if len(inside) == 1:
+                inner, clamp = unclamped(inside[0], moving)
+                bounds = tuple(arg for arg in args if arg is not inside[0])
+                return inner, ((type(value), bounds), *clamp)
+        case _:
+            pass
+    return value, ()
+
+
+def clamped(value: IntExpr, clamp: Clamp) -> IntExpr:
+    """The inverse of ``unclamped``."""
+    for kind, bounds in reversed(clamp):
+        value = minimum(value, *bounds) if kind is Min else maximum(value, *bounds)
+    return value
 
 
 def _in_order(read: Read, moving: set[Axis]) -> list[Axis]:

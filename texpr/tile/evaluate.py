@@ -36,7 +36,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, const, ge, lt, sym
 from texpr.math.prove import Proved, prove
 from texpr.plan.access import Memory, memory_of, vector_of
-from texpr.plan.inline import axes_of, bounded_index, key_of
+from texpr.plan.inline import axes_of, bounded_index, key_of, spans
 from texpr.tile import build as tile
 from texpr.tile.index import index_tile, largest, split, width_of, with_origins
 from texpr.tile.ir import Argument, Literal, Load, SharedGather, SharedTile, Space
@@ -244,7 +244,7 @@ def masked_load(read: Read, scope: Scope, space: Space | None, needs: Needs) -> 
     needs.tensors[memory.name] = read.source
     mode = read.boundary.mode
     indices = [
-        index if mode is BoundaryMode.NONE else bounded_index(index, extent, mode)
+        index if mode is BoundaryMode.NONE or _spans(index, extent, scope) else bounded_index(index, extent, mode)
         for index, extent in zip(read.indices, memory.shape, strict=True)
     ]
     base, offset = address(memory, indices, scope, space, needs)
@@ -256,6 +256,10 @@ def masked_load(read: Read, scope: Scope, space: Space | None, needs: Needs) -> 
     other = Literal(float(fill) if memory.dtype.is_float else fill, memory.dtype)
     where, dims = tile.join([e for e in (offset, mask) if e is not None])
     return Load(memory.name, base, offset, mask, other, memory.dtype, where, dims)
+
+
+def _spans(index: Expr, extent: IntExpr, scope: Scope) -> bool:
+    return isinstance(index, AxisRef) and spans(index, extent) and scope.is_inside(index.axis)
 
 
 def address(
