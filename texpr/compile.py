@@ -8,12 +8,14 @@ Nothing here imports Triton; ``aot`` does, in worker processes, when cubins are 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import assert_never
 
 from texpr.aot.ir import (
@@ -108,7 +110,7 @@ def load_algorithm(source: str) -> AlgorithmDef:
     return found[name]
 
 
-def _import(source: str, path: str) -> object:
+def _import(source: str, path: str) -> ModuleType:
     if not path.endswith(".py"):
         try:
             return importlib.import_module(path)

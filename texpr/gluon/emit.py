@@ -92,6 +92,7 @@ def _parameters(
                 found.append(KernelParam(identifier, "*" + f.dialect.signature(dtype), value, alignment))
             case IntParam(name=name, value=expr, divisor=divisor):
                 f.define(name, identifier, range_of(expr, ranges))
+                f.parameters.add(name)
                 found.append(KernelParam(identifier, "i32", IntValue(expr), divisor))
             case ScalarParam(name=name, dtype=dtype):
                 f.define(name, identifier, ranges.get(name, ANY))
@@ -145,10 +146,8 @@ def _assert_no_conflict(f: Function, program: TileProgram, conflict: Conflict) -
     if conflict.order != tuple(range(len(conflict.order))):
         view = method(view, f"permute({conflict.order})")
     tile = f"gl.distributed_type({f.dialect.storage(buffer.dtype)}, {list(conflict.space.shape)}, {layout})"
-    f.emit("gl.static_assert(")
-    f.emit(f"{INDENT}gl.bank_conflicts({tile}, {view.code}.type) == 0,")
-    f.emit(f'{INDENT}"{name} has bank conflicts when accessed as {layout}",')
-    f.emit(")")
+    message = f'"{name} has bank conflicts when accessed as {layout}"'
+    f.emit(f"gl.static_assert(gl.bank_conflicts({tile}, {view.code}.type) == 0, {message})")
 
 
 # ---- the text ------------------------------------------------------------------------------------------------------

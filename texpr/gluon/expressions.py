@@ -166,7 +166,8 @@ def render(f: Function, expr: Expr, hint: Hint) -> Text:
         case SharedTile():
             return _shared_tile(f, expr)
         case SharedGather(index=index, buffer=buffer):
-            parts = [(index, Hint(f"{buffer}_at", f"{buffer}_at"))]
+            name = f"{buffer.removesuffix('_shared')}_at"
+            parts = [(index, Hint(name, name))]
             return combined(f, parts, lambda texts: gathered(f, expr, texts[0]), _spread(f, expr))
         case Reduce():
             return _reduce(f, expr, inner)

@@ -15,7 +15,7 @@ from texpr.gluon.helpers import Preamble
 from texpr.gluon.integers import Symbols
 from texpr.gluon.layouts import layout_text, sliced
 from texpr.gluon.names import Identifiers
-from texpr.gluon.text import Text
+from texpr.gluon.text import Text, wrapped
 from texpr.gluon.types import Dialect
 from texpr.gluon.values import Values
 from texpr.math.intervals import Bounds
@@ -87,13 +87,15 @@ class Function:
     counters: dict[tuple[str, bool], str] = field(default_factory=dict)
     ranges: dict[str, Bounds] = field(default_factory=dict)
     static: frozenset[str] = frozenset()
+    parameters: set[str] = field(default_factory=set)
     layouts: dict[Space | Layout, str] = field(default_factory=dict)
     layout_lines: list[str] = field(default_factory=list)
     tile_ranges: dict[int, Bounds] = field(default_factory=dict)
     monoids: dict[int, str] = field(default_factory=dict)
 
     def symbols(self) -> Symbols:
-        return Symbols(self.scalars, self.ranges, self.static, self.preamble.use)
+        parameters = frozenset(self.parameters)
+        return Symbols(self.scalars, self.ranges, self.static, parameters, self.find, self.preamble.use)
 
     def define(self, symbol: str, identifier: str, bounds: Bounds, static: bool = False) -> None:
         """Give an integer symbol its identifier and range."""
@@ -105,10 +107,11 @@ class Function:
     # Lines and locals -----------------------------------------------------------------------------------------------
 
     def emit(self, code: str) -> None:
-        """Append a line, or several, to the current block."""
-        indent = INDENT * self.block.depth
-        for line in code.split("\n"):
-            self.block.lines.append(Line(indent + line if line else "", self.origin))
+        """Append a line to the current block, on several if it is too long."""
+        indented = INDENT * self.block.depth + code
+        comment = code.startswith("#") or "  # " in code
+        for line in (indented if comment else wrapped(indented, WIDTH)).split("\n"):
+            self.block.lines.append(Line(line, self.origin))
 
     def blank(self) -> None:
         """An empty line between phases; superfluous ones are dropped in the end."""

@@ -6,12 +6,29 @@ known not to be negative; else a power of two becomes a shift or a mask, and any
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 from texpr.gluon.text import Level, Text, call, infix, method
-from texpr.math.expr import Add, Const, FloorDiv, IntExpr, Max, Min, Mod, Monomial, Mul, Sym, free_symbols, terms_of
+from texpr.math.expr import (
+    Add,
+    Const,
+    FloorDiv,
+    IntExpr,
+    Max,
+    Min,
+    Mod,
+    Monomial,
+    Mul,
+    Sym,
+    Terms,
+    free_symbols,
+    from_terms,
+    terms_of,
+)
 from texpr.math.intervals import Bounds
 
 NONNEGATIVE = Bounds(0, None)
@@ -19,12 +36,15 @@ NONNEGATIVE = Bounds(0, None)
 
 @dataclass(frozen=True, slots=True)
 class Symbols:
-    """What is known of the symbols: their identifiers, their ranges, and which are Python numbers (counters of unrolled
-    loops). ``helper`` asks for a helper function and returns its identifier."""
+    """What is known of the symbols: their identifiers, their ranges, which are Python numbers (counters of unrolled
+    loops), and which are parameters (printed last in a product). ``find`` is the identifier that already holds an
+    expression's value, if there is one. ``helper`` asks for a helper function and returns its identifier."""
 
     names: Mapping[str, str]
     ranges: Mapping[str, Bounds]
     static: frozenset[str]
+    parameters: frozenset[str]
+    find: Callable[[IntExpr], Text | None]
     helper: Callable[[str], str]
 
 
@@ -61,16 +81,19 @@ def _extremum(choose: Callable[[list[int]], int], parts: list[Bounds]) -> Bounds
 
 def narrow_text(e: IntExpr, symbols: Symbols) -> Text:
     """``e`` in 32-bit arithmetic."""
+    known = symbols.find(e)
+    if known is not None:
+        return known
     match e:
         case Const(value):
             return Text(str(value), Level.ATOM if value >= 0 else Level.UNARY, static=True)
         case Sym(name):
             return Text(symbols.names[name], static=name in symbols.static)
         case Add():
-            return _sum([(coefficient, monomial) for monomial, coefficient in _ordered(e)], symbols, _product)
+            return _narrow_sum(e, symbols)
         case Mul():
-            ((monomial, coefficient),) = terms_of(e).items()
-            return _signed_product(coefficient, monomial, symbols, _product)
+            ((coefficient, factors),) = _terms(e, symbols)
+            return _signed_product(coefficient, factors, symbols, _product)
         case FloorDiv(num, den):
             return _quotient(narrow_text(num, symbols), narrow_text(den, symbols), e, symbols)
         case Mod(num, den):
@@ -94,8 +117,8 @@ def wide_text(e: IntExpr, symbols: Symbols) -> Text:
         case Add():
             return _wide_sum(e, symbols)
         case Mul():
-            ((monomial, coefficient),) = terms_of(e).items()
-            return _signed_product(coefficient, monomial, symbols, _wide_product)
+            ((coefficient, factors),) = _terms(e, symbols)
+            return _signed_product(coefficient, factors, symbols, _wide_product)
         case FloorDiv(num, den) if _multiplies(num):
             return _quotient(wide_text(num, symbols), narrow_text(den, symbols), e, symbols)
         case Mod(num, den) if _multiplies(num):
@@ -108,53 +131,126 @@ def wide_text(e: IntExpr, symbols: Symbols) -> Text:
             return _widened(narrow_text(e, symbols))
 
 
-_Product = Callable[[int, Monomial, Symbols], Text]
+@dataclass(frozen=True, slots=True)
+class _Ceiling:
+    """``num / den`` rounded up, neither negative: what ``-(-num // den)`` is."""
+
+    num: IntExpr
+    den: IntExpr
 
 
-def _ordered(e: IntExpr) -> list[tuple[Monomial, int]]:
-    """The terms as ``math`` orders them: positive ones first, the constant last."""
+_Factors = tuple[IntExpr | _Ceiling, ...]
+_Term = tuple[int, _Factors]
+_Product = Callable[[int, _Factors, Symbols], Text]
+
+
+def _terms(e: IntExpr, symbols: Symbols) -> list[_Term]:
+    """The terms as ``math`` orders them: positive ones first, the constant last. Negated quotients of negated numbers
+    become ceilings."""
+    terms = [_with_ceiling(coefficient, monomial, symbols) for monomial, coefficient in terms_of(e).items()]
+    return sorted(terms, key=lambda term: (not term[1], term[0] < 0, [str(factor) for factor in term[1]]))
+
+
+def _with_ceiling(coefficient: int, monomial: Monomial, symbols: Symbols) -> _Term:
+    if coefficient > 0:
+        return coefficient, monomial
+    for position, factor in enumerate(monomial):
+        if isinstance(factor, FloorDiv) and all(_at_least_zero(part, symbols) for part in (-factor.num, factor.den)):
+            ceiling = _Ceiling(-factor.num, factor.den)
+            return -coefficient, (*monomial[:position], ceiling, *monomial[position + 1 :])
+    return coefficient, monomial
+
+
+def _symbols_in(factor: IntExpr | _Ceiling) -> frozenset[str]:
+    if isinstance(factor, _Ceiling):
+        return free_symbols(factor.num) | free_symbols(factor.den)
+    return free_symbols(factor)
+
+
+def _narrow_factor(factor: IntExpr | _Ceiling, symbols: Symbols) -> Text:
+    if isinstance(factor, _Ceiling):
+        return call("gl.cdiv", narrow_text(factor.num, symbols), narrow_text(factor.den, symbols))
+    return narrow_text(factor, symbols)
+
+
+def _wide_factor(factor: IntExpr | _Ceiling, symbols: Symbols) -> Text:
+    return _widened(_narrow_factor(factor, symbols)) if isinstance(factor, _Ceiling) else wide_text(factor, symbols)
+
+
+def _narrow_sum(e: IntExpr, symbols: Symbols) -> Text:
+    """A common literal factor is taken out."""
     terms = terms_of(e)
-    return sorted(terms.items(), key=lambda term: (not term[0], term[1] < 0, [str(factor) for factor in term[0]]))
+    common = math.gcd(*terms.values())
+    if common > 1:
+        rest = narrow_text(from_terms({monomial: c // common for monomial, c in terms.items()}), symbols)
+        return infix(rest, "*", Level.PRODUCT, Text(str(common), static=True))
+    return _sum(_terms(e, symbols), symbols, _product)
 
 
-def _sum(terms: Sequence[tuple[int, Monomial]], symbols: Symbols, product: _Product) -> Text:
-    (first_coefficient, first_monomial), *rest = terms
-    result = _signed_product(first_coefficient, first_monomial, symbols, product)
-    for coefficient, monomial in rest:
-        term = product(abs(coefficient), monomial, symbols)
+def _sum(terms: Sequence[_Term], symbols: Symbols, product: _Product) -> Text:
+    (coefficient, factors), *rest = terms
+    return _plus(_signed_product(coefficient, factors, symbols, product), rest, symbols, product)
+
+
+def _plus(start: Text, terms: Sequence[_Term], symbols: Symbols, product: _Product) -> Text:
+    result = start
+    for coefficient, factors in terms:
+        term = product(abs(coefficient), factors, symbols)
         result = infix(result, "+" if coefficient > 0 else "-", Level.SUM, term)
     return result
 
 
 def _wide_sum(e: IntExpr, symbols: Symbols) -> Text:
-    """Products come first, because they are what makes the running sum 64 bits wide; without any, the first term is
-    widened."""
-    terms = [(coefficient, monomial) for monomial, coefficient in _ordered(e)]
-    terms.sort(key=lambda term: not _needs_width(term[0], term[1], symbols))
-    if _needs_width(terms[0][0], terms[0][1], symbols):
-        return _sum(terms, symbols, _product_widened_if_needed)
-    first = next(n for n, (_, monomial) in enumerate(terms) if monomial and not _is_static(monomial, symbols))
-    terms.insert(0, terms.pop(first))
-    result = _signed_product(terms[0][0], terms[0][1], symbols, _wide_product)
-    for coefficient, monomial in terms[1:]:
-        term = _product(abs(coefficient), monomial, symbols)
-        result = infix(result, "+" if coefficient > 0 else "-", Level.SUM, term)
-    return result
+    """In Horner's form, ``((n*H + p)*W + q)*C + c``: the factor that most terms share is taken out, again and again.
+
+    What is left has no common factors. Its products come first, because they make the running sum 64 bits wide; if it
+    has none, its first term is widened.
+    """
+    terms = terms_of(e)
+    common = math.gcd(*terms.values())
+    if common > 1:
+        rest = wide_text(from_terms({monomial: c // common for monomial, c in terms.items()}), symbols)
+        return infix(rest, "*", Level.PRODUCT, Text(str(common), static=True))
+    factor = _most_shared(terms, symbols)
+    if factor is not None:
+        inside = {_without(monomial, factor): c for monomial, c in terms.items() if factor in monomial}
+        outside = from_terms({monomial: c for monomial, c in terms.items() if factor not in monomial})
+        product = infix(wide_text(from_terms(inside), symbols), "*", Level.PRODUCT, narrow_text(factor, symbols))
+        return _plus(product, _terms(outside, symbols), symbols, _product_widened_if_needed)
+    ordered = sorted(_terms(e, symbols), key=lambda term: not _needs_width(term[0], term[1], symbols))
+    if _needs_width(ordered[0][0], ordered[0][1], symbols):
+        return _sum(ordered, symbols, _product_widened_if_needed)
+    first = next(n for n, (_, factors) in enumerate(ordered) if factors and not _is_static(factors, symbols))
+    coefficient, factors = ordered.pop(first)
+    return _plus(_signed_product(coefficient, factors, symbols, _wide_product), ordered, symbols, _product)
 
 
-def _needs_width(coefficient: int, monomial: Monomial, symbols: Symbols) -> bool:
-    if _is_static(monomial, symbols):
+def _most_shared(terms: Terms, symbols: Symbols) -> IntExpr | None:
+    """The factor of most terms, parameters before others; None if no two terms share one."""
+    counts = Counter(factor for monomial in terms for factor in set(monomial))
+    shared = [factor for factor, count in counts.items() if count > 1 and not free_symbols(factor) <= symbols.static]
+    shared.sort(key=lambda factor: (-counts[factor], not free_symbols(factor) <= symbols.parameters, str(factor)))
+    return shared[0] if shared else None
+
+
+def _without(monomial: Monomial, factor: IntExpr) -> Monomial:
+    position = monomial.index(factor)
+    return monomial[:position] + monomial[position + 1 :]
+
+
+def _needs_width(coefficient: int, factors: _Factors, symbols: Symbols) -> bool:
+    if _is_static(factors, symbols):
         return False
-    return len(monomial) > 1 or abs(coefficient) != 1 or _multiplies(monomial[0])
+    return len(factors) > 1 or abs(coefficient) != 1 or _multiplies_inside(factors[0])
 
 
-def _product_widened_if_needed(coefficient: int, monomial: Monomial, symbols: Symbols) -> Text:
-    product = _wide_product if _needs_width(coefficient, monomial, symbols) else _product
-    return product(coefficient, monomial, symbols)
+def _product_widened_if_needed(coefficient: int, factors: _Factors, symbols: Symbols) -> Text:
+    product = _wide_product if _needs_width(coefficient, factors, symbols) else _product
+    return product(coefficient, factors, symbols)
 
 
-def _is_static(monomial: Monomial, symbols: Symbols) -> bool:
-    return all(free_symbols(factor) <= symbols.static for factor in monomial)
+def _is_static(factors: _Factors, symbols: Symbols) -> bool:
+    return all(_symbols_in(factor) <= symbols.static for factor in factors)
 
 
 def _multiplies(e: IntExpr) -> bool:
@@ -162,9 +258,9 @@ def _multiplies(e: IntExpr) -> bool:
     return any(len(monomial) > 1 or any(map(_multiplies_inside, monomial)) for monomial in terms_of(e))
 
 
-def _multiplies_inside(factor: IntExpr) -> bool:
+def _multiplies_inside(factor: IntExpr | _Ceiling) -> bool:
     match factor:
-        case FloorDiv(num, den) | Mod(num, den):
+        case FloorDiv(num, den) | Mod(num, den) | _Ceiling(num, den):
             return _multiplies(num) or _multiplies(den)
         case Min(args) | Max(args):
             return any(map(_multiplies, args))
@@ -172,30 +268,36 @@ def _multiplies_inside(factor: IntExpr) -> bool:
             return False
 
 
-def _signed_product(coefficient: int, monomial: Monomial, symbols: Symbols, product: _Product) -> Text:
-    positive = product(abs(coefficient), monomial, symbols)
+def _signed_product(coefficient: int, factors: _Factors, symbols: Symbols, product: _Product) -> Text:
+    positive = product(abs(coefficient), factors, symbols)
     if coefficient > 0:
         return positive
     return Text("-" + positive.within(Level.PRODUCT), Level.PRODUCT, positive.static)
 
 
-def _product(coefficient: int, monomial: Monomial, symbols: Symbols) -> Text:
-    factors = [narrow_text(factor, symbols) for factor in monomial]
-    if coefficient != 1 or not factors:
-        factors.append(Text(str(coefficient), static=True))
-    return reduce(lambda left, right: infix(left, "*", Level.PRODUCT, right), factors)
+def _product(coefficient: int, factors: _Factors, symbols: Symbols) -> Text:
+    texts = [_narrow_factor(factor, symbols) for factor in _own_first(factors, symbols)]
+    if coefficient != 1 or not texts:
+        texts.append(Text(str(coefficient), static=True))
+    return reduce(lambda left, right: infix(left, "*", Level.PRODUCT, right), texts)
 
 
-def _wide_product(coefficient: int, monomial: Monomial, symbols: Symbols) -> Text:
+def _wide_product(coefficient: int, factors: _Factors, symbols: Symbols) -> Text:
     """The first factor that is a Gluon value is widened and goes first; the constant goes last."""
-    if _is_static(monomial, symbols):
-        return _product(coefficient, monomial, symbols)
-    first = next(n for n, factor in enumerate(monomial) if not free_symbols(factor) <= symbols.static)
-    rest = [narrow_text(factor, symbols) for n, factor in enumerate(monomial) if n != first]
-    factors = [wide_text(monomial[first], symbols), *rest]
+    if _is_static(factors, symbols):
+        return _product(coefficient, factors, symbols)
+    ordered = _own_first(factors, symbols)
+    first = next(n for n, factor in enumerate(ordered) if not _symbols_in(factor) <= symbols.static)
+    texts = [_wide_factor(ordered[first], symbols)]
+    texts += [_narrow_factor(factor, symbols) for n, factor in enumerate(ordered) if n != first]
     if coefficient != 1:
-        factors.append(Text(str(coefficient), static=True))
-    return reduce(lambda left, right: infix(left, "*", Level.PRODUCT, right), factors)
+        texts.append(Text(str(coefficient), static=True))
+    return reduce(lambda left, right: infix(left, "*", Level.PRODUCT, right), texts)
+
+
+def _own_first(factors: _Factors, symbols: Symbols) -> _Factors:
+    """``i0*K`` rather than ``K*i0``: what the program computed comes before the parameters."""
+    return tuple(sorted(factors, key=lambda factor: _symbols_in(factor) <= symbols.parameters))
 
 
 def _widened(text: Text) -> Text:
@@ -219,8 +321,12 @@ def _remainder(num: Text, den: Text, e: Mod, symbols: Symbols) -> Text:
 
 
 def _truncation_is_floor(e: FloorDiv | Mod, symbols: Symbols) -> bool:
-    low_num, low_den = range_of(e.num, symbols.ranges).lo, range_of(e.den, symbols.ranges).lo
-    return low_num is not None and low_num >= 0 and low_den is not None and low_den >= 0
+    return _at_least_zero(e.num, symbols) and _at_least_zero(e.den, symbols)
+
+
+def _at_least_zero(e: IntExpr, symbols: Symbols) -> bool:
+    low = range_of(e, symbols.ranges).lo
+    return low is not None and low >= 0
 
 
 def power_of_two(e: IntExpr) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import assert_never
 
 from texpr.aot.ir import Origin
@@ -14,7 +15,7 @@ from texpr.gluon.names import Hint
 from texpr.gluon.shapes import lift, spread
 from texpr.gluon.text import Text, call, constant, method
 from texpr.gluon.types import typed_constant
-from texpr.math.expr import IntExpr
+from texpr.math.expr import Const, IntExpr, Sym, free_symbols
 from texpr.math.intervals import ANY, Bounds
 from texpr.tile.ir import (
     Assign,
@@ -43,6 +44,8 @@ def statement(f: Function, item: Statement) -> None:
             fits = note and len(code) + len(note) + len(INDENT) * f.block.depth < WIDTH
             f.emit(f"{code}  # {note}" if fits else code)
             _settle(f, name, range_of(value, f.ranges))
+            if not isinstance(value, Const | Sym) and name not in free_symbols(value):
+                f.remember(value, Text(f.scalars[name]), free_symbols(value) | {name})
         case ProgramId(name=name):
             f.emit(f"{f.scalars[name]} = gl.program_id(0)")
             _settle(f, name, NONNEGATIVE)
@@ -90,11 +93,11 @@ def _announce(f: Function, note: str, origin: str) -> None:
 
 
 def _comment(note: str, origin: Origin | None) -> str:
-    """``# acc: what is done  [linear.yaml:12]``."""
+    """``# acc: what is done  [linear.yaml:12]``, without the schedule's folder: the text must be the same anywhere."""
     if origin is None:
         return f"# {note}" if note else ""
     text = f"# {origin.node}: {note}" if note else f"# {origin.node}"
-    return f"{text}  [{origin.schedule}]" if origin.schedule else text
+    return f"{text}  [{PurePath(origin.schedule).name}]" if origin.schedule else text
 
 
 def _settle(f: Function, name: str, bounds: Bounds) -> None:

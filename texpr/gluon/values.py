@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from texpr.tile.ir import DotStep, Expr, SharedGather, SharedTile, Statement, TileProgram, children, statement_exprs, walk
+from texpr.tile.ir import (
+    DotStep,
+    Expr,
+    SharedGather,
+    SharedTile,
+    Statement,
+    TileProgram,
+    children,
+    statement_exprs,
+    walk,
+)
 from texpr.tile.uses import own_names
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from texpr.dtypes import DType
-from texpr.gluon.instructions import mma_form, mma_operand_types
+from texpr.instructions import mma_form, mma_operand_types
 from texpr.lang.ir import Axis, Cast, Expr, Op, OpName, Reduce, ReduceOp
 from texpr.plan.inline import axes_of, conjuncts
 from texpr.plan.ir import Dot, Unit

@@ -1,9 +1,11 @@
 """``into``: a reduction that continues the accumulator of another instead of starting its own.
 
-    place: {gx: {loop: {k: 64}}, gh: {into: gx, loop: {l: 64}}}        where the algorithm reads gx and gh only as gx + gh
+    place: {gx: {loop: {k: 64}}, gh: {into: gx, loop: {l: 64}}}        where the algorithm reads gx and gh only as gx
+        + gh
 
-The sum costs nothing then, and one accumulator is held. Legal if both are contractions over the same rows and columns that are read
-nowhere but in their sum; rounding at either func would have to happen in between, so both must be unrounded accumulators.
+The sum costs nothing then, and one accumulator is held. Legal if both are contractions over the same rows and columns
+that are read nowhere but in their sum; rounding at either func would have to happen in between, so both must be
+unrounded accumulators.
 """
 
 from __future__ import annotations

@@ -175,8 +175,8 @@ def held_by(needed: Sequence[Def], record: Kernel, writes: Sequence[Func]) -> Ca
 
 
 def written_out(definition: Def, record: Kernel) -> bool:
-    """Whether a reduction is expanded into an expression: small, constant, and not looped over by the schedule. One that
-    is kept over a window in shared memory is expanded point by point."""
+    """Whether a reduction is expanded into an expression: small, constant, and not looped over by the schedule. One
+    that is kept over a window in shared memory is expanded point by point."""
     top = definition.top
     if not isinstance(top, Reduce) or any(axis.name in record.whole for axis in top.axes):
         return False

@@ -115,8 +115,8 @@ Clamp = tuple[tuple[type[Min] | type[Max], tuple[IntExpr, ...]], ...]
 
 
 def unclamped(value: IntExpr, moving: frozenset[str]) -> tuple[IntExpr, Clamp]:
-    """``value`` without the minima and maxima around it. Clamping never spreads points apart, so a box as large as that of
-    the bare index, starting at its clamped first point, holds every clamped index."""
+    """``value`` without the minima and maxima around it. Clamping never spreads points apart, so a box as large as
+    that of the bare index, starting at its clamped first point, holds every clamped index."""
     match value:
         case Min(args=args) | Max(args=args):
             inside = [arg for arg in args if free_symbols(arg) & moving]

@@ -3,7 +3,7 @@ iteration."""
 
 from __future__ import annotations
 
-from texpr.gluon.instructions import mma_form
+from texpr.instructions import mma_form
 from texpr.lang.ir import Axis, BoundaryMode, Cast, Expr, Read, Tensor
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Dot, Reduction, Unit

@@ -90,12 +90,14 @@ class _Copies:
 @dataclass(slots=True)
 class _State:
     """What is defined where the verifier stands. ``fixed`` names have one meaning for ever, ``scalars`` and ``types``
-    are those of statements; ``checked`` holds expressions that passed, by identity."""
+    are those of statements, ``static`` are the counters of unrolled loops; ``checked`` holds expressions that passed,
+    by identity."""
 
     context: Context
     fixed: frozenset[str]
     scalars: frozenset[str]
     types: dict[str, _Type]
+    static: frozenset[str] = frozenset()
     stored: set[str] = field(default_factory=set)
     loaded: set[str] = field(default_factory=set)
     async_buffers: set[str] = field(default_factory=set)
@@ -202,16 +204,18 @@ def _loop(loop: For, state: _State, program: TileProgram) -> None:
     require(not isinstance(loop.step, Const) or loop.step.value > 0, f"a loop in steps of {loop.step}")
     taken = state.fixed | state.scalars | state.types.keys()
     require(loop.counter not in taken, f"loop counter {loop.counter} is a name in use")
-    outer_scalars, outer_types = state.scalars, dict(state.types)
+    outer_scalars, outer_types, outer_static = state.scalars, dict(state.types), state.static
     started = state.copies.in_flight
     state.scalars = state.scalars | {loop.counter}
+    if loop.static:
+        state.static = state.static | {loop.counter}
     for item in loop.body:
         _verified(item, state, program)
     require(not state.copies.uncommitted, "copies started in a loop are committed outside of it")
     if state.copies.in_flight != started:
         _repeat_copies(loop, started, state)
     # What the body defined ends with it; what it assigned again keeps its type.
-    state.scalars = outer_scalars
+    state.scalars, state.static = outer_scalars, outer_static
     state.types = {name: state.types[name] for name in outer_types}
 
 
@@ -244,7 +248,8 @@ def _store_shared(item: StoreShared, state: _State) -> None:
         return
     start, length = item.slice
     require(len(buffer.shape) == 1, f"buffer {buffer.name} is sliced but is not flat")
-    _stage_symbols(start, state)
+    computed = free_symbols(start) - state.static
+    require(not computed, f"a slice of buffer {buffer.name} starts at {start}, which is not known while compiling")
     require(start % length == const(0), f"a slice of buffer {buffer.name} starts at {start}, no multiple of {length}")
     if isinstance(start, Const):
         require(0 <= start.value <= buffer.shape[0] - length, f"a slice leaves buffer {buffer.name}")

@@ -1,0 +1,326 @@
+"""The loop nest as text: the debugger of a schedule.
+
+One line per node, nesting as ``| ``, sizes always. Whatever the schedule did not say and the plan decided is printed:
+guards that stay with the fact that would remove them, the width of every access, re-reads, layout conversions. Node
+names are those that ``at:`` accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Final
+
+from texpr.instructions import mma_form
+from texpr.lang.ir import Algorithm, Axis, Expr, Monoid, ReduceOp
+from texpr.lang.show import expr_text, index_text
+from texpr.math.bounds import Facts
+from texpr.math.expr import TRUE, BoolExpr, IntExpr
+from texpr.plan.checks import shared_buffers
+from texpr.plan.hidden import (
+    conversions,
+    elements_of,
+    guards_kept,
+    reads_per_tile,
+    registers_per_thread,
+    tile_sizes,
+    vector_widths,
+)
+from texpr.plan.ir import (
+    AxisTile,
+    Compute,
+    Cover,
+    Dot,
+    KernelPlan,
+    LoopAxis,
+    Node,
+    Reduction,
+    Stage,
+    TileAxis,
+    Unit,
+    VariantPlan,
+    Window,
+    Write,
+)
+from texpr.plan.resolve import variant_facts
+from texpr.schedule.records import Copy, Memory, OrderKind, Variant
+
+_WIDEST: Final = 150  # longer expressions are cut in the middle
+_SYMBOLS: Final = {ReduceOp.SUM: "+=", ReduceOp.PROD: "*=", ReduceOp.OR: "|=", ReduceOp.AND: "&=", ReduceOp.XOR: "^="}
+
+
+def show_variant(plan: VariantPlan, algorithm: Algorithm) -> str:
+    """The loop nests of all kernels of a variant, in launch order, each line ended by a newline."""
+    variant = Variant(name=plan.name, target=(plan.target.name,), when=plan.guard)
+    facts = variant_facts(algorithm, variant, plan.target)
+    types = ", ".join(f"{name} = {dtype}" for name, dtype in algorithm.types)
+    lines = [f"variant {plan.name} of {algorithm.name}   {plan.target}{f'   {types}' if types else ''}"]
+    lines.append(f"when {'always' if plan.guard is TRUE else plan.guard}")
+    for space in plan.workspace:
+        shape = ", ".join(str(extent) for extent in space.shape)
+        size = _bytes_text(space.elements, space.func.dtype.bits)
+        lines.append(f"workspace {space.func.name} [{shape}] {space.func.dtype}   {size}")
+    if not plan.reproducible:
+        lines.append("not run-to-run reproducible")
+    return "\n".join(lines) + "\n" + "".join(show_kernel(kernel, plan.guard, facts) for kernel in plan.kernels)
+
+
+def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
+    """The loop nest of one kernel; ``guard`` and ``facts`` are what holds where it is launched."""
+    shared = sum(size for _, size, _ in shared_buffers(kernel))
+    head = (
+        f"kernel {kernel.name} [{kernel.variant}, {kernel.target}]",
+        f"writes {', '.join(func.name for func in kernel.writes)}",
+        _count(kernel.warps, "warp"),
+        f"shared {size_text(shared)} of {size_text(kernel.target.shared_limit)}",
+    )
+    lines = ["   ".join(head), _tile_line(kernel)]
+    sizes = tile_sizes(kernel)
+    if kernel.prologue:
+        lines.append("once per program:")
+        lines += ["| " + line for node in kernel.prologue for line in _node(node, kernel, sizes)]
+        lines.append("for each tile:")
+    lines += ["| " + line for node in kernel.body for line in _node(node, kernel, sizes)]
+    lines += _hidden("guards kept", guards_kept(kernel), "none: every tile is full")
+    lines += _hidden("vectors", vector_widths(kernel, guard, facts), "no access to global memory")
+    lines += _hidden("reads/tile", reads_per_tile(kernel), "none")
+    lines += _hidden("conversions", conversions(kernel), "none")
+    return "\n".join(lines) + "\n"
+
+
+def _hidden(title: str, entries: Sequence[str], nothing: str) -> list[str]:
+    if len(entries) <= 1:
+        return [f"{title}: {entries[0] if entries else nothing}"]
+    return [f"{title}:", *(f"  {entry}" for entry in entries)]
+
+
+# ---- the tile ----------------------------------------------------------------------------------------------------
+
+
+def _tile_line(kernel: KernelPlan) -> str:
+    axes = "  ".join(_axis_tile(t) for t in kernel.tile)
+    counts = [ceil_text(t.axis.extent, t.size) for t in kernel.tile if t.cover is Cover.GRID]
+    grid = " * ".join(counts) or "1"
+    parts = [f"tile  {axes or 'one point'}", f"grid {grid}"]
+    if kernel.order is not None:
+        order = kernel.order
+        reverse = order.kind is OrderKind.REVERSE
+        parts.append(f"{order.axis} reversed" if reverse else f"{order.axis} in bands of {order.by}")
+    if kernel.persistence is not None:
+        parts.append(f"persistent: {kernel.persistence.programs} programs loop over the tiles")
+    return "   ".join(parts)
+
+
+def _axis_tile(tile: TileAxis) -> str:
+    whole = f" (whole {tile.axis.extent})" if tile.cover is Cover.WHOLE else ""
+    return f"{tile.axis.name}:{tile.size}{whole}"
+
+
+def ceil_text(extent: IntExpr, size: int) -> str:
+    """``ceil(M/128)``, or just the extent for tiles of one."""
+    text = str(extent)
+    if size == 1:
+        return text if text.isidentifier() or text.isdigit() else f"({text})"
+    if text.isdigit():
+        return str(-(-int(text) // size))
+    return f"ceil({text if text.isidentifier() else f'({text})'}/{size})"
+
+
+# ---- nodes -------------------------------------------------------------------------------------------------------
+
+
+def _node(node: Node, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
+    match node:
+        case Stage():
+            yield _stage_line(node, kernel)
+        case Compute():
+            yield _compute_line(node, kernel, sizes)
+        case Reduction():
+            yield from _reduction(node, kernel, {**sizes, **{loop.axis: loop.size for loop in node.loops}})
+        case Write():
+            yield from _write(node, kernel, {**sizes, **{loop.axis: loop.size for loop in node.loops}})
+
+
+def _stage_line(node: Stage, kernel: KernelPlan) -> str:
+    dtype = node.source.dtype
+    match node.form:
+        case AxisTile(axes=axes):
+            shape = ", ".join(f"{axis.name}:{size}" for axis, size in axes) or "1"
+            elements = elements_of([axis for axis, _ in axes], dict(axes))
+        case Window(lo=lo, extent=extent):
+            shape = ", ".join(f"{low}..+{count}" for low, count in zip(lo, extent, strict=True))
+            elements = node.form.points
+    size = elements * dtype.bits // 8
+    if node.memory is Memory.REGISTERS:
+        registers = registers_per_thread(elements, dtype, kernel)
+        return _line(f"load {node.name}  [{shape}] {dtype} -> registers", registers, node.schedule)
+    kept = size if isinstance(node.form, AxisTile) else _rounded(node.form.points) * dtype.bits // 8
+    many = f"{node.depth} x " if node.depth > 1 else ""
+    how = node.copy.value
+    if node.copy is Copy.ASYNC:
+        how = f"async, depth {node.depth}, {node.ahead} ahead"
+    elif node.ahead:
+        how = f"sync, {node.ahead} ahead"
+    by = f"   by {_pairs(node.by)}" if node.by else ""
+    window = "window " if isinstance(node.form, Window) else ""
+    target = f"shared {many}{size_text(kept)}"
+    return _line(f"load {node.name}  {window}[{shape}] {dtype} -> {target}", f"{how}{by}", node.schedule)
+
+
+def _compute_line(node: Compute, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> str:
+    left = f"{node.func.name}[{_axes_text(node.axes)}] = {shortened(node.expr)}"
+    dtype = node.func.dtype
+    if node.window is not None:
+        lo = ", ".join(f"{low}..+{n}" for low, n in zip(node.window.lo, node.window.extent, strict=True))
+        kept = size_text(_rounded(node.window.points) * dtype.bits // 8)
+        by = f"by {_pairs(node.by)}" if node.by else ""
+        return _line(f"{left}   window [{lo}] {dtype} -> shared {kept}", by, node.schedule)
+    registers = registers_per_thread(elements_of(node.axes, sizes), dtype, kernel)
+    return _line(f"{left}   {_shape(node.axes, sizes)} {dtype}", registers, node.schedule)
+
+
+def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
+    names = ", ".join(func.name for func in node.funcs)
+    dtype = node.exprs[0].dtype
+    kept = [axis for axis in node.keep if axis in sizes]
+    lanes = kept if node.dot is not None else [*kept, *(axis for axis in node.axes if axis in sizes)]
+    registers = registers_per_thread(elements_of(lanes, sizes) * len(node.funcs), dtype, kernel)
+    pieces = f"   in pieces of {node.dot.piece} columns" if node.dot is not None and node.dot.piece else ""
+    if not node.loops:
+        over = ", ".join(axis.name for axis in node.axes)
+        left = f"{names} = {_op_name(node.op)} over {over} of {_body_text(node)}"
+        yield _line(f"{left}   {_shape(lanes, sizes)} {dtype} -> {_shape(kept, sizes)}", registers, node.schedule)
+        yield from ("| " + line for inner in node.body for line in _node(inner, kernel, sizes))
+        return
+    start = f"{names} continues {node.into.name}" if node.into is not None else f"{names} = {_identity(node.op)}"
+    yield _line(f"{start}   {_shape(lanes, sizes)} {dtype}{pieces}", registers, node.schedule)
+    indent = ""
+    for loop in node.loops:
+        yield indent + _loop_line(node.funcs[0].name, loop)
+        indent += "| "
+    for inner in node.body:
+        yield from (indent + line for line in _node(inner, kernel, sizes))
+    if node.dot is not None:
+        yield indent + _dot_line(names, node, node.dot, kernel, sizes)
+    else:
+        symbol = _SYMBOLS.get(node.op) if isinstance(node.op, ReduceOp) else None
+        combined = f"= {_op_name(node.op)}({names}, {_body_text(node)})"
+        yield f"{indent}{names} {f'{symbol} {_body_text(node)}' if symbol else combined}"
+    across = [axis.name for axis in node.axes if sizes.get(axis, 1) > 1]
+    if across and node.dot is None:
+        yield f"{names} = {_op_name(node.op)} of its lanes along {', '.join(across)}   -> {_shape(kept, sizes)}"
+
+
+def _dot_line(names: str, node: Reduction, dot: Dot, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> str:
+    rows, cols = elements_of(dot.rows, sizes), elements_of(dot.cols, sizes)
+    steps = elements_of(node.axes, sizes)
+    left = f"{names} += {shortened(dot.a)} * {shortened(dot.b)}"
+    for side, guards in (("a", dot.a_where), ("b", dot.b_where)):
+        if guards:
+            left += f"   {side} where {' & '.join(expr_text(guard) for guard in guards)}"
+    tile = f"[{rows} x {steps}] x [{steps} x {cols}]"
+    if dot.unit is Unit.FMA:
+        return f"{left}   fma {tile}: {rows * cols * steps // (kernel.warps * 32)} a thread"
+    form = mma_form(dot.a.dtype, dot.b.dtype, kernel.target)
+    assert form is not None
+    each = max(1, rows * cols * steps // (form.m * form.n * form.k * kernel.warps))
+    return f"{left}   mma {form.name} {dot.a.dtype} x {dot.b.dtype}, {tile}: {each} a warp"
+
+
+def _write(node: Write, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
+    indent = ""
+    for loop in node.loops:
+        yield indent + _loop_line(node.func.name, loop)
+        indent += "| "
+    for inner in node.body:
+        yield from (indent + line for line in _node(inner, kernel, sizes))
+    left = f"{node.func.name}[{index_text(node.func, node.indices)}]"
+    expr = shortened(node.expr)
+    value = "" if expr == left else f" = {expr}"
+    where = "workspace" if node.func.output is None else "global"
+    chunk = f"   in pieces of {_pairs(node.chunk)}" if node.chunk else ""
+    via = "   via shared" if node.via_shared else ""
+    shape = _shape(node.axes, sizes)
+    yield indent + _line(f"store {left}{value}   {shape} {node.func.dtype} -> {where}{via}{chunk}", "", node.schedule)
+
+
+def _loop_line(name: str, loop: LoopAxis) -> str:
+    steps = ceil_text(loop.axis.extent, loop.size)
+    how = f"unrolled: {steps} copies" if loop.unrolled else f"{steps} steps"
+    return f"for {name}.{loop.axis.name} by {loop.size} in 0 .. {loop.axis.extent}   {how}"
+
+
+# ---- words -------------------------------------------------------------------------------------------------------
+
+
+def _line(left: str, right: str, schedule: str) -> str:
+    place = f"   ({PurePath(schedule).name})" if schedule else ""
+    return f"{left}{f'   {right}' if right else ''}{place}"
+
+
+def _body_text(node: Reduction) -> str:
+    shown = node.exprs[:1] if node.op in (ReduceOp.ARGMIN, ReduceOp.ARGMAX) else node.exprs
+    where = f"   where {expr_text(node.where)}" if node.where is not None else ""
+    return ", ".join(shortened(expr) for expr in shown) + where
+
+
+def _op_name(op: ReduceOp | Monoid) -> str:
+    return op.value if isinstance(op, ReduceOp) else op.name
+
+
+def _identity(op: ReduceOp | Monoid) -> str:
+    if isinstance(op, Monoid):
+        return ", ".join(repr(const.value) for const in op.identity)
+    match op:
+        case ReduceOp.SUM | ReduceOp.OR | ReduceOp.XOR | ReduceOp.ANY:
+            return "0"
+        case ReduceOp.PROD:
+            return "1"
+        case ReduceOp.MAX | ReduceOp.ARGMAX:
+            return "least value"
+        case ReduceOp.MIN | ReduceOp.ARGMIN:
+            return "greatest value"
+        case ReduceOp.ALL | ReduceOp.AND:
+            return "all ones"
+
+
+def shortened(expr: Expr) -> str:
+    """The text of an expression; a long one is cut in the middle, with the number of its reads."""
+    text = expr_text(expr)
+    if len(text) <= _WIDEST:
+        return text
+    reads = text.count("[")
+    half = (_WIDEST - 20) // 2
+    return f"{text[:half]} ... {text[-half:]} ({_count(reads, 'read')})"
+
+
+def _shape(axes: Sequence[Axis], sizes: Mapping[Axis, int]) -> str:
+    return f"[{', '.join(f'{axis.name}:{sizes[axis]}' for axis in axes if axis in sizes)}]"
+
+
+def _axes_text(axes: Sequence[Axis]) -> str:
+    return ", ".join(axis.name for axis in axes)
+
+
+def _pairs(pairs: Sequence[tuple[str, int]]) -> str:
+    return " ".join(f"{name}:{size}" for name, size in pairs)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def size_text(size: int) -> str:
+    """Bytes as people say them: ``64 KB``, ``528 bytes``."""
+    if size and size % 1024 == 0:
+        return f"{size // 1024} KB"
+    return f"{size} bytes" if size < 10_000 else f"{size / 1024:.1f} KB"
+
+
+def _bytes_text(elements: IntExpr, bits: int) -> str:
+    text = str(elements)
+    return f"{bits // 8} * {text if text.isidentifier() or text.isdigit() else f'({text})'} bytes"
+
+
+def _rounded(points: int) -> int:
+    return 1 << (points - 1).bit_length()
