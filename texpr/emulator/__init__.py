@@ -1,0 +1,27 @@
+"""A PTX emulator: runs the PTX that ships, on the CPU, and reports what is wrong with it.
+
+In: PTX text (`load_ptx`), buffers on an emulated `Device`, launches with raw parameter bytes.
+Out: the bytes a GPU would have written, or a `Fault` that names the PTX line, the source line and the buffer.
+Invariant: an instruction either has a row in the instruction table or the module does not load; no instruction
+is ever skipped.  The package knows PTX and nothing of the compiler whose PTX it runs.
+"""
+
+from texpr.emulator.faults import Fault, FaultKind, LaunchError, PtxError
+from texpr.emulator.kernel import Kernel, PtxModule
+from texpr.emulator.launch import Device, LaunchStats
+from texpr.emulator.module import load_ptx
+from texpr.emulator.ptx import Param, SourceLine
+
+__all__ = [
+    "Device",
+    "Fault",
+    "FaultKind",
+    "Kernel",
+    "LaunchError",
+    "LaunchStats",
+    "Param",
+    "PtxError",
+    "PtxModule",
+    "SourceLine",
+    "load_ptx",
+]

@@ -1,0 +1,322 @@
+"""Detection of shared-memory races, uninitialised reads and unfinished asynchronous copies.
+
+Every *granule* (the smallest piece of shared memory that one access of the kernel covers) remembers who wrote it
+last and, per warp, who read it last.  Each warp has a vector clock: component v of warp w's clock says up to
+which *epoch* of warp v everything is ordered before what w does next (FastTrack, Flanagan and Freund 2009, with
+warps as the threads).  A warp's own component is its current epoch.  Barriers release and acquire:
+
+    release   a snapshot of the clocks of those who arrive; each then begins a new epoch
+    acquire   those who go on take over the snapshot
+
+An access is ordered behind another if it is by the same thread, or if the other's epoch is less than what the
+accessing warp knows of its warp.  Since almost every access is behind the oldest epoch that anyone knows of
+anyone, one comparison against that *floor* settles most cases; the rest is looked at one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from texpr.emulator.faults import Fault, FaultKind
+from texpr.emulator.ptx import Instruction
+from texpr.emulator.rows import Array, Mask
+
+if TYPE_CHECKING:
+    from texpr.emulator.batch import Batch
+
+# A stamp is epoch << 12 | atomic << 11 | thread; threads of a program are numbered below 1024.
+_EPOCH_SHIFT = 12
+_THREAD = 0x3FF
+_ATOMIC = 0x800
+_MANY = 0x7FF
+"""Instead of a thread: several threads of the warp have read this granule in this epoch."""
+_WHO = 0x7FF
+_REST = 0xFFF
+_LAST_EPOCH = 500_000
+_IN_FLIGHT = 0x7FFF_FFFE
+_UNINITIALISED = 0x7FFF_FFFF
+_WARP = 32
+
+EQUAL_STORES = "threads store equal values to one shared address without synchronisation"
+"""A warning: replicated layouts do this, and it is harmless."""
+
+Same = Callable[[Array], Array]
+"""Given positions of accesses, whether memory already holds what each of them writes."""
+
+
+class SharedShadow:
+    """What is known about every granule of the shared memories of a batch."""
+
+    def __init__(self, batch: Batch, window: int, base: int, granule: int) -> None:
+        self.batch = batch
+        self.granule = granule
+        self._base = base
+        self._window = window
+        programs, warps = batch.shape.programs, batch.warps_per_program
+        self._warps = warps
+        granules = window * programs // granule
+        self._written = np.empty(granules, np.int32)
+        self._read = np.empty((granules, warps), np.int32)
+        self._clock = np.empty((programs, warps, warps), np.int32)
+        self._diagonal = np.arange(warps)
+        self._lane_warp = batch.thread // _WARP
+        self._stamp = np.empty(batch.lanes, np.int32)
+        """Per lane: its warp's epoch and its thread, as a stamp."""
+        self._floor = 0
+        """A stamp below which everything is ordered before every access from now on."""
+        self.clear()
+
+    def clear(self) -> None:
+        self._written.fill(_UNINITIALISED)
+        self._read.fill(0)
+        self._clock.fill(0)
+        self._clock[:, self._diagonal, self._diagonal] = 1
+        self._clocks_changed()
+
+    # Synchronisation ----------------------------------------------------------------------------------------
+
+    def release(self, participants: Mask) -> NDArray[np.int32]:
+        """Those who arrive publish what they did: the joined clocks per program [programs, warps]."""
+        joining = self._participating(participants)
+        self._advance(joining)
+        return np.asarray(np.where(joining[:, :, None], self._clock, 0).max(axis=1))
+
+    def acquire(self, participants: Mask, published: NDArray[np.int32]) -> None:
+        """Those who go on know what was published."""
+        joining = self._participating(participants)
+        known = np.maximum(self._clock, published[:, None, :])
+        self._clock[:] = np.where(joining[:, :, None], known, self._clock)
+        self._clocks_changed()
+
+    def barrier(self, participants: Mask) -> None:
+        """Everybody arrives and goes on."""
+        self.acquire(participants, self.release(participants))
+
+    def warp_barrier(self, participants: Mask) -> None:
+        """Orders accesses inside of each warp: a new epoch is enough."""
+        self._advance(self._participating(participants))
+        self._clocks_changed()
+
+    def _participating(self, lanes: Mask) -> NDArray[np.bool_]:
+        shape = (self.batch.shape.programs, self._warps)
+        if lanes is None:
+            return np.ones(shape, np.bool_)
+        return np.asarray(lanes.reshape(*shape, _WARP).any(axis=2))
+
+    def _advance(self, warps: NDArray[np.bool_]) -> None:
+        self._clock[:, self._diagonal, self._diagonal] += warps
+
+    def _clocks_changed(self) -> None:
+        epochs = self._clock[:, self._diagonal, self._diagonal]
+        # Programs that have ended need no ordering any more.
+        living = self.batch.alive.reshape(len(self._clock), -1).any(axis=1)
+        oldest = int(self._clock[living].min()) if living.any() else int(self._clock.min())
+        if int(epochs.max()) > _LAST_EPOCH:
+            self._begin_epochs_anew(oldest - 1)
+            oldest = 1
+            epochs = self._clock[:, self._diagonal, self._diagonal]
+        self._floor = oldest << _EPOCH_SHIFT
+        self._stamp[:] = (np.repeat(epochs.reshape(-1), _WARP) << _EPOCH_SHIFT) | self.batch.thread
+
+    def _begin_epochs_anew(self, past: int) -> None:
+        """Stamps hold a limited number of epochs: forget the first `past` of them, which order everything."""
+        self._clock -= np.int32(past)
+        real = self._written < _IN_FLIGHT
+        for stamps, counted in ((self._written, real), (self._read, True)):
+            epochs = np.maximum((stamps >> _EPOCH_SHIFT) - past, 0)
+            np.copyto(stamps, (epochs << _EPOCH_SHIFT) | (stamps & _REST), where=counted)
+        if int(self._clock.max()) > _LAST_EPOCH:
+            raise OverflowError("too many barriers that not all warps take part in for the race check")
+
+    # Accesses -----------------------------------------------------------------------------------------------
+
+    def read(self, site: Instruction, lanes: Array | None, index: Array, size: int, *, collective: bool) -> None:
+        """Lanes read `size` bytes at `index` (into all shared memories); collectively: as a warp."""
+        granules, lane = self._cover(lanes, index, size)
+        written = self._written[granules]
+        late = written >= self._floor
+        if late.any():
+            self._judge_read(site, granules, lane, written, np.flatnonzero(late))
+        stamp = self._stamp if lane is None else self._stamp[lane]
+        cell = granules * self._warps + (self._lane_warp if lane is None else self._lane_warp[lane])
+        readers = self._read.reshape(-1)
+        if collective:
+            readers[cell] = stamp | _MANY
+            return
+        before = readers[cell]
+        shared = ((before ^ stamp) >> _EPOCH_SHIFT == 0) & (before != stamp)
+        if shared.any():
+            stamp = np.where(shared, stamp | _MANY, stamp)
+        readers[cell] = stamp
+        lost = readers[cell] != stamp
+        if lost.any():
+            # Several lanes of this very instruction read the same granule.
+            readers[cell[lost]] |= _MANY
+
+    def write(self, site: Instruction, lanes: Array | None, index: Array, size: int, same: Same) -> Array | None:
+        """Lanes are about to write; gives, per access, whether another lane of this instruction writes there too."""
+        granules, lane = self._cover(lanes, index, size)
+        self._before_write(site, granules, lane, size, same)
+        stamp = self._stamp if lane is None else self._stamp[lane]
+        self._written[granules] = stamp
+        lost = self._written[granules] != stamp
+        if not lost.any():
+            return None
+        per_access = max(1, size // self.granule)
+        return np.asarray(lost.reshape(-1, per_access).any(axis=1))
+
+    def begin_copy(self, site: Instruction, lanes: Array | None, index: Array, size: int) -> None:
+        """An asynchronous copy to here starts."""
+        granules, lane = self._cover(lanes, index, size)
+        self._before_write(site, granules, lane, size, None)
+        self._written[granules] = _IN_FLIGHT
+
+    def end_copy(self, lanes: Array, index: Array, size: int) -> None:
+        """The issuing lanes have waited for their copies: from now on these are writes of theirs."""
+        granules, lane = self._cover(lanes, index, size)
+        self._written[granules] = self._stamp if lane is None else self._stamp[lane]
+
+    def atomic(self, site: Instruction, lanes: Array | None, index: Array, size: int) -> None:
+        """Lanes update atomically; atomics do not race with each other."""
+        granules, lane = self._cover(lanes, index, size)
+        written = self._written[granules]
+        late = np.flatnonzero(written >= self._floor)
+        if len(late):
+            plain = late[(written[late] & _ATOMIC == 0) | (written[late] >= _IN_FLIGHT)]
+            self._judge_read(site, granules, lane, written, plain)
+        self._require_reads_done(site, granules, lane)
+        stamp = self._stamp if lane is None else self._stamp[lane]
+        self._written[granules] = stamp | _ATOMIC
+
+    def strong_access(self, site: Instruction, lanes: Array | None, index: Array, size: int) -> None:
+        """Volatile and relaxed accesses do not race, but the memory must hold something."""
+        granules, lane = self._cover(lanes, index, size)
+        written = self._written[granules]
+        empty = np.flatnonzero(written >= _IN_FLIGHT)
+        if len(empty):
+            self._judge_read(site, granules, lane, written, empty)
+
+    # Judgement ----------------------------------------------------------------------------------------------
+
+    def _cover(self, lanes: Array | None, index: Array, size: int) -> tuple[Array, Array | None]:
+        """The granules of each access, and the lane of each of them (None: lane i for entry i)."""
+        first = index // self.granule
+        count = max(1, size // self.granule)
+        if count == 1:
+            return first, lanes
+        granules = (first[:, None] + np.arange(count)).reshape(-1)
+        every = np.arange(self.batch.lanes) if lanes is None else lanes
+        return granules, np.repeat(every, count)
+
+    def _unordered(self, lane: Array, stamps: Array) -> Array:
+        """Which of these earlier accesses (stamps with a thread) are not ordered before the lanes' accesses."""
+        thread = stamps & _THREAD
+        known = self._clock[self.batch.slot[lane], self._lane_warp[lane], thread // _WARP]
+        ordered = (thread == self.batch.thread[lane]) | (stamps >> _EPOCH_SHIFT < known)
+        return np.asarray(~ordered)
+
+    def _judge_read(
+        self, site: Instruction, granules: Array, lane: Array | None, written: Array, suspects: Array
+    ) -> None:
+        lanes = suspects if lane is None else lane[suspects]
+        stamps = written[suspects]
+        empty = stamps >= _IN_FLIGHT
+        if empty.any():
+            first = int(np.flatnonzero(empty)[0])
+            raise self._empty(site, int(granules[suspects[first]]), int(lanes[first]), int(stamps[first]))
+        racing = np.flatnonzero(self._unordered(lanes, stamps))
+        if len(racing):
+            first = int(racing[0])
+            writer = f"thread {int(stamps[first]) & _THREAD}"
+            raise self._race(
+                site, int(granules[suspects[first]]), int(lanes[first]), f"reads what {writer} wrote", "wrote"
+            )
+
+    def _before_write(
+        self, site: Instruction, granules: Array, lane: Array | None, size: int, same: Same | None
+    ) -> None:
+        written = self._written[granules]
+        suspects = np.flatnonzero((written >= self._floor) & (written != _UNINITIALISED))
+        if len(suspects):
+            self._judge_overwrite(site, granules, lane, written, suspects, size, same)
+        self._require_reads_done(site, granules, lane)
+
+    def _judge_overwrite(
+        self,
+        site: Instruction,
+        granules: Array,
+        lane: Array | None,
+        written: Array,
+        suspects: Array,
+        size: int,
+        same: Same | None,
+    ) -> None:
+        lanes = suspects if lane is None else lane[suspects]
+        stamps = written[suspects]
+        flying = np.flatnonzero(stamps == _IN_FLIGHT)
+        if len(flying):
+            first = int(flying[0])
+            place = self._place(int(granules[suspects[first]]))
+            message = f"{place} is written while an asynchronous copy to it is in flight"
+            raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, int(lanes[first]), None)
+        racing = np.flatnonzero(self._unordered(lanes, stamps))
+        if not len(racing):
+            return
+        if same is not None:
+            access = suspects[racing] // max(1, size // self.granule)
+            racing = racing[~same(access)]
+            self.batch.warn(EQUAL_STORES)
+        if len(racing):
+            first = int(racing[0])
+            writer = f"thread {int(stamps[first]) & _THREAD}"
+            raise self._race(
+                site, int(granules[suspects[first]]), int(lanes[first]), f"overwrites what {writer} wrote", "wrote"
+            )
+
+    def _require_reads_done(self, site: Instruction, granules: Array, lane: Array | None) -> None:
+        """Everybody who read this before must be ordered before us."""
+        reads = self._read[granules]
+        late = reads >= max(self._floor, 1)
+        if not late.any():
+            return
+        suspects, warps = np.nonzero(late)
+        lanes = suspects if lane is None else lane[suspects]
+        stamps = reads[suspects, warps]
+        own = (stamps & _WHO) == self.batch.thread[lanes]
+        known = self._clock[self.batch.slot[lanes], self._lane_warp[lanes], warps]
+        racing = np.flatnonzero(~own & (stamps >> _EPOCH_SHIFT >= known))
+        if len(racing):
+            first = int(racing[0])
+            who = int(stamps[first]) & _WHO
+            reader = f"warp {int(warps[first])}" if who == _MANY else f"thread {who}"
+            raise self._race(
+                site, int(granules[suspects[first]]), int(lanes[first]), f"overwrites what {reader} read", "read"
+            )
+
+    # Reports ------------------------------------------------------------------------------------------------
+
+    def _place(self, granule: int) -> str:
+        return f"shared offset {granule * self.granule % self._window - self._base}"
+
+    def _empty(self, site: Instruction, granule: int, lane: int, stamp: int) -> Fault:
+        if stamp == _UNINITIALISED:
+            message = f"{self._place(granule)} is read before anything was written there"
+            return self._fault(FaultKind.UNINITIALISED, message, site, lane, granule)
+        message = f"{self._place(granule)} is read while an asynchronous copy to it is in flight (wait for its group)"
+        return self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, lane, granule)
+
+    def _race(self, site: Instruction, granule: int, lane: int, what: str, verb: str) -> Fault:
+        message = f"{self._place(granule)}: this {what}, with no barrier between"
+        return self._fault(FaultKind.RACE, message, site, lane, granule, verb)
+
+    def _fault(
+        self, kind: FaultKind, message: str, site: Instruction, lane: int, granule: int | None, verb: str = ""
+    ) -> Fault:
+        notes: tuple[str, ...] = ()
+        if granule is not None and verb:
+            notes = self.batch.shared_space.earlier_accesses(granule * self.granule % self._window, verb, site)
+        return self.batch.fault(kind, message, site, lane, buffer="shared memory", notes=notes)

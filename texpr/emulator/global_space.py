@@ -1,0 +1,163 @@
+"""Global memory as the programs of a batch see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from texpr.emulator.conflicts import GlobalConflicts
+from texpr.emulator.faults import FaultKind
+from texpr.emulator.memory import WIDEST_ACCESS, BadAddress, GlobalMemory, Part
+from texpr.emulator.ptx import Instruction
+from texpr.emulator.rows import Array
+from texpr.emulator.spaces import Cells, check_alignment, unequal
+
+if TYPE_CHECKING:
+    from texpr.emulator.batch import Batch
+
+
+class GlobalSpace:
+    """Loads, stores and atomics on allocations; see `spaces.py` for the interface."""
+
+    def __init__(self, batch: Batch, memory: GlobalMemory) -> None:
+        self.batch = batch
+        self.memory = memory
+        self.narrowest_store = WIDEST_ACCESS
+        self.conflicts: GlobalConflicts | None = None
+        """What this launch knows about who wrote where; None without checks."""
+
+    def declare_access(self, size: int, *, stores: bool) -> None:
+        if stores:
+            self.narrowest_store = min(self.narrowest_store, size)
+
+    def synchronise(self, lanes: Array | None) -> None:
+        """A fence, an atomic or a strong access orders memory between programs."""
+        if self.conflicts is not None:
+            self.conflicts.synchronise(self.batch, lanes)
+
+    def load(
+        self, site: Instruction, lanes: Array | None, address: Array, width: int, count: int, *, strong: bool = False
+    ) -> Array:
+        size = width * count
+        parts = self._locate(site, lanes, address, size)
+        if self.batch.shape.checks:
+            self._require_written(site, lanes, parts, width, count)
+            if strong:
+                self.synchronise(lanes)
+        if len(parts) == 1:
+            part = parts[0]
+            return part.allocation.rows(width, count).take(part.index // size, axis=0)
+        rows = np.empty((len(address), count), f"u{width}")
+        for part in parts:
+            rows[part.chosen] = part.allocation.rows(width, count).take(part.index // size, axis=0)
+        return rows
+
+    def store(
+        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+    ) -> None:
+        count = rows.shape[1]
+        size = rows.itemsize * count
+        checked = self.conflicts is not None and not strong
+        if strong:
+            self.synchronise(lanes)
+        for part in self._locate(site, lanes, address, size):
+            self._require_writable(site, lanes, part)
+            values = rows if part.chosen is None else rows[part.chosen]
+            row = part.index // size
+            cells = part.allocation.rows(rows.itemsize, count)
+            if checked:
+                self._require_no_conflict(site, lanes, part, cells, row, values)
+            cells[row] = values
+            if not part.allocation.complete:
+                part.allocation.written_rows(rows.itemsize, count)[row] = (1 << (8 * rows.itemsize)) - 1
+            if checked:
+                self._require_one_value(site, lanes, part, cells, row, values)
+
+    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
+        parts = self._locate(site, lanes, address, size)
+        for part in parts:
+            self._require_writable(site, lanes, part)
+        if self.batch.shape.checks:
+            self._require_written(site, lanes, parts, size, 1)
+            self.synchronise(lanes)
+        return [Cells(part.allocation.data, part.index, part.chosen) for part in parts]
+
+    def _locate(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Part]:
+        """Where the accesses fall; faults if one is misaligned or outside of every live allocation."""
+        batch = self.batch
+        check_alignment(batch, site, lanes, address, size, "global")
+        try:
+            return self.memory.locate(address, size)
+        except BadAddress as bad:
+            lane = batch.lane_at(lanes, bad.position)
+            message = f"global access to {bad.message}"
+            raise batch.fault(FaultKind.OUT_OF_BOUNDS, message, site, lane, buffer=bad.buffer) from None
+
+    def _require_written(
+        self, site: Instruction, lanes: Array | None, parts: list[Part], width: int, count: int
+    ) -> None:
+        """Nothing is read that neither host nor device has written."""
+        for part in parts:
+            if part.allocation.complete:
+                continue
+            written = part.allocation.written_rows(width, count).take(part.index // (width * count), axis=0)
+            unwritten = written != (1 << (8 * width)) - 1
+            if unwritten.any():
+                position = int(np.flatnonzero(unwritten.any(axis=1))[0])
+                name = part.allocation.name
+                where = f"byte {int(part.index[position])} of buffer {name!r}"
+                message = f"{where} is read before anything was written there"
+                lane = self._lane(lanes, part, position)
+                raise self.batch.fault(FaultKind.UNINITIALISED, message, site, lane, buffer=name)
+
+    def _require_writable(self, site: Instruction, lanes: Array | None, part: Part) -> None:
+        if part.allocation.read_only:
+            name = part.allocation.name
+            lane = self._lane(lanes, part, 0)
+            raise self.batch.fault(FaultKind.READ_ONLY, f"buffer {name!r} is constant", site, lane, buffer=name)
+
+    def _require_no_conflict(
+        self, site: Instruction, lanes: Array | None, part: Part, cells: Array, row: Array, values: Array
+    ) -> None:
+        """No other program has written a different value to the same place."""
+        assert self.conflicts is not None
+        batch = self.batch
+        every = np.arange(batch.lanes) if lanes is None else lanes
+        chosen = every if part.chosen is None else every[part.chosen]
+        size = values.itemsize * values.shape[1]
+        clash = self.conflicts.write(
+            batch,
+            chosen,
+            part.allocation,
+            part.index,
+            size,
+            lambda: np.asarray(~unequal(cells[row], values).any(axis=1)),
+        )
+        if clash is None:
+            return
+        position, program = clash
+        name = part.allocation.name
+        message = (
+            f"byte {int(part.index[position])} of buffer {name!r}: program {batch.index_of_program(program)} has "
+            "already written another value there, and nothing orders the two"
+        )
+        raise batch.fault(FaultKind.GLOBAL_CONFLICT, message, site, int(chosen[position]), buffer=name)
+
+    def _require_one_value(
+        self, site: Instruction, lanes: Array | None, part: Part, cells: Array, row: Array, values: Array
+    ) -> None:
+        """Lanes of one instruction that store to the same place store the same value."""
+        lost = unequal(cells[row], values)
+        if lost.any():
+            position = int(np.flatnonzero(lost.any(axis=1))[0])
+            name = part.allocation.name
+            lane = self._lane(lanes, part, position)
+            others = [self._lane(lanes, part, int(other)) for other in np.flatnonzero(row == row[position])]
+            programs = {self.batch.program_index(other) for other in others} - {self.batch.program_index(lane)}
+            who = f"program {min(programs)} stores another value" if programs else "another thread stores another value"
+            message = f"byte {int(part.index[position])} of buffer {name!r}: {who} at the same time"
+            raise self.batch.fault(FaultKind.GLOBAL_CONFLICT, message, site, lane, buffer=name)
+
+    def _lane(self, lanes: Array | None, part: Part, position: int) -> int:
+        return self.batch.lane_at(lanes, position if part.chosen is None else int(part.chosen[position]))

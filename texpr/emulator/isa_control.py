@@ -1,0 +1,46 @@
+"""Branches, exits, barriers, and instructions that only order memory or hint at performance."""
+
+from __future__ import annotations
+
+from texpr.emulator.batch import Batch
+from texpr.emulator.faults import FaultKind
+from texpr.emulator.ptx import Instruction
+from texpr.emulator.rows import ControlKind, Mask, Modifiers, Row, Step, control, special
+
+
+def _nothing(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """No effect on values: programs run one instruction at a time, so memory is always in order."""
+    return lambda mask: None
+
+
+def _trap(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    def run(mask: Mask) -> None:
+        lane = batch.lane_at(batch.active(mask), 0)
+        raise batch.fault(FaultKind.TRAP, "the kernel executed trap", instruction, lane)
+
+    return run
+
+
+def _fence(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """Memory is always in order; the checks take note that programs synchronise here."""
+    return lambda mask: batch.global_space.synchronise(batch.active(mask))
+
+
+ROWS: tuple[Row, ...] = (
+    control("bra.uni?", "label", ControlKind.BRANCH),
+    control("brx.idx.uni?", "u32 label", ControlKind.TABLE_BRANCH),
+    control("ret.uni?", "", ControlKind.EXIT),
+    control("exit", "", ControlKind.EXIT),
+    control("bar.cta?.sync", "u32 u32?", ControlKind.BARRIER),
+    control("barrier.cta?.sync.aligned?", "u32 u32?", ControlKind.BARRIER),
+    control("bar.cta?.action:arrive", "u32 u32", ControlKind.BARRIER),
+    control("barrier.cta?.action:arrive.aligned?", "u32 u32", ControlKind.BARRIER),
+    special("trap", "", _trap),
+    special("brkpt", "", _trap),
+    special("membar.(cta|gl|sys)", "", _fence),
+    special("fence.(sc|acq_rel|acquire|release)?.(cta|cluster|gpu|sys)", "", _fence),
+    special("fence.proxy.(async|alias).(global|shared::cta|shared::cluster)?", "", _nothing),
+    special("nanosleep.u32", "u32", _nothing),
+    special("griddepcontrol.(wait|launch_dependents)", "", _nothing),
+    special("pmevent.mask?", "integer", _nothing),
+)

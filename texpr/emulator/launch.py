@@ -1,0 +1,222 @@
+"""The emulated device: memory and launches."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from texpr.emulator.batch import Batch, Shape
+from texpr.emulator.conflicts import GlobalConflicts
+from texpr.emulator.faults import LaunchError
+from texpr.emulator.kernel import Kernel, PtxModule
+from texpr.emulator.machine import Machine
+from texpr.emulator.memory import GlobalMemory
+
+_MAX_THREADS = 1024
+_MAX_GRID = (2**31 - 1, 65535, 65535)
+_MACHINES_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchStats:
+    """What a launch did: programs run, blocks of instructions executed, instructions times threads.
+
+    `warnings` counts things that are suspicious but harmless, by message.
+    """
+
+    programs: int
+    blocks: int
+    thread_instructions: int
+    warnings: dict[str, int] = field(default_factory=dict)
+
+
+class Device:
+    """A GPU that exists only as memory and an instruction table.
+
+    `sm`: the compute capability (80, 90, ...) that modules must be built for.  `checks`: detect races,
+    uninitialised reads and conflicts (bounds and alignment are always checked).  `batch`: how many programs run
+    side by side; like the number of programs resident on a GPU, it bounds who can wait for whom.
+    `multiprocessors` is only reported.  `seed`: None runs warps in lockstep where possible; a number runs them in
+    a random order that this number fixes.  `step_limit`: blocks a batch may execute before it counts as hung.
+    """
+
+    def __init__(
+        self,
+        sm: int = 80,
+        checks: bool = True,
+        batch: int = 16,
+        multiprocessors: int = 4,
+        *,
+        seed: int | None = None,
+        step_limit: int = 3_000_000,
+    ) -> None:
+        if batch < 1:
+            raise ValueError("a batch has at least one program")
+        self.sm = sm
+        self.checks = checks
+        self.batch = batch
+        self.multiprocessors = multiprocessors
+        self.seed = seed
+        self.step_limit = step_limit
+        self.memory = GlobalMemory()
+        self._symbols: dict[int, tuple[PtxModule, dict[str, int]]] = {}
+        self._machines: OrderedDict[tuple[int, str, Shape], Machine] = OrderedDict()
+
+    # Memory -------------------------------------------------------------------------------------------------
+
+    def alloc(self, nbytes: int, name: str = "buffer", align: int = 256) -> int:
+        """Allocate global memory; its content is unwritten (the host reads 0xFF). Returns the address."""
+        return self.memory.allocate(nbytes, name, align).address
+
+    def free(self, addr: int) -> None:
+        """Free an allocation by its start address; later accesses to it are faults."""
+        self.memory.free(addr)
+
+    def rename(self, addr: int, name: str) -> None:
+        """Give the allocation that contains `addr` another name in fault messages."""
+        self.memory.span(addr, 0)[0].name = name
+
+    def write(self, addr: int, data: bytes | bytearray | memoryview | NDArray[Any]) -> None:
+        """Copy bytes from the host; raises ValueError outside of one allocation."""
+        octets = _octets(data)
+        allocation, offset = self.memory.span(addr, len(octets))
+        allocation.data[offset : offset + len(octets)] = octets
+        allocation.mark_written(offset, len(octets))
+
+    def read(self, addr: int, nbytes: int) -> bytes:
+        """Copy bytes to the host; bytes that nobody wrote read as 0xFF (see `unwritten`)."""
+        allocation, offset = self.memory.span(addr, nbytes)
+        return allocation.data[offset : offset + nbytes].tobytes()
+
+    def fill(self, addr: int, byte: int, nbytes: int) -> None:
+        """Set bytes."""
+        allocation, offset = self.memory.span(addr, nbytes)
+        allocation.data[offset : offset + nbytes] = byte
+        allocation.mark_written(offset, nbytes)
+
+    def unwritten(self, addr: int, nbytes: int) -> int:
+        """How many of these bytes neither host nor device has written."""
+        allocation, offset = self.memory.span(addr, nbytes)
+        return int((allocation.written[offset : offset + nbytes] == 0).sum())
+
+    # Launches -----------------------------------------------------------------------------------------------
+
+    def launch(
+        self,
+        module: PtxModule,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        shared: int = 0,
+        params: Sequence[bytes] = (),
+    ) -> LaunchStats:
+        """Run a kernel to its end.
+
+        `shared` is the dynamic shared memory in bytes; `params` are the parameters' bytes, little endian and of
+        the exact sizes.  Raises `LaunchError` if the launch itself is wrong, `PtxError` if an instruction cannot
+        be bound, `Fault` if the kernel commits one.
+        """
+        entry = self._kernel(module, kernel)
+        extents = _extents(grid, "grid", kernel)
+        if any(extent > limit for extent, limit in zip(extents, _MAX_GRID, strict=True)):
+            raise LaunchError(f"{kernel}: grid {extents} exceeds the limits {_MAX_GRID}")
+        shape_block = _extents(block, "block", kernel)
+        self._check_block(entry, shape_block)
+        packed = _pack_params(entry, params)
+        for allocation in self.memory.live():
+            allocation.summarise()
+        total = extents[0] * extents[1] * extents[2]
+        blocks = threads = 0
+        conflicts: GlobalConflicts | None = None
+        warnings: Counter[str] = Counter()
+        for start in range(0, total, self.batch):
+            programs = range(start, min(start + self.batch, total))
+            shape = Shape(shape_block, len(programs), shared, self.checks)
+            machine = self._machine(module, entry, shape)
+            before = (machine.counts.blocks, machine.counts.thread_instructions)
+            machine.batch.warnings.clear()
+            if conflicts is None and self.checks:
+                conflicts = GlobalConflicts(total, machine.batch.global_space.narrowest_store)
+            machine.run(programs, extents, packed, conflicts)
+            blocks += machine.counts.blocks - before[0]
+            threads += machine.counts.thread_instructions - before[1]
+            warnings.update(machine.batch.warnings)
+        return LaunchStats(total, blocks, threads, dict(warnings))
+
+    def _kernel(self, module: PtxModule, name: str) -> Kernel:
+        if name not in module.kernels:
+            known = ", ".join(module.kernels) or "none"
+            raise LaunchError(f"{module.name} has no kernel {name!r} (it has: {known})")
+        self._check_target(module)
+        return module.kernels[name]
+
+    def _check_target(self, module: PtxModule) -> None:
+        digits = "".join(character for character in module.target if character.isdigit())
+        specific = module.target[-1:] in ("a", "f")
+        wanted = int(digits) if digits else 0
+        if wanted > self.sm or (specific and wanted != self.sm):
+            raise LaunchError(f"{module.name} is for {module.target}, the device is sm_{self.sm}")
+
+    def _check_block(self, kernel: Kernel, block: tuple[int, int, int]) -> None:
+        threads = block[0] * block[1] * block[2]
+        if threads > _MAX_THREADS:
+            raise LaunchError(f"{kernel.name}: {threads} threads per program; at most {_MAX_THREADS} are possible")
+        if kernel.reqntid is not None and kernel.reqntid != block:
+            raise LaunchError(f"{kernel.name}: the block is {block}, the kernel requires {kernel.reqntid}")
+
+    def _module_symbols(self, module: PtxModule) -> dict[str, int]:
+        """Addresses of the module's own variables, allocated at its first launch."""
+        if id(module) not in self._symbols:
+            symbols: dict[str, int] = {}
+            for variable in module.variables:
+                if variable.space in ("global", "const"):
+                    address = self.alloc(variable.size, variable.name, variable.align)
+                    self.write(address, variable.data.ljust(variable.size, b"\0"))
+                    self.memory.span(address, 0)[0].read_only = variable.space == "const"
+                    symbols[variable.name] = address
+            self._symbols[id(module)] = (module, symbols)
+        return self._symbols[id(module)][1]
+
+    def _machine(self, module: PtxModule, kernel: Kernel, shape: Shape) -> Machine:
+        """The last few machines are kept: binding costs about as much as running a small batch."""
+        key = (id(module), kernel.name, shape)
+        if key not in self._machines:
+            batch = Batch(module, kernel, shape, self.memory, self._module_symbols(module))
+            self._machines[key] = Machine(batch, self.step_limit, self.seed)
+        self._machines.move_to_end(key)
+        while len(self._machines) > _MACHINES_KEPT:
+            self._machines.popitem(last=False)
+        return self._machines[key]
+
+
+def _octets(data: bytes | bytearray | memoryview | NDArray[Any]) -> NDArray[np.uint8]:
+    if isinstance(data, np.ndarray):
+        return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    return np.frombuffer(data, np.uint8)
+
+
+def _extents(values: Sequence[int], what: str, kernel: str) -> tuple[int, int, int]:
+    padded = [int(value) for value in values] + [1] * (3 - len(values))
+    if len(padded) != 3 or min(padded) < 1:
+        raise LaunchError(f"{kernel}: {what} {tuple(values)} must be one to three positive extents")
+    return padded[0], padded[1], padded[2]
+
+
+def _pack_params(kernel: Kernel, params: Sequence[bytes]) -> bytes:
+    if len(params) != len(kernel.params):
+        raise LaunchError(f"{kernel.name} takes {len(kernel.params)} parameters, {len(params)} given")
+    packed = bytearray(max((param.offset + param.size for param in kernel.params), default=0))
+    for number, (param, data) in enumerate(zip(kernel.params, params, strict=True)):
+        if len(data) != param.size:
+            raise LaunchError(
+                f"{kernel.name}: parameter {number} ({param.name}) has {param.size} bytes, {len(data)} given"
+            )
+        packed[param.offset : param.offset + param.size] = data
+    return bytes(packed)
+
+

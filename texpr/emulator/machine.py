@@ -1,0 +1,279 @@
+"""Execution: binds a kernel to a batch of programs and moves its lanes from block to block.
+
+While all lanes of the batch stand at the same block they run as one (no masks, no bookkeeping per lane); that is
+the common case.  Once they part, each lane has its own position, and a scheduling policy picks who runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from texpr.emulator.barriers import BARRIERS, Barriers
+from texpr.emulator.batch import WARP, Batch
+from texpr.emulator.bind import bind, guard_lanes, operand_error, source
+from texpr.emulator.conflicts import GlobalConflicts
+from texpr.emulator.faults import FaultKind
+from texpr.emulator.isa_warp import missing_lanes
+from texpr.emulator.kernel import Block, Operation, Transfer
+from texpr.emulator.ptx import Instruction
+from texpr.emulator.registers import OperandError
+from texpr.emulator.rows import Array, ControlKind, Mask, Step
+from texpr.emulator.scheduler import NOT_RUNNING, Lockstep, Policy, RandomBursts
+from texpr.emulator.types import TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class BoundBlock:
+    """A block's steps, and what moves its lanes on. `size` counts instructions."""
+
+    steps: tuple[Step, ...]
+    leave: Step
+    size: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a run executed: blocks, and instructions times the lanes that executed them."""
+
+    blocks: int = 0
+    thread_instructions: int = 0
+
+
+class Machine:
+    """One kernel, ready to run batches of `batch.shape.programs` programs."""
+
+    def __init__(self, batch: Batch, step_limit: int, seed: int | None) -> None:
+        self.batch = batch
+        self.step_limit = step_limit
+        self.counts = Counts()
+        self._barriers = Barriers(batch)
+        self._policy: Policy = (
+            Lockstep(batch.warps) if seed is None else RandomBursts(batch.warps, batch.warps_per_program, seed)
+        )
+        self._seeded = seed is not None
+        self._position = np.zeros(batch.lanes, np.int32)
+        self._running = np.zeros(batch.lanes, np.bool_)
+        self._together: int | None = None
+        """The block at which all lanes of the batch stand, running; None if they do not."""
+        self._uses_clock = any("%clock" in i.text or "%globaltimer" in i.text for i in self._instructions())
+        self._blocks = [self._bind_block(block) for block in batch.kernel.blocks]
+        batch.shared_space.begin_checks()
+
+    def _instructions(self) -> list[Instruction]:
+        return [operation.instruction for operation in self.batch.kernel.operations]
+
+    def run(
+        self,
+        programs: Sequence[int],
+        grid: tuple[int, int, int],
+        params: bytes,
+        conflicts: GlobalConflicts | None,
+    ) -> None:
+        """Run programs (as many as the batch holds) to their end; raises `Fault`."""
+        batch = self.batch
+        batch.start(programs, grid, params, conflicts)
+        self._barriers.clear()
+        self._position.fill(0)
+        self._running[:] = batch.alive
+        self._together = 0 if batch.all_alive and not self._seeded else None
+        limit = self.counts.blocks + self.step_limit
+        with np.errstate(all="ignore"):
+            while True:
+                if self.counts.blocks >= limit:
+                    raise self._stuck(FaultKind.STEP_LIMIT, f"no end after {self.step_limit} blocks")
+                if self._together is not None:
+                    self._execute(self._blocks[self._together], None, batch.lanes)
+                    continue
+                if not self._running.any():
+                    if not batch.alive.any():
+                        return
+                    raise self._stuck(FaultKind.DEADLOCK, "no thread can run on")
+                self._execute_some()
+
+    def _execute(self, block: BoundBlock, mask: Mask, lanes: int) -> None:
+        for step in block.steps:
+            step(mask)
+        self.counts.blocks += 1
+        self.counts.thread_instructions += lanes * block.size
+        if self._uses_clock:
+            self.batch.specials.tick(block.size)
+        block.leave(mask)
+
+    def _execute_some(self) -> None:
+        """Run one block for the warps that the policy picks."""
+        fronts = np.where(self._running, self._position, NOT_RUNNING).reshape(-1, WARP).min(axis=1)
+        number, warps = self._policy.choose(fronts)
+        mask = self._running & (self._position == number) & np.repeat(warps, WARP)
+        count = int(np.count_nonzero(mask))
+        if count == self.batch.lanes and not self._seeded:
+            self._together = number
+            return
+        self._execute(self._blocks[number], mask, count)
+
+    # Binding ------------------------------------------------------------------------------------------------
+
+    def _bind_block(self, block: Block) -> BoundBlock:
+        steps = tuple(bind(self.batch, operation) for operation in block.operations)
+        size = len(steps) + (block.transfer.operation is not None)
+        operation = block.transfer.operation
+        if operation is None:
+            return BoundBlock(steps, self._jump(block.transfer.following), size)
+        try:
+            return BoundBlock(steps, self._bind_transfer(operation, block.transfer), size)
+        except OperandError as error:
+            raise operand_error(self.batch, operation.instruction, str(error)) from None
+
+    def _bind_transfer(self, operation: Operation, transfer: Transfer) -> Step:
+        match transfer.kind:
+            case ControlKind.BRANCH:
+                return self._branch(operation, transfer)
+            case ControlKind.TABLE_BRANCH:
+                return self._table_branch(operation, transfer)
+            case ControlKind.EXIT:
+                return self._exit(operation, transfer)
+            case _:
+                return self._barrier(operation, transfer)
+
+    def _jump(self, target: int) -> Step:
+        def leave(mask: Mask) -> None:
+            if mask is None:
+                self._together = target
+            else:
+                self._position[mask] = target
+
+        return leave
+
+    def _branch(self, operation: Operation, transfer: Transfer) -> Step:
+        target, following = transfer.targets[0], transfer.following
+        if operation.instruction.guard is None:
+            return self._jump(target)
+        passing = guard_lanes(self.batch, operation.instruction.guard)
+
+        def leave(mask: Mask) -> None:
+            chosen = passing(mask)
+            if mask is not None:
+                self._position[mask] = np.where(chosen, target, following)[mask]
+                return
+            count = np.count_nonzero(chosen)
+            if count == self.batch.lanes:
+                self._together = target
+            elif count == 0:
+                self._together = following
+            else:
+                self._scatter(np.where(chosen, target, following))
+
+        return leave
+
+    def _scatter(self, positions: Array) -> None:
+        """All lanes leave the common block, each for its own."""
+        self._together = None
+        self._running.fill(True)
+        self._position[:] = positions
+
+    def _table_branch(self, operation: Operation, transfer: Transfer) -> Step:
+        index = source(self.batch, operation.instruction.operands[0], TYPES["u32"])
+        targets = np.array(transfer.targets)
+
+        def leave(mask: Mask) -> None:
+            chosen = np.broadcast_to(index, self.batch.lanes)
+            beyond = chosen >= len(targets) if mask is None else (chosen >= len(targets)) & mask
+            if beyond.any():
+                lane = int(np.flatnonzero(beyond)[0])
+                message = f"branch index {int(chosen[lane])} is beyond the {len(targets)} targets"
+                raise self.batch.fault(FaultKind.TRAP, message, operation.instruction, lane)
+            positions = targets[np.minimum(chosen, len(targets) - 1)]
+            if mask is None:
+                self._scatter(positions)
+            else:
+                self._position[mask] = positions[mask]
+
+        return leave
+
+    def _exit(self, operation: Operation, transfer: Transfer) -> Step:
+        guard = operation.instruction.guard
+        passing = guard_lanes(self.batch, guard) if guard is not None else None
+
+        def leave(mask: Mask) -> None:
+            here = np.ones(self.batch.lanes, np.bool_) if mask is None else mask
+            ends = here if passing is None else passing(mask).copy()
+            if mask is None:
+                self._scatter(np.zeros(self.batch.lanes, np.int32))
+            self._position[here] = transfer.following
+            self._running &= ~ends
+            self.batch.alive &= ~ends
+            self.batch.all_alive = bool(self.batch.alive.all())
+            self._release()
+
+        return leave
+
+    def _barrier(self, operation: Operation, transfer: Transfer) -> Step:
+        instruction = operation.instruction
+        batch = self.batch
+        sources = [source(batch, operand, TYPES["u32"]) for operand in instruction.operands]
+        guard = instruction.guard
+        passing: Callable[[Mask], Array] | None = guard_lanes(batch, guard) if guard is not None else None
+        blocks = operation.modifiers.get("action") != "arrive"
+        aligned = instruction.opcode.startswith("bar.") or "aligned" in operation.modifiers
+        constant = all(not values.ndim for values in sources)
+        threads = batch.shape.threads
+        everyone = constant and int(sources[0]) < BARRIERS and (len(sources) == 1 or int(sources[1]) == threads)
+        whole = everyone and blocks and passing is None
+
+        def leave(mask: Mask) -> None:
+            if mask is None and whole:
+                batch.shared_space.barrier()
+                self._together = transfer.following
+                return
+            here = np.ones(batch.lanes, np.bool_) if mask is None else mask
+            arriving = here if passing is None else passing(mask).copy()
+            if mask is None:
+                self._scatter(np.full(batch.lanes, transfer.following))
+            self._position[here] = transfer.following
+            if not arriving.any():
+                return
+            if aligned and (missing := missing_lanes(batch, arriving)) is not None:
+                lane, who = missing
+                raise batch.fault(FaultKind.DIVERGENT_BARRIER, f"part of a warp arrives: {who}", instruction, lane)
+            for number, count, group in _groups(sources, arriving):
+                self._barriers.arrive(instruction, group, number, count, blocks)
+            if blocks:
+                self._running &= ~arriving
+            self._release()
+
+        return leave
+
+    def _release(self) -> None:
+        released = self._barriers.complete()
+        if released is not None:
+            self._running |= released
+
+    def _stuck(self, kind: FaultKind, message: str) -> Exception:
+        """A deadlock or an endless loop: say where everybody is."""
+        notes = self._barriers.describe()
+        if self._together is not None:
+            positions, lane = [self._together], 0
+        else:
+            lanes = np.flatnonzero(self._running if self._running.any() else self.batch.alive)
+            lane = int(lanes[0])
+            positions = [int(position) for position in np.unique(self._position[self._running])]
+        for position in positions[:4]:
+            block = self.batch.kernel.blocks[position]
+            operation = block.operations[0] if block.operations else block.transfer.operation
+            if operation is not None:
+                notes.append(f"threads run at line {operation.instruction.line}: {operation.instruction.text}")
+        position = positions[0] if positions else int(self._position[lane])
+        block = self.batch.kernel.blocks[position]
+        where = block.operations[0] if block.operations else block.transfer.operation
+        assert where is not None
+        return self.batch.fault(kind, message, where.instruction, lane, notes=tuple(notes))
+
+
+def _groups(sources: list[Array], mask: Array) -> list[tuple[int, int, Array]]:
+    """Lanes by (barrier number, thread count); the count is 0 where none is given."""
+    number = np.broadcast_to(sources[0], mask.shape).astype(np.int64)
+    count = np.broadcast_to(sources[1], mask.shape).astype(np.int64) if len(sources) > 1 else np.zeros_like(number)
+    keys = number * (1 << 32) + count
+    return [(int(key) >> 32, int(key) & 0xFFFF_FFFF, mask & (keys == key)) for key in np.unique(keys[mask])]

@@ -1,0 +1,186 @@
+"""Shared memory of the programs of a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from texpr.emulator.checks import EQUAL_STORES, SharedShadow
+from texpr.emulator.faults import FaultKind
+from texpr.emulator.memory import WIDEST_ACCESS
+from texpr.emulator.ptx import Instruction, Variable
+from texpr.emulator.rows import Array, Mask
+from texpr.emulator.spaces import Cells, check_alignment, lay_out, unequal
+
+if TYPE_CHECKING:
+    from texpr.emulator.batch import Batch
+
+SHARED_BASE = 1024
+"""Shared addresses start here, so that small wild addresses are out of bounds."""
+
+_WINDOW_MULTIPLE = 1024
+
+
+class SharedSpace:
+    """The shared memories of all programs, one window of `size` bytes after the other in `data`.
+
+    See `spaces.py` for the interface.  Once all instructions have declared their accesses, `begin_checks` adds
+    the shadow memory that finds races.
+    """
+
+    def __init__(self, batch: Batch, dynamic_bytes: int, variables: list[Variable]) -> None:
+        self.batch = batch
+        # Dynamic shared memory (declared without a size) comes behind the static variables.
+        ordered = sorted(variables, key=lambda variable: variable.size == 0)
+        self.symbols, end = lay_out(ordered, SHARED_BASE)
+        self.limit = end + dynamic_bytes
+        self.size = -(-self.limit // _WINDOW_MULTIPLE) * _WINDOW_MULTIPLE
+        self.data = np.zeros(self.size * batch.shape.programs, np.uint8)
+        self.window = batch.slot * self.size
+        self.shadow: SharedShadow | None = None
+        self._narrowest = WIDEST_ACCESS
+        self._touched: dict[tuple[str, int], tuple[Instruction, int, int]] = {}
+        """By verb and identity: an instruction and the range of window offsets that it has accessed."""
+
+    def declare_access(self, size: int, *, stores: bool) -> None:
+        self._narrowest = min(self._narrowest, size)
+
+    def begin_checks(self) -> None:
+        """All accesses are declared: lay out the shadow memory, if checks are on and there is anything to check."""
+        if self.batch.shape.checks and self.limit > SHARED_BASE:
+            self.shadow = SharedShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
+
+    def clear(self) -> None:
+        self.data.fill(0xCD)
+        self._touched.clear()
+        if self.shadow is not None:
+            self.shadow.clear()
+
+    # Accesses -----------------------------------------------------------------------------------------------
+
+    def load(
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        width: int,
+        count: int,
+        *,
+        strong: bool = False,
+        collective: bool = False,
+    ) -> Array:
+        """`collective`: all lanes of the warp read together, whichever of them give the addresses."""
+        size = width * count
+        index = self._locate(site, lanes, address, size, "read")
+        if self.shadow is not None and strong:
+            self.shadow.strong_access(site, lanes, index, size)
+        elif self.shadow is not None:
+            self.shadow.read(site, lanes, index, size, collective=collective)
+        return self._rows(width, count).take(index // size, axis=0)
+
+    def store(
+        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+    ) -> None:
+        count = rows.shape[1]
+        size = rows.itemsize * count
+        index = self._locate(site, lanes, address, size, "wrote")
+        cells = self._rows(rows.itemsize, count)
+        row = index // size
+        together: Array | None = None
+        if self.shadow is not None:
+
+            def same(some: Array) -> Array:
+                return np.asarray(~unequal(cells[row[some]], rows[some]).any(axis=1)) | strong
+
+            together = self.shadow.write(site, lanes, index, size, same)
+        cells[row] = rows
+        if together is not None:
+            self._require_one_value(site, lanes, together & np.asarray(unequal(cells[row], rows).any(axis=1)), index)
+
+    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
+        index = self._locate(site, lanes, address, size, "wrote")
+        if self.shadow is not None:
+            self.shadow.atomic(site, lanes, index, size)
+        return [Cells(self.data, index, None)]
+
+    def begin_copy(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> Array:
+        """An asynchronous copy will write here; gives the byte indices into `data`."""
+        index = self._locate(site, lanes, address, size, "wrote")
+        if self.shadow is not None:
+            self.shadow.begin_copy(site, lanes, index, size)
+        return index
+
+    def end_copy(self, lanes: Array, index: Array, rows: Array) -> None:
+        """The data of an asynchronous copy lands."""
+        size = rows.itemsize * rows.shape[1]
+        self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
+        if self.shadow is not None:
+            self.shadow.end_copy(lanes, index, size)
+
+    # Synchronisation ----------------------------------------------------------------------------------------
+
+    def release(self, participants: Mask) -> NDArray[np.int32] | None:
+        """These lanes arrive at a barrier: what they publish."""
+        return None if self.shadow is None else self.shadow.release(participants)
+
+    def acquire(self, participants: Mask, published: NDArray[np.int32] | None) -> None:
+        """These lanes go on behind a barrier."""
+        if self.shadow is not None and published is not None:
+            self.shadow.acquire(participants, published)
+
+    def barrier(self) -> None:
+        """All lanes of all programs pass a barrier."""
+        if self.shadow is not None:
+            self.shadow.barrier(None)
+
+    def warp_barrier(self, participants: Mask) -> None:
+        """bar.warp.sync."""
+        if self.shadow is not None:
+            self.shadow.warp_barrier(participants)
+
+    # Details ------------------------------------------------------------------------------------------------
+
+    def _rows(self, width: int, count: int) -> Array:
+        return self.data.view(f"u{width}").reshape(-1, count)
+
+    def _locate(self, site: Instruction, lanes: Array | None, address: Array, size: int, verb: str) -> Array:
+        """Byte indices into `data`; faults if an access is misaligned or outside the program's shared memory.
+
+        `verb` ("read" or "wrote") is remembered for the notes of later faults.
+        """
+        check_alignment(self.batch, site, lanes, address, size, "shared")
+        where = address.astype(np.int64)
+        low, high = int(where.min()), int(where.max()) + size
+        if low < SHARED_BASE or high > self.limit:
+            position = int(np.flatnonzero((where < SHARED_BASE) | (where + size > self.limit))[0])
+            offset = int(where[position]) - SHARED_BASE
+            message = f"{size} bytes at shared offset {offset}; the program has {self.limit - SHARED_BASE} bytes"
+            lane = self.batch.lane_at(lanes, position)
+            raise self.batch.fault(FaultKind.OUT_OF_BOUNDS, message, site, lane, buffer="shared memory")
+        if self.shadow is not None:
+            key = (verb, id(site))
+            _, known_low, known_high = self._touched.get(key, (site, low, high))
+            self._touched[key] = (site, min(low, known_low), max(high, known_high))
+        where += self.window if lanes is None else self.window[lanes]
+        return where
+
+    def _require_one_value(self, site: Instruction, lanes: Array | None, lost: Array, index: Array) -> None:
+        """Lanes of one instruction that store to the same place store the same value."""
+        if not lost.any():
+            self.batch.warn(EQUAL_STORES)
+            return
+        position = int(np.flatnonzero(lost)[0])
+        offset = int(index[position]) % self.size - SHARED_BASE
+        message = f"shared offset {offset}: two threads store different values at once"
+        lane = self.batch.lane_at(lanes, position)
+        raise self.batch.fault(FaultKind.RACE, message, site, lane, buffer="shared memory")
+
+    def earlier_accesses(self, place: int, verb: str, site: Instruction) -> tuple[str, ...]:
+        """Notes on the instructions that accessed a range around `place` of any program's window."""
+        return tuple(
+            f"line {other.line} {verb} in this region: {other.text}"
+            for (how, _), (other, low, high) in self._touched.items()
+            if how == verb and low <= place < high and other is not site
+        )[:4]

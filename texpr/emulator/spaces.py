@@ -1,0 +1,135 @@
+"""Memory spaces: what instructions need from global, shared and local memory.
+
+`load` gives, for each accessing lane, a row of `count` unsigned integers of `width` bytes; `store` takes such
+rows.  Vector accesses must be aligned to their whole size, so each one is a single row of a suitably shaped view
+of the memory.  `lanes` lists the accessing lanes (None: all of the batch), `site` is the instruction to blame.
+`strong` accesses (volatile, relaxed, acquire, release) may race with others on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from texpr.emulator.faults import FaultKind
+from texpr.emulator.ptx import Instruction, Variable
+from texpr.emulator.rows import Array
+
+if TYPE_CHECKING:
+    from texpr.emulator.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Bytes `index` of `data`, for the accesses `chosen` (None: all of them)."""
+
+    data: NDArray[np.uint8]
+    index: Array
+    chosen: Array | None
+
+
+class Space(Protocol):
+    """The interface of a memory space."""
+
+    def declare_access(self, size: int, *, stores: bool) -> None:
+        """Instructions announce the sizes of their accesses before anything runs."""
+        ...
+
+    def load(
+        self, site: Instruction, lanes: Array | None, address: Array, width: int, count: int, *, strong: bool = False
+    ) -> Array: ...
+
+    def store(
+        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+    ) -> None: ...
+
+    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
+        """The memory that atomics of these lanes change."""
+        ...
+
+
+_INFINITY = {4: 0x7F80_0000, 8: 0x7FF0_0000_0000_0000}
+
+
+def unequal(old: Array, new: Array) -> Array:
+    """Where two arrays of unsigned integers hold different values. NaNs of f32 and f64 are one value: hardware makes
+    them all alike, NumPy keeps whichever came first."""
+    different = np.asarray(old != new)
+    infinity = _INFINITY.get(new.itemsize)
+    if infinity is not None and different.any():
+        magnitude = np.array((1 << (8 * new.itemsize - 1)) - 1, new.dtype)  # all bits but the sign
+        different &= ~(((old & magnitude) > infinity) & ((new & magnitude) > infinity))
+    return different
+
+
+def check_alignment(
+    batch: Batch, site: Instruction, lanes: Array | None, address: Array, size: int, space: str
+) -> None:
+    """Fault if an address is not a multiple of `size` (a power of two)."""
+    low_bits = size - 1
+    if low_bits and int(np.bitwise_or.reduce(address)) & low_bits:
+        position = int(np.flatnonzero(address & address.dtype.type(low_bits))[0])
+        message = f"a {size}-byte {space} access at 0x{int(address[position]):x}, which is not a multiple of {size}"
+        raise batch.fault(FaultKind.MISALIGNED, message, site, batch.lane_at(lanes, position))
+
+
+def lay_out(variables: Sequence[Variable], start: int) -> tuple[dict[str, int], int]:
+    """Addresses of variables one after the other from `start`, and the first address behind them."""
+    symbols: dict[str, int] = {}
+    end = start
+    for variable in variables:
+        symbols[variable.name] = -(-end // variable.align) * variable.align
+        end = symbols[variable.name] + variable.size
+    return symbols, end
+
+
+class LocalSpace:
+    """Per-thread memory for `.local` variables."""
+
+    def __init__(self, batch: Batch, variables: Sequence[Variable]) -> None:
+        self.batch = batch
+        self.symbols, self.limit = lay_out(variables, 0)
+        self.size = -(-self.limit // 32) * 32
+        self.data = np.zeros(self.size * batch.lanes, np.uint8)
+        self.window = np.arange(batch.lanes) * self.size
+
+    def clear(self) -> None:
+        self.data.fill(0)
+
+    def declare_access(self, size: int, *, stores: bool) -> None:
+        """Nothing to do: local memory is private to a thread."""
+
+    def load(
+        self, site: Instruction, lanes: Array | None, address: Array, width: int, count: int, *, strong: bool = False
+    ) -> Array:
+        index = self._locate(site, lanes, address, width * count)
+        return self._rows(width, count).take(index // (width * count), axis=0)
+
+    def store(
+        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+    ) -> None:
+        size = rows.itemsize * rows.shape[1]
+        index = self._locate(site, lanes, address, size)
+        self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
+
+    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
+        return [Cells(self.data, self._locate(site, lanes, address, size), None)]
+
+    def _rows(self, width: int, count: int) -> Array:
+        return self.data.view(f"u{width}").reshape(-1, count)
+
+    def _locate(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> Array:
+        check_alignment(self.batch, site, lanes, address, size, "local")
+        where = address.astype(np.int64)
+        outside = (where < 0) | (where + size > self.limit)
+        if outside.any():
+            position = int(np.flatnonzero(outside)[0])
+            message = f"{size} bytes at local offset {int(where[position])}; the thread has {self.limit} bytes"
+            lane = self.batch.lane_at(lanes, position)
+            raise self.batch.fault(FaultKind.OUT_OF_BOUNDS, message, site, lane, buffer="local memory")
+        where += self.window if lanes is None else self.window[lanes]
+        return where
