@@ -28,7 +28,7 @@ def conv2d(x, w, b, y, *, sh, sw, dh, dw, ph, pw):
 
 
 @te.algorithm("x: T[N, H, W, C], w: T[R, S, C] -> y: T[N, H, W, C]", T=("f16", "bf16"), static=dict(R=3, S=3))
-def depthwise_conv2d(x, w, y, *, R, S):  # noqa: N803
+def depthwise_conv2d(x, w, y, *, R, S):
     """One filter per channel, same size as the input."""
     n, p, q, c, r, s = te.axes(n="N", p="H", q="W", c="C", r="R", s="S")
     y[n, p, q, c] = te.sum(x.padded(0)[n, p + r - R // 2, q + s - S // 2, c] * w[r, s, c], over=(r, s))

@@ -235,26 +235,41 @@ def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
         commands,
         "check",
         "run every variant's PTX on the CPU emulator against the reference",
-        "texpr check kernels/blend.py:blend --target sm_80\ntexpr check kernels/blend.py:blend --json",
+        "texpr check kernels/blend.py:blend --target sm_80\ntexpr check kernels/blend.py:blend --bundle build/blend",
     )
     _add_binding(parser)
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help="check what is in this bundle, and record it there (default: build everything anew, elsewhere)",
+    )
+    parser.add_argument(
+        "--all-targets", action="store_true", help="every target (default: one of each family of architectures)"
+    )
+    parser.add_argument(
+        "--calls", type=_positive, default=16, metavar="N", help="at most, per variant, type and target (default: 16)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs and sizes (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
+    parser.add_argument("-q", "--quiet", action="store_true", help="do not tell how far it is")
     parser.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace) -> int:
-    from texpr.check import run_check
+    from texpr.check import Selection, run_check
+    from texpr.checking.rows import Effort
 
     targets = tuple(options.target) if options.target else None
+    selection = Selection(targets, dict(options.type), dict(options.static), options.all_targets)
     return run_check(
         options.source,
         options.schedule,
-        targets,
-        dict(options.type),
-        dict(options.static),
-        seed=options.seed,
-        as_json=options.json,
+        selection,
+        bundle=options.bundle,
+        effort=Effort(calls=options.calls, seed=options.seed),
+        json_output=options.json,
+        quiet=options.quiet,
     )
 
 

@@ -301,8 +301,10 @@ def package_of(
     targets: Sequence[str],
     types: Mapping[str, str],
     statics: Mapping[str, int],
+    *,
+    with_example: bool = True,
 ) -> Package:
-    """The package of an algorithm with a schedule."""
+    """The package of an algorithm with a schedule, with an example of its first entry unless told otherwise."""
     chosen = [b for b in definition.bindings() if all(b.get(name) == value for name, value in types.items())]
     if not chosen:
         chosen = [dict(types)]  # not a declared combination: binding it says what is wrong
@@ -318,7 +320,14 @@ def package_of(
         used.update(record.name for record, _ in bound.variants)
     if len(chosen) == len(definition.bindings()):
         check_all_used(schedule, targets, used)
-    return Package(definition.name, tuple(entries), tuple(kernels), dump_schedule(schedule), source_text(definition))
+    example = None
+    if with_example:
+        from texpr.example import example_for
+
+        first = definition.bind(chosen[0], statics)
+        example = example_for(entries[0], first, schedule.variants, domain_facts(first), targets)
+    texts = (dump_schedule(schedule), source_text(definition))
+    return Package(definition.name, tuple(entries), tuple(kernels), *texts, example)
 
 
 def check_all_used(schedule: Schedule, targets: Sequence[str], used: Set[str]) -> None:

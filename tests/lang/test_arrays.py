@@ -66,9 +66,9 @@ def test_overflow_is_infinite_except_for_f8e4m3() -> None:
     np.testing.assert_array_equal(round_float(np.array([3.4e38]), DType.BF16), [np.inf])
 
 
-def test_tf32_keeps_ten_bits() -> None:
-    np.testing.assert_array_equal(round_float(np.array([1 + 2**-10, 1 + 2**-11, 1 + 3 * 2**-11]), DType.TF32),
-                                  [1 + 2**-10, 1, 1 + 2**-9])  # fmt: skip
+def test_tf32_keeps_ten_bits_and_rounds_ties_away_from_zero() -> None:
+    given = np.array([1 + 2**-10, 1 + 2**-11, -1 - 2**-11, 1 + 3 * 2**-11, 1 + 2**-11 - 2**-23])
+    np.testing.assert_array_equal(round_float(given, DType.TF32), [1 + 2**-10, 1 + 2**-10, -1 - 2**-10, 1 + 2**-9, 1])
 
 
 @pytest.mark.parametrize("dtype", [DType.I8, DType.I32, DType.I64, DType.U8, DType.U32, DType.U64], ids=str)

@@ -73,8 +73,9 @@ def element_bytes(dtype: DType) -> int:
 
 
 def c_name(name: str) -> str:
-    """``name`` as a C identifier: reserved words get a trailing ``_``, letters outside ASCII become ``uXXXX``."""
-    ascii_name = "".join(char if char.isascii() else f"u{ord(char):04x}" for char in name)
+    """``name`` as a C identifier: reserved words get a trailing ``_``, letters outside ASCII become ``uXXXX``, and the
+    dots of names that a schedule makes (``y.part``) become ``_``."""
+    ascii_name = "".join(char if char.isascii() else f"u{ord(char):04x}" for char in name.replace(".", "_"))
     return ascii_name + "_" if ascii_name.rstrip("_") in _RESERVED else ascii_name
 
 

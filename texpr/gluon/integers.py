@@ -272,7 +272,7 @@ def _signed_product(coefficient: int, factors: _Factors, symbols: Symbols, produ
     positive = product(abs(coefficient), factors, symbols)
     if coefficient > 0:
         return positive
-    return Text("-" + positive.within(Level.PRODUCT), Level.PRODUCT, positive.static)
+    return Text("-" + positive.within(Level.UNARY), Level.UNARY, positive.static)
 
 
 def _product(coefficient: int, factors: _Factors, symbols: Symbols) -> Text:

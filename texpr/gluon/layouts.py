@@ -18,8 +18,8 @@ def layout_text(layout: Layout, parents: dict[Layout, str]) -> str:
     match layout:
         case Blocked(each=each, lanes=lanes, warps=warps, order=order):
             return f"gl.BlockedLayout({_list(each)}, {_list(lanes)}, {_list(warps)}, {_list(order)})"
-        case MmaV2(warps=warps):
-            return f"gl.NVMMADistributedLayout([2, 0], {_list(warps)}, [16, 8])"
+        case MmaV2(warps=warps, instruction=instruction):
+            return f"gl.NVMMADistributedLayout([2, 0], {_list(warps)}, {_list(instruction)})"
         case Operand(index=index, parent=parent, k_width=k_width):
             inner = parents.get(parent) or layout_text(parent, parents)
             return f"gl.DotOperandLayout({index}, {inner}, {k_width})"

@@ -51,6 +51,7 @@ def value_dtype(dtype: DType) -> np.dtype[Any]:
 def round_float(values: Array, dtype: DType) -> Array:
     """float64 ``values`` rounded to the nearest value of the float type ``dtype``, ties to even, as float64.
 
+    Ties of tf32 go away from zero: PTX ``cvt.rna``, the only rounding to tf32 that every target has.
     Overflow gives infinity, except that f8e4m3 has none and saturates to +-448 (PTX ``satfinite``). NaN stays NaN.
     """
     values = np.asarray(values, np.float64)
@@ -67,12 +68,13 @@ def round_float(values: Array, dtype: DType) -> Array:
 
 
 def _round_generic(values: Array, dtype: DType) -> Array:
-    """Scale so that the type's quantum at each value is 1, round to integer, scale back: every step but ``rint`` is
-    exact."""
+    """Scale so that the type's quantum at each value is 1, round to integer, scale back: every other step is exact."""
     finite = np.isfinite(values)
     _, exponent = np.frexp(np.where(finite, values, 0.0))
     quantum = np.maximum(exponent - 1, _LEAST_EXPONENT[dtype]) - dtype.mantissa_bits
-    rounded = np.ldexp(np.rint(np.ldexp(values, -quantum)), quantum)
+    scaled = np.ldexp(values, -quantum)
+    whole = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) if dtype is DType.TF32 else np.rint(scaled)
+    rounded = np.ldexp(whole, quantum)
     rounded = np.where(finite, rounded, values)
     largest = _LARGEST[dtype]
     beyond = largest if dtype is DType.F8E4M3 else np.inf

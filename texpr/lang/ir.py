@@ -231,7 +231,7 @@ class Select:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cast:
-    """Conversion. Float to narrower float rounds to nearest even; f8e4m3 saturates to finite; float to int truncates
+    """Conversion. Float to narrower float rounds to nearest even (tf32: ties away); f8e4m3 saturates to finite; float to int truncates
     and saturates; int to int wraps."""
 
     value: Expr

@@ -21,9 +21,19 @@ from texpr.math.expr import TRUE, BoolExpr, TypeIn, conjunction, le
 from texpr.plan.build import plan_variant
 from texpr.plan.errors import PlanError
 from texpr.plan.ir import VariantPlan
+from texpr.plan.matrix import contractions
 from texpr.plan.partition import Job, partition
 from texpr.plan.resolve import variant_facts
-from texpr.plan.tiling import Frame, candidates, reads_rows_again, rows_extent
+from texpr.plan.tiling import (
+    Frame,
+    elementwise,
+    in_parts,
+    looped,
+    reads_rows_again,
+    rows_extent,
+    split_axis,
+    whole_rows,
+)
 from texpr.plan.wide import wide_guard
 from texpr.schedule.base import Map
 from texpr.schedule.records import Kernel, Schedule, Variant
@@ -103,7 +113,8 @@ def _fitting(
     algorithm: Algorithm, target: Target, jobs: Sequence[Job], frame: Frame
 ) -> tuple[tuple[Kernel, ...], VariantPlan]:
     """The first candidates of all jobs that can be planned together: whichever kernel is refused tries its next one."""
-    rest = [candidates(job, _kernel_name(algorithm, jobs, job), frame) for job in jobs]
+    named = zip(jobs, _kernel_names(algorithm, jobs), strict=True)
+    rest = [_candidates(job, name, frame) for job, name in named]
     chosen = [next(one) for one in rest]
     while True:
         kernels = tuple(kernel for group in chosen for kernel in group)
@@ -119,8 +130,31 @@ def _fitting(
                 chosen[n] = following
 
 
-def _kernel_name(algorithm: Algorithm, jobs: Sequence[Job], job: Job) -> str:
-    return algorithm.name if len(jobs) == 1 else job.writes[0].name.replace(".", "_")
+def _candidates(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
+    """Kernel records for a job, best first. Several records together: a reduction in pieces and their combination."""
+    if any(d in job.sides for d in job.held):
+        yield from contractions(job, name, frame)
+    elif not job.held:
+        yield from elementwise(job, name, frame)
+    elif frame.bound and rows_extent(job, frame.guard) is not None:
+        yield from whole_rows(job, name, frame)
+    elif split_axis(job, frame.guard) is not None:
+        yield from in_parts(job, name, frame)
+    else:
+        yield from looped(job, name, frame)
+
+
+def _kernel_names(algorithm: Algorithm, jobs: Sequence[Job]) -> list[str]:
+    """A name for the kernel of every job, and room for the ``_parts`` of each."""
+    if len(jobs) == 1:
+        return [algorithm.name]
+    taken: list[str] = []
+    for job in jobs:
+        plain = job.writes[0].name.replace(".", "_")
+        options = (plain if n == 1 else f"{plain}_{n}" for n in itertools.count(1))
+        used = {name for other in taken for name in (other, f"{other}_parts")}
+        taken.append(next(name for name in options if not {name, f"{name}_parts"} & used))
+    return taken
 
 
 def _reachable(drafts: list[_Draft], algorithm: Algorithm, target: Target) -> list[_Draft]:

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from texpr.lang.ir import Algorithm, Axis, AxisRef, BoundaryMode, Def, Expr, Func, Read, Reduce, Tensor, top_exprs
-from texpr.math.expr import TRUE
+from texpr.math.expr import TRUE, BoolExpr
 from texpr.plan.access import fastest_axis, memory_of
 from texpr.plan.contraction import match_dot
-from texpr.plan.inline import inline, plain_read, reads_of
+from texpr.plan.inline import axes_of, inline, plain_read, reads_of
 from texpr.plan.ir import Dot
 from texpr.plan.monoids import constant_extent, expanded, is_small
 from texpr.schedule.records import Mma
@@ -258,7 +258,7 @@ def _unheld(view: View, sink: Def) -> Func | None:
     inside = set(sink.axes) - set(programs)
     if partial:
         crowded = any(inside & set(d.axes) or d in view.sides for d in top)
-        if crowded or not is_symbolic(programs) or _contiguous(sink) in programs:
+        if crowded or not is_symbolic(programs) or _down_columns(view, [sink], programs):
             return min(partial, key=lambda d: len(d.axes)).funcs[0]
     others = [d for d in top if d is not sink]
     if others and len(top) > 1:
@@ -270,10 +270,27 @@ def _unheld(view: View, sink: Def) -> Func | None:
     return None
 
 
-def _contiguous(sink: Def) -> Axis | None:
-    """The axis along which the sink is stored: programs that share it would each walk down a few columns."""
-    func = next((func for func in sink.funcs if func.output is not None), sink.funcs[0])
-    return fastest_axis(memory_of(func, TRUE), plain_read(func, func.axes), func.axes)
+def contiguous_axes(expressions: Iterable[Expr], writes: Iterable[Func], guard: BoolExpr) -> dict[Axis, float]:
+    """The axes along which reads and writes of memory are contiguous, with the weight of the accesses they serve."""
+    accesses = [(read, 1.0) for expr in expressions for read in reads_of(expr)]
+    accesses += [(plain_read(func, func.axes), 1.5) for func in writes]
+    weights: dict[Axis, float] = {}
+    for read, bonus in accesses:
+        moving = sorted(axes_of(read), key=lambda axis: axis.name)
+        memory = memory_of(read.source, guard)
+        fast = fastest_axis(memory, read, moving)
+        if fast is not None:
+            weights[fast] = weights.get(fast, 0.0) + bonus * memory.dtype.bits * 8.0 ** len(moving)
+    return weights
+
+
+def _down_columns(view: View, members: Iterable[Def], programs: tuple[Axis, ...]) -> bool:
+    """Whether programs that divide ``programs`` among themselves would each walk down a few columns of memory: too few
+    of them have work for the device."""
+    members = list(members)
+    expressions = [e for m in members for d in view.cluster(m) for e in view.expressions(d)]
+    weights = contiguous_axes(expressions, [f for m in members for f in view.writes(m)], TRUE)
+    return max(weights, key=lambda axis: (weights[axis], axis.name), default=None) in programs
 
 
 def _nest(view: View, definition: Def, cluster: Sequence[Def]) -> Def | None:
@@ -339,10 +356,10 @@ def _may_join(view: View, group: Sequence[Def], sink: Def, whole: bool) -> bool:
     others = set().union(*(heavy[member] for member in group))
     if not others and not mine:
         return sink.axes == group[0].axes
-    if len(mine) == 1 and others and all(_same_reduction(view, next(iter(mine)), other) for other in others):
-        return True
     reads = {view.definition(e.func) for d in view.cluster(sink) for e in view.edges(d)}
-    return is_symbolic(programs) and bool(others & mine or reads & set(group))
+    if reads & {*group, *others}:
+        return is_symbolic(programs) and not _down_columns(view, members, programs)
+    return len(mine) == 1 and bool(others) and all(_same_reduction(view, next(iter(mine)), other) for other in others)
 
 
 def _shared_programs(members: Sequence[Def], heavy: Mapping[Def, set[Def]]) -> tuple[Axis, ...] | None:

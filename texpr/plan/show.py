@@ -106,8 +106,10 @@ def _tile_line(kernel: KernelPlan) -> str:
         order = kernel.order
         reverse = order.kind is OrderKind.REVERSE
         parts.append(f"{order.axis} reversed" if reverse else f"{order.axis} in bands of {order.by}")
-    if kernel.persistence is not None:
-        parts.append(f"persistent: {kernel.persistence.programs} programs loop over the tiles")
+    if kernel.record.persistent is not None:
+        programs = kernel.record.persistent.programs
+        most = "sms" if programs is None else str(programs.value)
+        parts.append(f"persistent: at most {most} programs loop over the tiles")
     return "   ".join(parts)
 
 

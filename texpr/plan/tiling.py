@@ -1,9 +1,7 @@
-"""Tile sizes for the kernels that ``partition`` found: the second half of the default schedule.
+"""Tile sizes for elementwise kernels and reductions: long runs along the axis that is contiguous in memory, and square
+tiles through shared memory where reads and writes run along different axes.
 
-``candidates`` yields kernel records for a job, best first; the default schedule takes the first whose plan fits the
-target. Sizes follow three shapes: a matrix tile for contractions, long runs along the axis that is contiguous in memory
-for reductions and elementwise work, and square tiles through shared memory where reads and writes run along different
-axes.
+Every function yields kernel records for a job, best first; the default schedule takes the first whose plan fits.
 """
 
 from __future__ import annotations
@@ -13,28 +11,20 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from texpr.dtypes import DType
 from texpr.lang.ir import Axis, BoundaryMode, Def, Func, Monoid, Read, Reduce, Tensor
 from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr, IntExpr, ceildiv, maximum, minimum
 from texpr.math.integer import const, product
-from texpr.plan.access import fastest_axis, memory_of, vector_of
-from texpr.plan.contraction import match_dot, one_sided
-from texpr.plan.inline import axes_of, key_of, plain_read, reads_of
-from texpr.plan.ir import Dot, Unit
+from texpr.plan.access import fastest_axis, memory_of
+from texpr.plan.inline import axes_of, key_of, reads_of
 from texpr.plan.monoids import constant_extent
-from texpr.plan.partition import Job, is_symbolic, power_of_two
+from texpr.plan.partition import Job, contiguous_axes, is_symbolic, power_of_two
 from texpr.schedule.base import Map
 from texpr.schedule.records import (
-    Copy,
     Kernel,
     LoopOf,
     Memory,
-    Mma,
-    MmaOp,
     Num,
-    Order,
-    OrderKind,
     Place,
     SplitReduction,
     Tile,
@@ -48,12 +38,9 @@ _SMALLEST = 32  # elements below which no smaller tile is tried
 _MANY_READS = 8  # an expression with more reads than this holds more values at a time: half the tile
 _BOX = 16  # side of a tile whose reductions nest
 _SQUARE = 64  # side of a tile that is read along one axis and written along the other
-_STEP_BYTES = 64  # of an operand's row in one step of a contraction: one swizzle period of the shared tile
-_FMA_STEP = 16  # the step where scalar units multiply: operands then sit in registers as they are
 _FULL_PARTS = 256  # pieces of a reduction that few programs could do otherwise
 _COLUMN_PARTS = 64
 _COLUMN_PROGRAMS = 512  # programs that the pieces of a column reduction should come to
-_ASYNC_BYTES = 4
 _MOST_POINTS = 32  # constant points of a row per point of its symbolic extent
 
 
@@ -69,20 +56,6 @@ class Frame:
     bound: int = 0
 
 
-def candidates(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
-    """Kernel records for a job, best first. Several records together: a reduction in pieces and their combination."""
-    if any(d in job.sides for d in job.held):
-        yield from _contractions(job, name, frame)
-    elif not job.held:
-        yield from _elementwise(job, name, frame)
-    elif frame.bound and rows_extent(job, frame.guard) is not None:
-        yield from _whole_rows(job, name, frame)
-    elif _split_axis(job, frame.guard) is not None:
-        yield from _in_parts(job, name, frame)
-    else:
-        yield from _looped(job, name, frame)
-
-
 # ---- axes --------------------------------------------------------------------------------------------------------
 
 
@@ -93,26 +66,19 @@ def memory_reads(job: Job) -> list[Read]:
     return [r for r in found if isinstance(r.source, Tensor) or r.source not in inside]
 
 
-def contiguous_axes(job: Job, guard: BoolExpr) -> dict[Axis, float]:
-    """The axes along which reads and writes are contiguous, with the weight of the accesses they serve."""
-    accesses = [(read, 1.0) for read in memory_reads(job)]
-    accesses += [(plain_read(func, func.axes), 1.5) for func in job.writes]
-    weights: dict[Axis, float] = {}
-    for read, bonus in accesses:
-        moving = sorted(axes_of(read), key=lambda a: a.name)
-        memory = memory_of(read.source, guard)
-        fast = fastest_axis(memory, read, moving)
-        if fast is not None:
-            weights[fast] = weights.get(fast, 0.0) + bonus * memory.dtype.bits * 8.0 ** len(moving)
-    return weights
+def weights_of(job: Job, guard: BoolExpr) -> dict[Axis, float]:
+    """The axes along which the job's reads and writes are contiguous, with their weights."""
+    return contiguous_axes(memory_reads(job), job.writes, guard)
 
 
-def _fastest(job: Job, guard: BoolExpr) -> Axis | None:
-    weights = contiguous_axes(job, guard)
+def fastest(job: Job, guard: BoolExpr) -> Axis | None:
+    """The axis along which most of the job's traffic is contiguous."""
+    weights = weights_of(job, guard)
     return max(weights, key=lambda axis: (weights[axis], axis.name), default=None)
 
 
-def _reduced(definitions: Iterable[Def]) -> list[Axis]:
+def reduced(definitions: Iterable[Def]) -> list[Axis]:
+    """The axes that reductions run over, each once."""
     found: dict[Axis, None] = {}
     for definition in definitions:
         if isinstance(definition.top, Reduce):
@@ -126,7 +92,7 @@ def _width(job: Job) -> int:
     return max(1, max(dtype.compute.bits for dtype in dtypes) // 32)
 
 
-def _fill(order: Sequence[Axis], budget: int, caps: Mapping[Axis, int] | None = None) -> dict[Axis, int]:
+def fill(order: Sequence[Axis], budget: int, caps: Mapping[Axis, int] | None = None) -> dict[Axis, int]:
     """Tile sizes: every axis in turn takes as much of the budget as it can use."""
     sizes: dict[Axis, int] = {}
     left = budget
@@ -137,7 +103,8 @@ def _fill(order: Sequence[Axis], budget: int, caps: Mapping[Axis, int] | None = 
     return sizes
 
 
-def _named(sizes: Mapping[Axis, int], axes: Iterable[Axis]) -> Map[str, int]:
+def named(sizes: Mapping[Axis, int], axes: Iterable[Axis]) -> Map[str, int]:
+    """Tile sizes as a schedule spells them."""
     return Map.of({axis.name: sizes[axis] for axis in axes})
 
 
@@ -152,8 +119,9 @@ def _budgets(job: Job, most: int) -> Iterator[int]:
 # ---- elementwise -------------------------------------------------------------------------------------------------
 
 
-def _elementwise(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
-    weights = contiguous_axes(job, frame.guard)
+def elementwise(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
+    """Kernels without reductions: a tile that is long along the contiguous axis."""
+    weights = weights_of(job, frame.guard)
     axes = job.programs
     last = axes[-1] if axes else None
     fast = max((a for a in axes if a in weights), key=lambda a: (weights[a], a.name), default=last)
@@ -166,8 +134,8 @@ def _elementwise(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ..
         else:
             caps = {} if fast is None or len(axes) < 2 else {fast: 256 if len(axes) == 2 else 64}
             order = [*([fast] if fast is not None else []), *(a for a in reversed(axes) if a is not fast)]
-        sizes = _fill(order, budget, caps)
-        kernel = Kernel(name=name, writes=_names(job.writes), grid=_named(sizes, axes), warps=WARPS)
+        sizes = fill(order, budget, caps)
+        kernel = Kernel(name=name, writes=names(job.writes), grid=named(sizes, axes), warps=WARPS)
         if across:
             staged = {tensor: StageRecord(at=Tile(), where=Memory.SHARED) for tensor, _ in across}
             yield (dataclasses.replace(kernel, stage=Map.of(staged)),)
@@ -178,7 +146,7 @@ def _crossing(job: Job, fast: Axis | None, frame: Frame) -> list[tuple[str, Axis
     """Tensors that are contiguous along another axis of the tile than the writes are, with that axis: they go through
     shared memory, so that both sides of global memory are accessed in long runs."""
     found: dict[str, Axis] = {}
-    for tensor, reads in _by_tensor(memory_reads(job)).items():
+    for tensor, reads in by_tensor(memory_reads(job)).items():
         moving = sorted(axes_of(reads[0]), key=lambda a: a.name)
         along = fastest_axis(memory_of(tensor, frame.guard), reads[0], moving)
         single = len({key_of(read) for read in reads}) == 1 and reads[0].boundary.mode is BoundaryMode.NONE
@@ -187,7 +155,8 @@ def _crossing(job: Job, fast: Axis | None, frame: Frame) -> list[tuple[str, Axis
     return [(name, axis) for name, axis in found.items() if axis is next(iter(found.values()))]
 
 
-def _by_tensor(reads: Iterable[Read]) -> dict[Tensor, list[Read]]:
+def by_tensor(reads: Iterable[Read]) -> dict[Tensor, list[Read]]:
+    """The reads of arguments, by argument."""
     found: dict[Tensor, list[Read]] = {}
     for read in reads:
         if isinstance(read.source, Tensor):
@@ -195,7 +164,8 @@ def _by_tensor(reads: Iterable[Read]) -> dict[Tensor, list[Read]]:
     return found
 
 
-def _names(funcs: Sequence[Func]) -> tuple[str, ...]:
+def names(funcs: Sequence[Func]) -> tuple[str, ...]:
+    """What a schedule calls the funcs."""
     return tuple(func.name for func in funcs)
 
 
@@ -210,14 +180,14 @@ def rows_extent(job: Job, guard: BoolExpr) -> tuple[IntExpr, int] | None:
     inside = _inside(job)
     extents = {axis.extent for axis in inside if constant_extent(axis) is None}
     points = math.prod(power_of_two(axis) for axis in inside if constant_extent(axis) is not None)
-    if len(extents) != 1 or points > _MOST_POINTS or _fastest(job, guard) not in inside:
+    if len(extents) != 1 or points > _MOST_POINTS or fastest(job, guard) not in inside:
         return None
     return next(iter(extents)), points
 
 
 def _inside(job: Job) -> list[Axis]:
     """The axes inside a program: the inner ones of the writes, and the reduced ones."""
-    return list(dict.fromkeys([*job.inner, *_reduced(job.reductions)]))
+    return list(dict.fromkeys([*job.inner, *reduced(job.reductions)]))
 
 
 def reads_rows_again(job: Job) -> bool:
@@ -225,17 +195,18 @@ def reads_rows_again(job: Job) -> bool:
     return bool(job.inner) or len(job.reductions) > 1
 
 
-def _whole_rows(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
+def whole_rows(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
+    """Row kernels whose tile covers the row: what is needed more than once stays in registers."""
     found = rows_extent(job, frame.guard)
     assert found is not None
     bound = frame.bound // found[1]
     for rows in (max(1, 2 * _RUN // frame.bound // _width(job)), 1):
         warps = max(WARPS, frame.bound // 1024)
-        sizes = _fill(list(reversed(job.programs)), rows)
+        sizes = fill(list(reversed(job.programs)), rows)
         whole = {a.name: min(bound, power_of_two(a)) for a in _inside(job)}
         yield (
             Kernel(
-                name=name, writes=_names(job.writes), grid=_named(sizes, job.programs), whole=Map.of(whole),
+                name=name, writes=names(job.writes), grid=named(sizes, job.programs), whole=Map.of(whole),
                 warps=warps,
                 stage=Map.of({t: StageRecord(at=Tile(), where=Memory.REGISTERS) for t in _used_again(job)}),
             ),
@@ -248,10 +219,10 @@ def _used_again(job: Job) -> list[str]:
     keys: dict[Tensor, set[object]] = {}
     for definition, exprs in job.expressions.items():
         for expr in exprs:
-            for tensor, reads in _by_tensor(reads_of(expr)).items():
+            for tensor, reads in by_tensor(reads_of(expr)).items():
                 users.setdefault(tensor, set()).add(definition)
                 keys.setdefault(tensor, set()).update(key_of(read) for read in reads)
-    tile = {*job.inner, *_reduced(job.reductions)}
+    tile = {*job.inner, *reduced(job.reductions)}
     return [
         tensor.name
         for tensor, definitions in users.items()
@@ -267,30 +238,31 @@ def _spans(job: Job, tensor: Tensor, inside: set[Axis]) -> bool:
 def _loop_sizes(job: Job, frame: Frame, budget: int) -> dict[Axis, int]:
     """Tile sizes for a job whose reductions loop: long runs along the contiguous axis, the rest of the budget
     inside."""
-    inside = list(dict.fromkeys([*job.inner, *_reduced(job.held)]))
-    fast = _fastest(job, frame.guard)
+    inside = list(dict.fromkeys([*job.inner, *reduced(job.held)]))
+    fast = fastest(job, frame.guard)
     if job.nested:  # a box: lanes along the programs, the outer and the nested loop
         order = [*reversed(job.programs), *reversed(inside)]
-        return _fill(order, budget, {axis: _BOX for axis in order})
+        return fill(order, budget, {axis: _BOX for axis in order})
     if fast in inside and fast is not None:
         order = [fast, *(a for a in reversed(inside) if a is not fast), *reversed(job.programs)]
-        return _fill(order, budget)
+        return fill(order, budget)
     lanes = [*([fast] if fast is not None else []), *(a for a in reversed(job.programs) if a is not fast)]
     caps = {lanes[0]: 64} if lanes else {}
-    return _fill([*lanes[:1], *reversed(inside), *lanes[1:]], budget, caps)
+    return fill([*lanes[:1], *reversed(inside), *lanes[1:]], budget, caps)
 
 
-def _looped(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
+def looped(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
+    """Reductions of any length: a loop for each, and one for outputs over the same axes."""
     for budget in _budgets(job, _RUN):
         sizes = _loop_sizes(job, frame, budget)
-        fast = _fastest(job, frame.guard)
+        fast = fastest(job, frame.guard)
         place = _reduction_places(job, sizes, fast)
         for func in job.writes:
             inner = [axis for axis in job.inner if axis in func.axes]
             if inner:
-                place[func.name] = Place(at=Tile(), loop=_named(sizes, inner))
-        grid = _named(sizes, job.programs)
-        yield (Kernel(name=name, writes=_names(job.writes), grid=grid, warps=WARPS, place=Map.of(place)),)
+                place[func.name] = Place(at=Tile(), loop=named(sizes, inner))
+        grid = named(sizes, job.programs)
+        yield (Kernel(name=name, writes=names(job.writes), grid=grid, warps=WARPS, place=Map.of(place)),)
 
 
 def _reduction_places(job: Job, sizes: Mapping[Axis, int], fast: Axis | None) -> dict[str, Place]:
@@ -303,7 +275,7 @@ def _reduction_places(job: Job, sizes: Mapping[Axis, int], fast: Axis | None) ->
         loops = sorted(top.axes, key=lambda axis: axis is fast)
         reader = job.nested.get(definition)
         at = Tile() if reader is None else LoopOf(reader.name, _innermost(reader, fast).name)
-        place[definition.name] = Place(at=at, loop=_named(sizes, loops))
+        place[definition.name] = Place(at=at, loop=named(sizes, loops))
     return place
 
 
@@ -316,7 +288,7 @@ def _innermost(definition: Def, fast: Axis | None) -> Axis:
 # ---- reductions in pieces ----------------------------------------------------------------------------------------
 
 
-def _split_axis(job: Job, guard: BoolExpr) -> Axis | None:
+def split_axis(job: Job, guard: BoolExpr) -> Axis | None:
     """The reduction axis to divide among programs where the kept axes alone give too few of them: none that is known
     only at launch, or columns, of which one program takes many."""
     top = [d.top for d in job.reductions if isinstance(d.top, Reduce)]
@@ -326,7 +298,7 @@ def _split_axis(job: Job, guard: BoolExpr) -> Axis | None:
         return None
     if len({d.axes for d in job.reductions}) > 1 or any(_reads_any(job, d, job.reductions) for d in job.reductions):
         return None
-    fast = _fastest(job, guard)
+    fast = fastest(job, guard)
     if is_symbolic(job.programs) and fast not in job.programs:
         return None
     return next((axis for axis in top[0].axes if constant_extent(axis) is None), None)
@@ -337,10 +309,11 @@ def _reads_any(job: Job, definition: Def, others: Sequence[Def]) -> bool:
     return any(read.source in funcs for e in job.expressions[definition] for read in reads_of(e))
 
 
-def _in_parts(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
-    axis = _split_axis(job, frame.guard)
+def in_parts(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
+    """Reductions in pieces, one program each, and a second kernel that combines the pieces."""
+    axis = split_axis(job, frame.guard)
     assert axis is not None
-    fast = _fastest(job, frame.guard)
+    fast = fastest(job, frame.guard)
     for budget in _budgets(job, _RUN):
         sizes = _loop_sizes(job, frame, budget)
         columns = is_symbolic(job.programs)
@@ -352,162 +325,15 @@ def _in_parts(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]
             value = minimum(maximum(ceildiv(axis.extent, sizes[axis]), 1), most)
         of = tuple(d.name for d in job.reductions)
         parts = tuple(f"{func.name}.part" for d in job.reductions for func in d.funcs)
-        grid = {**_named(sizes, job.programs), f"{axis.name}.part": 1}
+        grid = {**named(sizes, job.programs), f"{axis.name}.part": 1}
         place = {f"{n}.part": p for n, p in _reduction_places(job, sizes, fast).items()}
         pieces = Kernel(
             name=f"{name}_parts", writes=parts, grid=Map.of(grid), warps=WARPS, place=Map.of(place),
             split_reduction=SplitReduction(of=of, over=axis.name, parts=Num(value=value, max=most)),
         )  # fmt: skip
-        last = _fill(list(reversed(job.programs)), max(1, min(budget, _RUN) // most))
+        last = fill(list(reversed(job.programs)), max(1, min(budget, _RUN) // most))
         combine = Kernel(
-            name=name, writes=_names(job.writes), grid=_named(last, job.programs), warps=WARPS,
+            name=name, writes=names(job.writes), grid=named(last, job.programs), warps=WARPS,
             whole=Map.of({f"{axis.name}.part": most}),
         )  # fmt: skip
         yield pieces, combine
-
-
-# ---- contractions ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """The tile of a contraction and the depth of its pipeline (0: operands are not staged)."""
-
-    rows: int
-    cols: int
-    depth: int
-
-
-_MATRIX = (_Level(128, 128, 4), _Level(128, 128, 3), _Level(128, 64, 3))
-_MIDDLE = (_Level(64, 64, 3), _Level(64, 64, 2), _Level(64, 64, 1), _Level(32, 32, 1))
-_PLAIN = (_Level(64, 64, 0), _Level(32, 32, 0), _Level(16, 16, 0), _Level(8, 8, 0))
-
-
-def _contractions(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
-    sizes = _matrix_sizes(job, _Level(64, 64, 1), frame)
-    dots = [_dot(job, definition, sizes, frame) for definition in job.sides]
-    if any(dot is not None and _needs_finite(dot) for dot in dots):
-        levels = _PLAIN  # no data is assumed to be finite, so the guard applies to every product
-    else:
-        matrix = len(dots) == 1 and dots[0] is not None and dots[0].unit is Unit.MMA
-        levels = (*(_MATRIX if frame.wide and matrix else ()), *_MIDDLE[0 if frame.wide else 2 :], *_PLAIN)
-    for level in levels:
-        yield (_contraction(job, name, level, frame),)
-
-
-def _needs_finite(dot: Dot) -> bool:
-    return any((dot.b if side == "b" else dot.a).dtype.is_float for _, side in one_sided(dot))
-
-
-def _contraction(job: Job, name: str, level: _Level, frame: Frame) -> Kernel:
-    sizes = _matrix_sizes(job, level, frame)
-    steps = {definition: _step_axis(job, definition, frame) for definition in job.held}
-    place: dict[str, Place] = {}
-    stage: dict[str, StageRecord] = {}
-    for definition in job.held:
-        reader = job.nested.get(definition)
-        at = Tile() if reader is None else LoopOf(reader.name, steps[reader].name)
-        loops = sorted(_reduced([definition]), key=lambda axis: axis is steps[definition])
-        place[definition.name] = Place(at=at, loop=_named(sizes, loops), mma=_mma(job, definition, sizes, level, frame))
-        if level.depth and definition in job.sides:
-            stage.update(_operand_stages(job, definition, steps[definition], sizes, level, frame))
-    for func in job.writes:
-        inner = [axis for axis in job.inner if axis in func.axes]
-        if inner:
-            place[func.name] = Place(at=Tile(), loop=_named(sizes, inner))
-    return Kernel(
-        name=name,
-        writes=_names(job.writes),
-        grid=_named(sizes, job.programs),
-        order=_order(job),
-        warps=WARPS,
-        place=Map.of(place),
-        stage=Map.of(stage),
-    )
-
-
-def _order(job: Job) -> Order | None:
-    """Bands of row tiles, whose programs share columns in the cache."""
-    sides = next(iter(job.sides.values()))
-    symbolic = [axis for axis in sides.rows if constant_extent(axis) is None and axis in job.programs]
-    if not symbolic or not is_symbolic(sides.cols):
-        return None
-    return Order(kind=OrderKind.GROUP, axis=symbolic[-1].name, by=8)
-
-
-def _mma(job: Job, definition: Def, sizes: Mapping[Axis, int], level: _Level, frame: Frame) -> Mma | None:
-    """The matrix instruction where one fits, with its rows and columns; None lets the plan choose what is left."""
-    dot = _dot(job, definition, sizes, frame) if definition in job.sides and level.depth else None
-    if dot is None or dot.unit is not Unit.MMA:
-        return None
-    return Mma(op=MmaOp.MMA, rows=tuple(a.name for a in dot.rows), cols=tuple(a.name for a in dot.cols))
-
-
-def _dot(job: Job, definition: Def, sizes: Mapping[Axis, int], frame: Frame) -> Dot | None:
-    top = definition.top
-    assert isinstance(top, Reduce)
-    exprs = job.expressions[definition]
-    summands, where = (exprs, None) if top.where is None else (exprs[:-1], exprs[-1])
-    found = match_dot(top, summands, where, sizes, definition.axes, Mma(), frame.target)
-    return found if isinstance(found, Dot) else None
-
-
-def _matrix_sizes(job: Job, level: _Level, frame: Frame) -> dict[Axis, int]:
-    """Rows and columns of a level spread over their axes, last axis first; one step of the contiguous reduction axis;
-    one of everything else."""
-    sizes = {axis: 1 for axis in (*job.programs, *job.inner, *_reduced(job.held))}
-    for definition, sides in job.sides.items():
-        for axes, budget in ((sides.rows, level.rows), (sides.cols, level.cols)):
-            several = len([axis for axis in axes if constant_extent(axis) is None]) > 1
-            caps = {axes[-1]: 16} if several else {}
-            sizes.update(_fill(list(reversed(axes)), budget, caps))
-        step = _step_axis(job, definition, frame)
-        sizes.update({axis: 1 for axis in sides.batch})
-        widest = max((r.dtype.bits // 8 for r in memory_reads(job) if step in axes_of(r)), default=4)
-        sizes[step] = min(max(_FMA_STEP, _STEP_BYTES // max(1, widest)), power_of_two(step))
-        dot = _dot(job, definition, sizes, frame)
-        if dot is None or dot.unit is Unit.FMA:
-            sizes[step] = min(_FMA_STEP, sizes[step])
-    return sizes
-
-
-def _step_axis(job: Job, definition: Def, frame: Frame) -> Axis:
-    """The reduction axis that a step of the loop covers: one along which an operand is contiguous, else the longest."""
-    top = definition.top
-    assert isinstance(top, Reduce)
-    weights = contiguous_axes(job, frame.guard)
-    return max(top.axes, key=lambda axis: (power_of_two(axis) >= 16, weights.get(axis, 0.0), top.axes.index(axis)))
-
-
-def _operand_stages(
-    job: Job, definition: Def, step: Axis, sizes: Mapping[Axis, int], level: _Level, frame: Frame
-) -> dict[str, StageRecord]:
-    """Shared-memory tiles of the operands: tensors read along the step and another axis of the tile, at one place."""
-    top = definition.top
-    assert isinstance(top, Reduce)
-    stages: dict[str, StageRecord] = {}
-    others = [exprs for other, exprs in job.expressions.items() if other is not definition]
-    elsewhere = {read.source for exprs in others for expr in exprs for read in reads_of(expr)}
-    for tensor, reads in _by_tensor([r for e in job.expressions[definition] for r in reads_of(e)]).items():
-        moving = [axis for axis in axes_of(reads[0]) if sizes.get(axis, 1) > 1]
-        single = len({key_of(read) for read in reads}) == 1
-        if tensor in elsewhere or tensor.optional or not single or len(moving) < 2 or step not in moving:
-            continue
-        wide_enough = frame.wide and _run_bytes(tensor, reads[0], sizes, frame) >= _ASYNC_BYTES
-        zero = reads[0].boundary.mode is not BoundaryMode.FILL or reads[0].boundary.fill == 0
-        at = LoopOf(definition.name, step.name)
-        if wide_enough and zero and level.depth > 1:
-            stages[tensor.name] = StageRecord(at=at, where=Memory.SHARED, copy=Copy.ASYNC, depth=level.depth)
-        else:
-            stages[tensor.name] = StageRecord(at=at, where=Memory.SHARED)
-    return stages
-
-
-def _run_bytes(tensor: Tensor, read: Read, sizes: Mapping[Axis, int], frame: Frame) -> int:
-    memory = memory_of(tensor, frame.guard)
-    moving = sorted((axis for axis in axes_of(read) if sizes.get(axis, 1) > 1), key=lambda a: a.name)
-    fast = fastest_axis(memory, read, moving)
-    if fast is None or tensor.dtype is DType.BOOL:
-        return 0
-    vector = vector_of(memory, read.indices, read.boundary.mode, fast, sizes[fast], frame.facts)
-    return vector.elements * memory.dtype.bits // 8

@@ -245,6 +245,10 @@ def _dot(expr: DotStep) -> None:
         require(isinstance(own, Operand) and own.index == index, f"{where} of a product is not in an operand layout")
         require(isinstance(own, Operand) and own.parent == layout, f"{where} belongs to another accumulator layout")
     require(isinstance(layout, MmaV2 if expr.tensor_core else Blocked), "the accumulator's layout is for another unit")
+    if isinstance(layout, MmaV2):
+        wanted = (8, 8) if expr.dtype is DType.F64 else (16, 8)
+        shape = layout.instruction
+        require(shape == wanted, f"a product in {expr.dtype} by instructions of shape {shape}")
     require(expr.acc.space == expr.space and expr.acc.dtype is expr.dtype, "a product changes its accumulator's type")
     assert expr.a.space is not None and expr.b.space is not None
     (rows, depth), (depth_b, columns) = expr.a.space.dims, expr.b.space.dims

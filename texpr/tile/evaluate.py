@@ -328,10 +328,14 @@ def bounds_conditions(
         axes = sorted(axes_of(index), key=lambda a: a.name)
         known = to_int_expr(index)
         if known is not None:
-            facts = axis_facts([axis for axis in axes if axis in scope.axes and scope.is_inside(axis)], scope.facts)
+            inside = [axis for axis in axes if axis in scope.axes and scope.is_inside(axis)]
+            begun = scope.facts.assume(*(ge(sym(axis.name), 0) for axis in inside))  # holds for dead lanes as well
+            facts = axis_facts(inside, scope.facts)
             low, high = (isinstance(prove(goal, facts), Proved) for goal in (ge(known, 0), lt(known, extent)))
-            if low and high:
+            proved = [goal for goal, holds in ((ge(known, 0), low), (lt(known, extent), high)) if holds]
+            if not all(isinstance(prove(goal, begun), Proved) for goal in proved):
                 relying.update(dict.fromkeys(axes))
+            if low and high:
                 continue
             value = _index(known, scope, space)
         else:

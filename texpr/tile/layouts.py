@@ -24,9 +24,11 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class MmaV2:
-    """Accumulator of mma.sync m16n8: ``warps`` along rows and columns."""
+    """Accumulator of mma.sync: ``warps`` along rows and columns, ``instruction`` its rows and columns (8 x 8 for f64:
+    with 16 x 8 Triton leaves out half of K)."""
 
     warps: tuple[int, int]
+    instruction: tuple[int, int] = (16, 8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,8 +282,8 @@ def _layout(layout: Layout) -> str:
     match layout:
         case Blocked(each=each, lanes=lanes, warps=warps, order=order):
             return f"blocked each {each} lanes {lanes} warps {warps} order {order}"
-        case MmaV2(warps=warps):
-            return f"mma warps {warps}"
+        case MmaV2(warps=warps, instruction=(rows, columns)):
+            return f"mma {rows} x {columns} warps {warps}"
         case Operand(index=index, parent=parent, k_width=k_width):
             return f"operand {'AB'[index]} of {_layout(parent)}, k width {k_width}"
         case Linear(registers=registers, lanes=lanes, warps=warps):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from texpr.instructions import mma_form
 from texpr.lang.ir import Axis, BoundaryMode, Expr, Func, Tensor
 from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr
@@ -187,7 +188,9 @@ def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mappin
     cols = group.dims({a: sizes[a] for a in dot.cols})
     row, col = _merged(rows), _merged(cols)
     if dot.unit is Unit.MMA:
-        return Space(name, (row, col), MmaV2(mma_warps(row.size, col.size, plan.warps)))
+        form = mma_form(dot.a.dtype, dot.b.dtype, plan.target)
+        assert form is not None
+        return Space(name, (row, col), MmaV2(mma_warps(row.size, col.size, plan.warps), (form.m, form.n)))
     return Space(name, (row, col), _fma_layout(row.size, col.size, plan.warps))
 
 

@@ -1,0 +1,102 @@
+"""The algorithms that the schedules with mistakes are for. Bodies are as small as the mistake allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import texpr as te
+from texpr.lang.algorithm import AlgorithmDef
+
+
+@te.algorithm("x: T[M, K], w: T[K, N], b: T[N]? -> y: T[M, N]", T=("f16", "f32"), require=["K % 8 == 0", "N % 8 == 0"])
+def linear(x: Any, w: Any, b: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc, scaled = te.funcs("acc scaled")
+    acc[i, j] = te.sum(x[i, k] * w[k, j], over=k)
+    scaled[i, j] = acc[i, j] * 0.5
+    y[i, j] = te.relu(scaled[i, j] + b.get(j, 0))
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M, N]")
+def softmax(x: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    m, total = te.funcs("m total")
+    m[i] = te.max(x[i, j], over=j)
+    total[i] = te.sum(te.exp(x[i, j] - m[i]), over=j)
+    y[i, j] = te.exp(x[i, j] - m[i]) / total[i]
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M]")
+def sum_rows(x: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[i] = te.sum(x[i, j], over=j)
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M, N], z: f32[M]")
+def two_outputs(x: Any, y: Any, z: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[i, j] = x[i, j] * 2
+    z[i] = te.sum(x[i, j], over=j)
+
+
+@te.algorithm("x: u8[M, N] -> y: u8[M, N]")
+def invert(x: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[i, j] = ~x[i, j]
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M]", require=["M >= 1"])
+def differences(x: Any, y: Any) -> None:
+    """A reduction that is read at a neighbour."""
+    i, j = te.axes(i="M", j="N")
+    s = te.func("s")
+    s[i] = te.sum(x[i, j], over=j)
+    y[i] = s.clamped()[i + 1] - s[i]
+
+
+@te.algorithm("x: f16[N] -> y: f16[N]")
+def smooth(x: Any, y: Any) -> None:
+    (i,) = te.axes(i="N")
+    y[i] = x.clamped()[i - 1] + x[i] + x.clamped()[i + 1]
+
+
+@te.algorithm("t: f32[M, M], b: f32[M, N] -> y: f32[M, N]")
+def triangular(t: Any, b: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="M")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(t[i, k] * b[k, j], over=k, where=k <= i)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("a: i32[M, K], b: i32[K, N], t: f32[M, K] -> y: i32[M, N], z: f32[M, N], u: f32[M]")
+def products(a: Any, b: Any, t: Any, y: Any, z: Any, u: Any) -> None:
+    """Sums of products that no matrix unit takes."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(a[i, k] * b[k, j], over=k)
+    z[i, j] = te.max(t[i, k] * b[k, j], over=k)
+    u[i] = te.sum(t[i, k] * t[i, k], over=k)
+
+
+@te.algorithm("x: f32[P, N], at: i32[M] in [0, P) -> y: f32[M, N]")
+def gather(x: Any, at: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="N")
+    n = te.func("n")
+    n[i] = te.sum(x[at[i], k], over=k)
+    y[i, j] = x[at[i], j] + x[at[i], 0] * n[i]
+
+
+@te.algorithm("x: f32[N] -> y: f32[N] alias(x)")
+def shift(x: Any, y: Any) -> None:
+    (i,) = te.axes(i="N")
+    y[i] = x.clamped()[i + 1]
+
+
+@te.algorithm("a: f32[M, N] -> h: f32[]")
+def recurrence(a: Any, h: Any) -> None:
+    """A monoid that does not commute, over two axes."""
+    i, j = te.axes(i="M", j="N")
+    affine = te.monoid(lambda p, q: (p[0] * q[0], q[0] * p[1] + q[1]), identity=(1.0, 0.0), name="affine")
+    _, h[()] = te.reduce(affine, (a[i, j], a[i, j]), over=(i, j))
+
+
+ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}

@@ -1,0 +1,199 @@
+"""Algorithms with hand-written schedules whose loop nests are kept as golden texts: one of each construct."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.lang import examples
+from texpr.lang.algorithm import AlgorithmDef
+from texpr.lang.ir import Algorithm
+from texpr.plan.build import plan_variant
+from texpr.plan.ir import VariantPlan
+from texpr.schedule import load_schedule
+from texpr.targets import TARGETS
+
+
+@dataclass(frozen=True)
+class Nest:
+    definition: AlgorithmDef
+    variant: str  # YAML below ``variants:``
+    target: str = "sm_80"
+    types: tuple[tuple[str, str], ...] = ()
+
+    def algorithm(self) -> Algorithm:
+        return self.definition.bind(dict(self.types))
+
+    def plan(self) -> VariantPlan:
+        text = f"texpr: 1\nalgorithm: {self.definition.name}\nvariants:\n{self.variant.strip()}\n"
+        (variant,) = load_schedule(text, f"{self.definition.name}.yaml").variants
+        return plan_variant(self.algorithm(), variant, TARGETS[self.target])
+
+
+F16 = (("T", "f16"),)
+
+NESTS = {
+    "pipelined_contraction": Nest(
+        examples.linear_gelu,
+        """
+- name: wide
+  target: sm_80
+  when: aligned(x, w, y, 16)
+  kernels:
+  - name: linear
+    writes: [y]
+    grid: {i: 128, j: 128}
+    order: {group: i, by: 8}
+    warps: 4
+    place: {acc: {at: tile, loop: {k: 32}, mma: {op: mma, rows: i, cols: j}}}
+    stage:
+      x: {at: acc.k, in: shared, depth: 4, copy: async}
+      w: {at: acc.k, in: shared, depth: 4, copy: async}
+""",
+        types=F16,
+    ),
+    "epilogue_in_pieces": Nest(
+        examples.linear_gelu,
+        """
+- name: pieces
+  target: sm_90a
+  kernels:
+  - name: linear
+    writes: [y]
+    grid: {i: 64, j: 128}
+    persistent: {programs: "2 * sms"}
+    warps: 4
+    place:
+      acc: {at: tile, loop: {k: 32}}
+      y: {at: tile, by: {j: 64}}
+""",
+        target="sm_90a",
+        types=F16,
+    ),
+    "whole_rows": Nest(
+        examples.softmax,
+        """
+- name: rows
+  target: sm_80
+  when: N <= 1024 and N % 8 == 0 and aligned(x, y, 16)
+  kernels:
+  - name: softmax
+    writes: [y]
+    grid: {i: 4}
+    order: {reverse: i}
+    whole: {j: 1024}
+    warps: 4
+    stage: {x: {at: tile, in: registers}}
+""",
+        types=F16,
+    ),
+    "looped_rows": Nest(
+        examples.softmax,
+        """
+- name: long
+  target: sm_80
+  kernels:
+  - name: softmax
+    writes: [y]
+    grid: {i: 1}
+    warps: 8
+    place:
+      m: {at: tile, loop: {j: 4096}}
+      total: {at: tile, loop: {j: 4096}}
+      y: {at: tile, loop: {j: 4096}}
+""",
+        types=F16,
+    ),
+    "held_output": Nest(
+        examples.layernorm,
+        """
+- name: rows
+  target: sm_80
+  when: N <= 2048 and N % 8 == 0 and aligned(x, g, b, y, 16)
+  kernels:
+  - name: layernorm
+    writes: [y, mu, rs]
+    grid: {i: 1}
+    whole: {j: 2048}
+    warps: 4
+""",
+        types=F16,
+    ),
+    "windows": Nest(
+        examples.blur,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: blur
+    writes: [y]
+    grid: {i: 32, j: 128}
+    warps: 8
+    place: {bx: {at: tile, in: shared, by: {i: 2, j: 512}}}
+    stage: {x: {at: tile, in: shared, by: {i: 2, j: 1024}}}
+""",
+    ),
+    "convolution": Nest(
+        examples.conv2d,
+        """
+- name: implicit
+  target: sm_80
+  when: C % 8 == 0 and K % 8 == 0 and aligned(x, w, y, 16)
+  kernels:
+  - name: conv
+    writes: [y]
+    grid: {n: 1, p: 8, q: 8, g: 1, k: 64}
+    warps: 4
+    place: {acc: {at: tile, loop: {r: 1, s: 1, c: 32}}}
+    stage:
+      x: {at: acc.c, in: shared, depth: 3, copy: async}
+      w: {at: acc.c, in: shared, depth: 3, copy: async}
+""",
+        types=F16,
+    ),
+    "unrolled": Nest(
+        examples.maxpool2,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: pool
+    writes: [y]
+    grid: {n: 1, p: 4, q: 4, c: 64}
+    warps: 4
+    place: {y: {at: tile, loop: {r: 1, s: 1}, unroll: [r, s]}}
+""",
+        types=F16,
+    ),
+    "guarded_reduction": Nest(
+        examples.histogram,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: histogram
+    writes: [h]
+    grid: {b: 8}
+    warps: 4
+    place: {h: {at: tile, loop: {i: 256}}}
+""",
+    ),
+    "monoid_in_parts": Nest(
+        examples.last_of_recurrence,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: pieces
+    writes: [h.r1.part, h.part]
+    grid: {n: 1, t.part: 1}
+    warps: 4
+    split_reduction: {of: [h.r1], over: t, parts: {value: "clamp(L // 4096, 1, 16)", max: 16}}
+    place: {h.r1.part: {at: tile, loop: {t: 512}}}
+  - name: combine
+    writes: [h]
+    grid: {n: 4}
+    whole: {t.part: 16}
+    warps: 4
+""",
+    ),
+}

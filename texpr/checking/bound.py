@@ -1,0 +1,97 @@
+"""The pass rule: an output is right if its error is within the bound that the algorithm's own operations give.
+
+Sums of n terms may be off by ``gamma_n`` times the sum of magnitudes, every operation by its stated error on the
+target; integers and moved data are exact. Where a comparison or a rounding could have gone the other way, the element
+is undecided and counted as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from texpr.checking.inputs import Inputs
+from texpr.dtypes import DType
+from texpr.instructions import op_error
+from texpr.lang.accuracy import DEFAULT_OPERATIONS, Accuracy, OpError
+from texpr.lang.arguments import bind_arguments
+from texpr.lang.arrays import Array, decode
+from texpr.lang.bounded import Bounded
+from texpr.lang.errorbound import run_bounded
+from texpr.lang.ir import Algorithm
+from texpr.targets import TARGETS
+
+_ULP: Final = 2.0**-23
+_COARSE_FP8_SUMS: Final = frozenset({89, 90})
+"""Capabilities whose fp8 matrix units keep about 14 bits of a sum within one instruction."""
+_COARSE_SUM_ULPS: Final = 2.0**10
+
+
+def accuracy_of(algorithm: Algorithm, targets: Iterable[str]) -> Accuracy:
+    """The errors of the instructions that kernels are made of, on the least accurate of ``targets``."""
+    operations = {}
+    for name in DEFAULT_OPERATIONS:
+        stated = op_error(name, DType.F32)
+        operations[name] = OpError(stated.ulp, stated.per_input / _ULP, max(stated.absolute, _least(name.value)))
+    has_fp8 = any(param.dtype in (DType.F8E4M3, DType.F8E5M2) for param in algorithm.params)
+    coarse = has_fp8 and any(TARGETS[name].capability in _COARSE_FP8_SUMS for name in targets)
+    return Accuracy(operations, _COARSE_SUM_ULPS if coarse else 1.0)
+
+
+def _least(operation: str) -> float:
+    """Products may round to a subnormal number: half of the least of them."""
+    return 2.0**-149 if operation in ("*", "/", "fma") else 0.0
+
+
+def expected_outputs(
+    algorithm: Algorithm, inputs: Inputs, dims: Mapping[str, int], accuracy: Accuracy
+) -> dict[str, Bounded]:
+    """The reference's value of every output, in storage shape, with its error bound."""
+    arguments = bind_arguments(algorithm, {**inputs.arrays, **inputs.scalars, **dims})
+    return run_bounded(algorithm, arguments, accuracy)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An output against its reference. ``worst`` is the largest error in units of its bound (infinite where an exact
+    element differs), ``undecided`` how many elements the bound says nothing about, ``wrong`` how many are beyond it;
+    the rest is about the worst element, if one is wrong."""
+
+    output: str
+    worst: float
+    elements: int
+    undecided: int
+    wrong: int
+    index: tuple[int, ...] = ()
+    actual: float = 0.0
+    expected: float = 0.0
+    bound: float = 0.0
+
+    def text(self) -> str:
+        """``y[3, 129] is 0.5, the reference 0.25 (bound 1e-05); 12 of 4096 elements are wrong``."""
+        place = ", ".join(str(i) for i in self.index)
+        said = (
+            f"{self.output}[{place}] is {self.actual:.9g}, the reference {self.expected:.9g} (bound {self.bound:.3g})"
+        )
+        return f"{said}; {self.wrong} of {self.elements} elements are wrong"
+
+
+def compare(name: str, expected: Bounded, stored: Array, dtype: DType) -> Comparison:
+    """``stored`` is what the kernel wrote, in storage form and shape."""
+    actual = decode(stored, dtype)
+    if actual.size == 0:
+        return Comparison(name, 0.0, 0, 0, 0)
+    ratios = expected.ratios(actual)
+    undecided = int(np.count_nonzero(np.broadcast_to(expected.ambiguous | np.isinf(expected.bound), actual.shape)))
+    wrong = int(np.count_nonzero(~(ratios <= 1)))
+    worst = float(ratios.max())
+    if not wrong:
+        return Comparison(name, worst, actual.size, undecided, 0)
+    at = np.unravel_index(int(np.argmax(ratios)), actual.shape)
+    index = tuple(int(i) for i in at)
+    bound = float(np.broadcast_to(expected.bound, actual.shape)[at])
+    value, reference = float(actual[at]), float(expected.value[at])
+    return Comparison(name, worst, actual.size, undecided, wrong, index, value, reference, bound)

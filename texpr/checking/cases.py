@@ -1,0 +1,252 @@
+"""Which calls to make: few that cover all pairs of interesting choices and still reach the variant they are meant for.
+
+Choices are the sizes of each dim (``tiles.py``), strides, integer scalars, alignment, absent optional tensors, aliasing
+and the kind of values. Calls are found greedily: of some random ones, the call that covers most pairs of choices not
+covered yet. All randomness comes from a seed, so a check is the same every time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from texpr.checking.calls import (
+    BOUNDARY,
+    Candidate,
+    Case,
+    Values,
+    chosen,
+    integer_choices,
+    is_legal,
+    symbols_of,
+)
+from texpr.checking.tiles import dim_sizes, tile_sizes
+from texpr.lang.ir import Algorithm, Def, Op, OpName, Reduce, ReduceOp, Scalar, Tensor
+from texpr.lang.reference import storage_shape
+from texpr.math.bounds import Facts
+from texpr.math.expr import Atom, AtomKind, BoolExpr, atoms_of, conjunction, evaluate, negation
+from texpr.math.model import Model, find_model
+from texpr.schedule.records import Variant
+
+_TRIES: Final = 120
+"""Random calls looked at for each one chosen."""
+_PRODUCTS_PER_WORK: Final = 16
+"""Multiply-adds of a contraction that cost as much as one point of anything else."""
+
+
+class Alignment(Enum):
+    """How tensors are aligned beyond what the variant's guard asks for."""
+
+    LEAST = "least"  # to their elements only, or to what the guard asks and not a byte more
+    FULL = "full"  # to 256 bytes
+    MIXED = "mixed"  # every other tensor as in LEAST
+
+
+class Step(Enum):
+    """A free stride relative to the row that it steps over."""
+
+    DENSE = "dense"
+    ODD = "odd"
+    ROUND = "round"
+
+
+Choice = int | str | bool | Alignment | Step | Values
+Choices = Mapping[str, Choice]
+"""Factor to option: what a call was made from, and what coverage is counted in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A variant to be reached: ``candidates`` are the variants of its target in order, ``facts`` what every call
+    satisfies."""
+
+    algorithm: Algorithm
+    record: Variant
+    wanted: Candidate
+    candidates: Sequence[Candidate]
+    facts: Facts
+    multiprocessors: int
+    most_work: int
+
+
+def choose_cases(problem: Problem, count: int, seed: int) -> list[Case]:
+    """At most ``count`` calls that reach the wanted variant; none if no such call was found."""
+    factors = _factors(problem)
+    rng = random.Random(seed)
+    uncovered = {
+        frozenset(((a, x), (b, y)))
+        for a, b in itertools.combinations(factors, 2)
+        for x in factors[a]
+        for y in factors[b]
+    } or {frozenset(((a, x),)) for a in factors for x in factors[a]}
+    found: list[Case] = []
+    while len(found) < count:
+        best: tuple[int, Case, set[frozenset[tuple[str, Choice]]]] | None = None
+        for choices in _tries(factors, uncovered, rng):
+            case = _reaching(problem, choices)
+            if case is None:
+                continue
+            covered = {frozenset(pair) for pair in itertools.combinations(choices.items(), 2)} & uncovered
+            if best is None or len(covered) > best[0]:
+                best = len(covered), case, covered
+        if best is None or (best[0] == 0 and found):
+            break
+        found.append(best[1])
+        uncovered -= best[2]
+    return found or _by_model(problem)
+
+
+def _tries(
+    factors: Mapping[str, tuple[Choice, ...]], uncovered: Iterable[frozenset[tuple[str, Choice]]], rng: random.Random
+) -> Iterable[dict[str, Choice]]:
+    """Random choices, most of them with a pair that is not covered yet."""
+    pairs = sorted(uncovered, key=_sorted_text)
+    for number in range(_TRIES):
+        choices = {name: rng.choice(options) for name, options in factors.items()}
+        if pairs and number % 4:
+            choices |= dict(rng.choice(pairs))
+        yield choices
+
+
+def _sorted_text(pair: frozenset[tuple[str, Choice]]) -> list[str]:
+    return sorted(f"{name}={option}" for name, option in pair)
+
+
+def _factors(problem: Problem) -> dict[str, tuple[Choice, ...]]:
+    algorithm = problem.algorithm
+    factors: dict[str, tuple[Choice, ...]] = {
+        f"dim {name}": sizes
+        for name, sizes in dim_sizes(algorithm, problem.record, problem.wanted.guard, problem.facts).items()
+    }
+    for param in algorithm.params:
+        match param:
+            case Tensor():
+                if param.optional:
+                    factors[f"present {param.name}"] = (True, False)
+                if param.may_alias is not None:
+                    factors[f"aliased {param.name}"] = (False, True)
+                for dim in param.strided:
+                    factors[f"stride {param.name}_stride_{dim}"] = tuple(Step)
+            case Scalar():
+                if param.dtype.is_int:
+                    factors[f"scalar {param.name}"] = (0, 1, 2)
+    factors["alignment"] = tuple(Alignment)
+    if any(param.dtype.is_float for param in algorithm.params):
+        factors["values"] = (Values.NORMAL, Values.NORMAL, Values.WIDE, Values.SPECIAL)
+    return factors
+
+
+def _reaching(problem: Problem, choices: Choices) -> Case | None:
+    """The call that these choices make, if it is legal, small enough and given to the wanted variant."""
+    case = _case(problem, choices)
+    symbols = None if case is None else symbols_of(problem.algorithm, case, problem.multiprocessors)
+    if case is None or symbols is None or not is_legal(problem.algorithm, case, symbols):
+        return None
+    if work_of(problem.algorithm, problem.record, symbols) > problem.most_work:
+        return None
+    return case if chosen(problem.candidates, case, symbols) == problem.wanted else None
+
+
+def _case(problem: Problem, choices: Choices) -> Case | None:
+    algorithm = problem.algorithm
+    dims = {name: _number(choices[f"dim {name}"]) for name in (d.name for d in algorithm.dims if d.value is None)}
+    bare = Case(dims, {}, {}, {}, frozenset(), frozenset(), Values.NORMAL)
+    symbols = symbols_of(algorithm, bare, problem.multiprocessors)
+    if symbols is None:
+        return None
+    tensors = [param for param in algorithm.params if isinstance(param, Tensor)]
+    alignment = choices["alignment"]
+    absent = frozenset(t.name for t in tensors if t.optional and not choices[f"present {t.name}"])
+    aliased = frozenset(t.name for t in tensors if t.may_alias is not None and choices[f"aliased {t.name}"])
+    offsets = {
+        tensor.name: 0
+        if alignment is Alignment.FULL or (alignment is Alignment.MIXED and number % 2)
+        else _least_offset(tensor, problem.wanted.guard)
+        for number, tensor in enumerate(tensors)
+    }
+    for tensor in tensors:
+        if tensor.name in aliased and tensor.may_alias is not None:
+            offsets[tensor.name] = offsets[tensor.may_alias]
+    integers = {
+        param.name: (options := integer_choices(param, symbols))[
+            _number(choices[f"scalar {param.name}"]) % len(options)
+        ]
+        for param in algorithm.params
+        if isinstance(param, Scalar) and param.dtype.is_int
+    }
+    style = choices.get("values", Values.NORMAL)
+    assert isinstance(style, Values)
+    return Case(dims, _strides(tensors, symbols, choices), integers, offsets, absent, aliased, style)
+
+
+def _number(choice: Choice) -> int:
+    assert isinstance(choice, int)
+    return choice
+
+
+def _least_offset(tensor: Tensor, guard: BoolExpr) -> int:
+    """The smallest address past a boundary that satisfies the ``aligned`` conditions of the guard on this tensor."""
+    asked = [
+        atom.number or 1
+        for atom in atoms_of(guard)
+        if isinstance(atom, Atom) and atom.kind is AtomKind.ALIGNED and atom.names == (tensor.name,)
+    ]
+    return max([tensor.dtype.bytes, *asked]) % BOUNDARY
+
+
+def _strides(tensors: Sequence[Tensor], symbols: Mapping[str, int], choices: Choices) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for tensor in tensors:
+        extents = storage_shape(tensor.shape, tensor.groups, symbols)
+        dense = 1
+        for dim in reversed(range(len(extents))):
+            stride = dense
+            name = f"{tensor.name}_stride_{dim}"
+            if dim in tensor.strided:
+                step = choices[f"stride {name}"]
+                stride = dense + 3 if step is Step.ODD else dense // 64 * 64 + 64 if step is Step.ROUND else dense
+                found[name] = stride
+            dense = stride * extents[dim]
+    return found
+
+
+def work_of(algorithm: Algorithm, record: Variant, symbols: Mapping[str, int]) -> int:
+    """What a call costs, in points computed: extents rounded up to tiles, multiplied over the axes of each
+    definition."""
+    tiles = {name: max(sizes) for name, sizes in tile_sizes(record).items()}
+    total = 0
+    for definition in algorithm.defs:
+        over = definition.top.axes if isinstance(definition.top, Reduce) else ()
+        points = 1
+        for axis in (*definition.axes, *over):
+            tile = tiles.get(axis.name, 1)
+            points *= -(-evaluate(axis.extent, symbols) // tile) * tile
+        total += points // _PRODUCTS_PER_WORK if _is_contraction(definition) else points
+    return total
+
+
+def _is_contraction(definition: Def) -> bool:
+    top = definition.top
+    if not isinstance(top, Reduce) or top.op is not ReduceOp.SUM:
+        return False
+    return isinstance(top.exprs[0], Op) and top.exprs[0].name is OpName.MUL
+
+
+def _by_model(problem: Problem) -> list[Case]:
+    """A call found by solving the guards, where none was found by trying sizes."""
+    before = [c.guard for c in problem.candidates if c.position < problem.wanted.position]
+    model = find_model(problem.facts, conjunction(*(negation(guard) for guard in before)), problem.wanted.guard)
+    if not isinstance(model, Model):
+        return []
+    factors = _factors(problem)
+    for alignment in Alignment:
+        choices = {name: options[0] for name, options in factors.items()} | {"alignment": alignment}
+        choices |= {name: model.values[name.removeprefix("dim ")] for name in factors if name[4:] in model.values}
+        case = _reaching(problem, choices)
+        if case is not None:
+            return [case]
+    return []

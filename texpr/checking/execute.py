@@ -1,0 +1,147 @@
+"""One call through the bundle's own C launcher on a simulated GPU: memory laid out as the case asks, poisoned outputs,
+read-only inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from texpr.checking.calls import Case, storage_of
+from texpr.checking.inputs import Inputs
+from texpr.emulator.driver import EmulatedDriver
+from texpr.lang.arrays import Array, storage_dtype
+from texpr.lang.ir import Algorithm, Role, Tensor
+from texpr.runtime.library import EntryFunctions, Library, QueryResult, RawCall
+from texpr.runtime.scalars import encode
+
+MULTIPROCESSORS = 2
+"""Of the simulated GPU: few, so that persistent programs loop over several tiles."""
+
+
+class NotWritten(Exception):
+    """Elements of an output that no kernel wrote, or bytes beside it that one did."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """A tensor in device memory. ``before`` bytes of slack precede it, so that its address is aligned no further than
+    asked."""
+
+    tensor: Tensor
+    base: int
+    before: int
+    size: int
+
+    @property
+    def address(self) -> int:
+        return self.base + self.before
+
+
+class Bench:
+    """An entry of a bundle, initialised on a simulated GPU of capability ``sm``."""
+
+    def __init__(self, folder: Path, library: Library, symbol: str, algorithm: Algorithm, sm: int) -> None:
+        self.algorithm = algorithm
+        self._driver = EmulatedDriver([folder], sm=sm, multiprocessors=MULTIPROCESSORS)
+        entry = next(entry for entry in library.manifest.entries if entry.symbol == symbol)
+        self._context = EntryFunctions(library, entry).open(self._driver.table)
+        self._driver.raise_pending()
+
+    def close(self) -> None:
+        """Unload the kernels."""
+        self._context.close()
+
+    def run(self, case: Case, inputs: Inputs, symbols: Mapping[str, int]) -> tuple[QueryResult, dict[str, Array]]:
+        """Launch once. Returns what the launcher chose and the outputs in storage form.
+
+        Raises the emulator's Fault, the runtime's errors for what the launcher refuses, and NotWritten.
+        """
+        buffers = {
+            param.name: self._place(param, case, inputs, symbols)
+            for param in self.algorithm.params
+            if isinstance(param, Tensor) and param.name not in case.absent and param.name not in case.aliased
+        }
+        for output in self.algorithm.outputs:
+            if output.name in case.aliased and output.may_alias is not None:
+                shared = buffers[output.may_alias]
+                buffers[output.name] = _Buffer(output, shared.base, shared.before, shared.size)
+        try:
+            return self._launch(case, inputs, symbols, buffers)
+        finally:
+            for base in {buffer.base for buffer in buffers.values()}:
+                self._driver.gpu.free(base)
+
+    def _place(self, tensor: Tensor, case: Case, inputs: Inputs, symbols: Mapping[str, int]) -> _Buffer:
+        extents, strides = storage_of(tensor, symbols)
+        touched = 1 + sum((extent - 1) * stride for extent, stride in zip(extents, strides, strict=True))
+        size = tensor.dtype.bytes * (touched if all(extents) else 0)
+        before = case.offsets[tensor.name]
+        base = self._driver.gpu.allocate(before + size, tensor.name)
+        if tensor.role is Role.INPUT:
+            self._write(tensor, base + before, inputs.arrays[tensor.name], strides)
+            if not any(
+                output.may_alias == tensor.name and output.name in case.aliased for output in self.algorithm.outputs
+            ):
+                self._driver.gpu.protect(base)
+        return _Buffer(tensor, base, before, size)
+
+    def _write(self, tensor: Tensor, address: int, values: Array, strides: tuple[int, ...]) -> None:
+        """Element by element row, so that the gaps of a strided tensor stay unwritten and reading them is a fault."""
+        if values.size == 0:
+            return
+        if not tensor.strided:
+            self._driver.gpu.write(address, np.ascontiguousarray(values).tobytes())
+            return
+        dense = max(tensor.strided) + 1
+        row_bytes = np.ascontiguousarray(values)
+        for index in np.ndindex(*values.shape[:dense]):
+            start = sum(i * stride for i, stride in zip(index, strides, strict=False))
+            self._driver.gpu.write(address + start * tensor.dtype.bytes, row_bytes[index].tobytes())
+
+    def _launch(
+        self, case: Case, inputs: Inputs, symbols: Mapping[str, int], buffers: Mapping[str, _Buffer]
+    ) -> tuple[QueryResult, dict[str, Array]]:
+        gpu = self._driver.gpu
+        tensors = [param.name for param in self.algorithm.params if isinstance(param, Tensor)]
+        addresses = {name: buffers[name].address if name in buffers else 0 for name in tensors}
+        scalars = {s.name: encode(s.name, inputs.scalars[s.name], s.dtype) for s in self.algorithm.scalars}
+        call = RawCall(addresses, scalars, case.dims, case.strides)
+        query = self._context.query(call)
+        size = query.workspace_bytes
+        workspace = gpu.allocate(size, "workspace") if size else 0
+        try:
+            try:
+                self._context.launch(call, stream=0, workspace=workspace, workspace_bytes=size)
+            finally:
+                self._driver.raise_pending()
+        finally:
+            if workspace:
+                gpu.free(workspace)
+        return query, {
+            output.name: self._read(buffers[output.name], case, symbols) for output in self.algorithm.outputs
+        }
+
+    def _read(self, buffer: _Buffer, case: Case, symbols: Mapping[str, int]) -> Array:
+        """An output in storage form. Raises NotWritten."""
+        tensor, device = buffer.tensor, self._driver.gpu.device
+        extents, strides = storage_of(tensor, symbols)
+        count = math.prod(extents)
+        if count == 0:
+            return np.zeros(extents, storage_dtype(tensor.dtype))
+        raw = np.frombuffer(device.read(buffer.address, buffer.size), storage_dtype(tensor.dtype))
+        steps = tuple(stride * tensor.dtype.bytes for stride in strides)
+        values = np.lib.stride_tricks.as_strided(raw, extents, steps).copy()
+        if tensor.name in case.aliased:
+            return values
+        missing = device.unwritten(buffer.address, buffer.size) - (buffer.size - count * tensor.dtype.bytes)
+        if missing > 0:
+            raise NotWritten(
+                f"{missing // tensor.dtype.bytes or 1} of {count} elements of {tensor.name} are not written"
+            )
+        if missing < 0 or device.unwritten(buffer.base, buffer.before) < buffer.before:
+            raise NotWritten(f"bytes beside the elements of {tensor.name} were written")
+        return values

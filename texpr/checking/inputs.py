@@ -1,0 +1,91 @@
+"""Inputs for a call: storage arrays and scalars that respect every contract and are hard on a kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from texpr.checking.calls import Case, Values, elements_of
+from texpr.dtypes import DType
+from texpr.lang.arrays import Array, decode, encode, integer_range, storage_dtype
+from texpr.lang.ir import Algorithm, Scalar, Tensor
+from texpr.lang.reference import storage_shape
+from texpr.math.expr import IntExpr, evaluate
+
+_SPECIALS: Final = (math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-310, 6e-8, -1e-40)
+_POSITIVE_SCALARS: Final = (0.75, 1e-5, 2.0)
+"""Float scalars: divisors, scales and epsilons, where a negative number would only give NaN everywhere."""
+_WIDEST: Final = 8.0
+"""Magnitudes of wide values reach from 2**-8 to 2**8: their products still fit f16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Input arrays in storage shape and form (absent optional ones are missing), and scalars as Python numbers."""
+
+    arrays: Mapping[str, Array]
+    scalars: Mapping[str, int | float]
+
+
+def make_inputs(algorithm: Algorithm, case: Case, symbols: Mapping[str, int], seed: int) -> Inputs:
+    """Inputs for a call; the same for the same seed. ``symbols`` holds every dim and integer scalar."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        tensor.name: tensor_values(tensor, case.values, symbols, rng)
+        for tensor in algorithm.inputs
+        if tensor.name not in case.absent
+    }
+    scalars = {scalar.name: _scalar(scalar, case, rng) for scalar in algorithm.scalars}
+    return Inputs(arrays, scalars)
+
+
+def tensor_values(tensor: Tensor, style: Values, symbols: Mapping[str, int], rng: np.random.Generator) -> Array:
+    """A storage array of random values within the tensor's contract."""
+    shape = storage_shape(tensor.shape, tensor.groups, symbols)
+    if tensor.dtype.is_float:
+        return encode(_floats(shape, style, rng), tensor.dtype)
+    if tensor.dtype is DType.BOOL:
+        return rng.integers(0, 2, shape).astype(storage_dtype(DType.BOOL))
+    low, high = _range(tensor.dtype, tensor.low, tensor.high, symbols)
+    if elements_of(tensor, symbols) == 0:
+        return np.zeros(shape, storage_dtype(tensor.dtype))
+    values: Any = rng.integers(low, high, shape, dtype=storage_dtype(tensor.dtype), endpoint=True)
+    flat = values.reshape(-1)
+    for position, value in zip(rng.permutation(flat.size)[:2], (low, high), strict=False):
+        flat[position] = value  # the ends of the range always occur
+    return np.asarray(values)
+
+
+def _range(dtype: DType, low: IntExpr | None, high: IntExpr | None, symbols: Mapping[str, int]) -> tuple[int, int]:
+    """Least and greatest value that the type and the contract allow."""
+    least, greatest = integer_range(dtype)
+    first = least if low is None else max(least, evaluate(low, symbols))
+    last = greatest if high is None else min(greatest, evaluate(high, symbols) - 1)
+    return first, last
+
+
+def _floats(shape: tuple[int, ...], style: Values, rng: np.random.Generator) -> Array:
+    values = rng.standard_normal(shape)
+    match style:
+        case Values.NORMAL:
+            return values
+        case Values.WIDE:
+            return np.sign(values) * np.exp2(rng.uniform(-_WIDEST, _WIDEST, shape))
+        case Values.SPECIAL:
+            flat = values.reshape(-1)
+            count = min(flat.size, 1 + flat.size // 512)
+            flat[rng.permutation(flat.size)[:count]] = rng.choice(_SPECIALS, count)
+            return values
+
+
+def _scalar(scalar: Scalar, case: Case, rng: np.random.Generator) -> int | float:
+    if scalar.dtype.is_int:
+        return case.integers[scalar.name]
+    if scalar.dtype is DType.BOOL:
+        return int(rng.integers(0, 2))
+    chosen = float(rng.choice(_POSITIVE_SCALARS))
+    return float(decode(encode(np.asarray(chosen), scalar.dtype), scalar.dtype))

@@ -1,0 +1,98 @@
+"""One row of a check: the calls of one variant on one target, each run, compared, and its failures told like a
+compiler's."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from texpr.checking.bound import accuracy_of, compare, expected_outputs
+from texpr.checking.calls import Case, symbols_of
+from texpr.checking.cases import Problem, choose_cases
+from texpr.checking.execute import MULTIPROCESSORS, Bench, NotWritten
+from texpr.checking.inputs import make_inputs
+from texpr.checking.report import Failure, Row, Trouble, size_range
+from texpr.emulator.cuda import CudaError
+from texpr.emulator.faults import Fault, PtxError
+from texpr.errors import TExprError
+from texpr.lang.accuracy import Accuracy
+
+_MOST_FAILURES: Final = 2
+"""After so many failing calls a row is given up: more of them say nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much to do: calls per row, points computed in one call, and the seed of everything random."""
+
+    calls: int = 16
+    work: int = 600_000
+    seed: int = 0
+
+
+def check_row(row: Row, bench: Bench, problem: Problem, folder: Path, effort: Effort) -> Row:
+    """``row`` with the results of calls that reach its variant."""
+    seed = zlib.crc32(f"{effort.seed} {row.entry} {row.variant} {row.target}".encode())
+    cases = choose_cases(problem, effort.calls, seed)
+    if not cases:
+        guard = f"when {problem.wanted.guard}"
+        return replace(
+            row, failures=(Failure(Trouble.UNREACHED, "any sizes", f"no call was found that is given to it: {guard}"),)
+        )
+    accuracy = accuracy_of(problem.algorithm, [row.target])
+    done: list[Case] = []
+    for number, case in enumerate(cases):
+        done.append(case)
+        row = _after(row, bench, problem, case, seed + number, folder, accuracy)
+        if len(row.failures) >= _MOST_FAILURES:
+            break
+    return replace(row, calls=len(done), sizes=size_range(done))
+
+
+def _after(row: Row, bench: Bench, problem: Problem, case: Case, seed: int, folder: Path, accuracy: Accuracy) -> Row:
+    """``row`` with the result of one more call."""
+    algorithm = problem.algorithm
+    symbols = symbols_of(algorithm, case, MULTIPROCESSORS)
+    assert symbols is not None
+    inputs = make_inputs(algorithm, case, symbols, seed)
+
+    def failed(trouble: Trouble, text: str) -> Row:
+        return replace(row, failures=(*row.failures, Failure(trouble, case.text(), text)))
+
+    try:
+        query, outputs = bench.run(case, inputs, symbols)
+    except Fault as fault:
+        return failed(Trouble.FAULT, _with_excerpt(fault, folder))
+    except NotWritten as error:
+        return failed(Trouble.UNWRITTEN, str(error))
+    except (TExprError, CudaError, PtxError) as error:
+        return failed(Trouble.REFUSED, str(error))
+    nothing = all(values.size == 0 for values in outputs.values())
+    if query.variant != problem.wanted.position and not (nothing and query.variant < 0):
+        return failed(Trouble.DISPATCH, f"the launcher chose {query.variant_name!r}, the guards say {row.variant!r}")
+    expected = expected_outputs(algorithm, inputs, case.dims, accuracy)
+    for tensor in algorithm.outputs:
+        found = compare(tensor.name, expected[tensor.name], outputs[tensor.name], tensor.dtype)
+        row = replace(row, elements=row.elements + found.elements, undecided=row.undecided + found.undecided)
+        if found.worst > row.worst:
+            row = replace(row, worst=found.worst, worst_call=case.text())
+        if found.wrong:
+            return failed(Trouble.WRONG, found.text())
+    return row
+
+
+def _with_excerpt(fault: Fault, folder: Path) -> str:
+    """The fault's report with the line of generated code that it names."""
+    text = str(fault)
+    if fault.source is None:
+        return text
+    file = folder / Path(fault.source.file).name
+    lines = file.read_text().splitlines() if file.is_file() else []
+    if not 0 < fault.source.line <= len(lines):
+        return text
+    head, *rest = text.splitlines()
+    excerpt = f"   {fault.source.line:>6} | {lines[fault.source.line - 1].strip()}"
+    position = next((n for n, line in enumerate(rest) if str(fault.source) in line), -1) + 1
+    return "\n".join([head, *rest[:position], excerpt, *rest[position:]])
