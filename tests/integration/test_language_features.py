@@ -1,0 +1,116 @@
+"""Language features that few kernels use, run on the emulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import texpr as te
+from tests.integration.running import bundle, halves, worst
+from texpr.plan.errors import AliasNotElementwise
+
+ROWS = "  - name: k\n    writes: [{writes}]\n    grid: {{i: 2}}\n    place: {{{place}}}\n"
+
+
+def byte_sum(v: Any) -> Any:
+    """What the PTX below computes."""
+    word = np.asarray(v, np.uint32)
+    return sum((word >> shift) & 255 for shift in (0, 8, 16, 24)).astype(np.uint32)
+
+
+@te.algorithm("x: u32[N] -> y: u32[N]")
+def sum_of_bytes(x: Any, y: Any) -> None:
+    (i,) = te.axes(i="N")
+    y[i] = te.ptx(
+        "dp4a.u32.u32 $0, $1, 0x01010101, 0;", x[i], dtype="u32", constraints="=r,r", reference=byte_sum, max_ulp=0
+    ) + te.u32(1)
+
+
+def test_inline_ptx_is_an_operation_like_any_other(tmp_path: Path) -> None:
+    built = bundle(sum_of_bytes, "  - name: k\n    writes: [y]\n    grid: {i: 128}\n", tmp_path)
+    x = np.random.default_rng(0).integers(0, 2**32, 200, dtype=np.uint32)
+    np.testing.assert_array_equal(built(x), byte_sum(x) + 1)
+
+
+@te.algorithm("x: f16[M, N], s: f16[N]?, a: f32, n: i32 in [0, 100) -> y: f16[M, N]")
+def scaled(x: Any, s: Any, a: Any, n: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[i, j] = te.where(te.present(s), x[i, j] * s.get(j, 2) * a, x[i, j] + n.to("f32"))
+
+
+def test_optional_tensors_and_scalars_reach_the_kernel(tmp_path: Path) -> None:
+    built = bundle(scaled, "  - name: k\n    writes: [y]\n    grid: {i: 2, j: 32}\n", tmp_path)
+    rng = np.random.default_rng(1)
+    for scale in (None, halves(rng, 50)):
+        arrays = {"x": halves(rng, 3, 50), "s": scale, "a": 1.5, "n": 7}
+        assert worst(built, scaled, arrays) <= 1
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M, N] alias(x)")
+def centred(x: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    top = te.func("top")
+    top[i] = te.max(x[i, j], over=j)
+    y[i, j] = x[i, j] - top[i]
+
+
+def test_an_aliased_output_may_overwrite_its_input(tmp_path: Path) -> None:
+    place = "top: {loop: {j: 32}}, y: {at: tile, loop: {j: 32}}"
+    built = bundle(centred, ROWS.format(writes="y", place=place), tmp_path)
+    x = np.random.default_rng(2).standard_normal((5, 70)).astype(np.float32)
+    expected = x - x.max(1, keepdims=True)
+    np.testing.assert_array_equal(built(x, out=x), expected)
+
+
+@te.algorithm("x: f32[N] -> y: f32[N] alias(x)")
+def shifted(x: Any, y: Any) -> None:
+    (i,) = te.axes(i="N")
+    y[i] = x.clamped()[i - 1]
+
+
+def test_a_kernel_that_would_read_overwritten_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AliasNotElementwise) as caught:
+        bundle(shifted, "  - name: k\n    writes: [y]\n    grid: {i: 128}\n", tmp_path)
+    assert "alias(x)" in caught.value.hint
+
+
+@te.algorithm("x: f32[M*, N], k: i32[M, N] -> n: i32[M], a: bool[M], e: u32[M], p: f32[M], lo: f32[M], at: i32[M]")
+def reductions(x: Any, k: Any, n: Any, a: Any, e: Any, p: Any, lo: Any, at: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    n[i] = te.sum(1, over=j, where=(k[i, j] > 0) & (j < i + 20))
+    a[i] = te.any(x[i, j] > 2.0, over=j)
+    e[i] = te.reduce("xor", k[i, j].to("u32"), over=j)
+    p[i] = te.prod(1.0 + x[i, j] * 0.01, over=j)
+    lo[i], at[i] = te.argmin(x[i, j], over=j)
+
+
+def test_reductions_of_every_kind_share_one_tile(tmp_path: Path) -> None:
+    place = ", ".join(f"{name}: {{loop: {{j: 32}}}}" for name in ("n", "a", "e", "p", "lo"))
+    built = bundle(reductions, ROWS.format(writes="n, a, e, p, lo, at", place=place), tmp_path)
+    rng = np.random.default_rng(3)
+    for m, n in ((1, 1), (5, 67)):
+        wide = rng.standard_normal((m, n + 3)).astype(np.float32)
+        arrays = {"x": wide[:, :n], "k": rng.integers(-9, 9, (m, n), dtype=np.int32)}
+        assert worst(built, reductions, arrays) <= 1
+
+
+compensated = te.monoid(lambda p, q: (p[0] + q[0], p[1] + q[1] + p[0] * q[0]), identity=(0.0, 0.0))
+
+
+@te.algorithm("x: f32[M, N] -> s: f32[M], e: f32[M]")
+def symmetric(x: Any, s: Any, e: Any) -> None:
+    """The first two elementary symmetric polynomials of each row."""
+    i, j = te.axes(i="M", j="N")
+    s[i], e[i] = te.reduce(compensated, (x[i, j], 0.0 * x[i, j]), over=j)
+
+
+def test_a_monoid_of_the_user_reduces_in_registers_and_across_lanes(tmp_path: Path) -> None:
+    built = bundle(symmetric, ROWS.format(writes="s, e", place="s: {loop: {j: 64}}"), tmp_path)
+    x = np.random.default_rng(4).standard_normal((3, 150)).astype(np.float32)
+    s, e = built(x)
+    wide = x.astype(float)
+    np.testing.assert_allclose(s, wide.sum(1), atol=1e-4)
+    np.testing.assert_allclose(e, (wide.sum(1) ** 2 - (wide**2).sum(1)) / 2, atol=1e-2)
