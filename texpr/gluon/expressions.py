@@ -191,10 +191,12 @@ def _spread(f: Function, node: Expr) -> Callable[[Expr, Text], Text]:
     return lambda expr, text: spread(f, expr, text, node.space, node.dims)
 
 
-def _typed(f: Function, expr: Expr, text: Text) -> Text:
-    """A constant that carries its type; anything else as it is."""
+def typed(f: Function, expr: Expr, text: Text) -> Text:
+    """A Python number made to carry its type; anything else as it is."""
     if isinstance(expr, Literal):
         return constant(typed_constant(expr.value, expr.dtype, f.dialect))
+    if text.static and expr.dtype is not DType.I32 and expr.dtype is not DType.BOOL:
+        return call("gl.full", "[]", text, f.dialect.register(expr.dtype))
     return text
 
 
@@ -217,7 +219,7 @@ def _operate(f: Function, node: Elementwise, texts: list[Text]) -> Text:
     if node.op in (OpName.FLOORDIV, OpName.MOD) and operand.is_int:
         return _divide(f, node, texts)
     if all(text.static for text in texts):
-        texts = [_typed(f, arg, text) for arg, text in zip(node.args, texts, strict=True)]
+        texts = [typed(f, arg, text) for arg, text in zip(node.args, texts, strict=True)]
     return elementwise(node.op, operand, tuple(texts), False, f.preamble)
 
 
@@ -247,18 +249,18 @@ def _whole(expr: Expr) -> int | None:
 
 
 def _cast(f: Function, node: Cast, text: Text) -> Text:
-    return cast(_typed(f, node.value, text), node.value.dtype, node.dtype, f.dialect, f.preamble)
+    return cast(typed(f, node.value, text), node.value.dtype, node.dtype, f.dialect, f.preamble)
 
 
 def _choose(f: Function, node: Choose, texts: list[Text]) -> Text:
     condition, then, otherwise = texts
     if then.static and otherwise.static:
-        then, otherwise = _typed(f, node.then, then), _typed(f, node.otherwise, otherwise)
+        then, otherwise = typed(f, node.then, then), typed(f, node.otherwise, otherwise)
     return choose(condition, then, otherwise)
 
 
 def _inline_ptx(f: Function, node: InlinePtx, texts: list[Text]) -> Text:
-    operands = ", ".join(_typed(f, arg, text).code for arg, text in zip(node.args, texts, strict=True))
+    operands = ", ".join(typed(f, arg, text).code for arg, text in zip(node.args, texts, strict=True))
     template = '"' + node.template.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     return call(
         "gl.inline_asm_elementwise", template, f'"{node.constraints}"', f"[{operands}]",

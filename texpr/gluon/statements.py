@@ -6,15 +6,14 @@ from pathlib import PurePath
 from typing import assert_never
 
 from texpr.aot.ir import Origin
-from texpr.gluon.expressions import access_parts, combined, root
+from texpr.gluon.expressions import access_parts, combined, root, typed
 from texpr.gluon.function import INDENT, WIDTH, Block, Function
 from texpr.gluon.helpers import ASYNC_COPY
 from texpr.gluon.integers import NONNEGATIVE, narrow_text, range_of
 from texpr.gluon.memory import address, buffer_view, to_storage
 from texpr.gluon.names import Hint
 from texpr.gluon.shapes import lift, spread
-from texpr.gluon.text import Text, call, constant, method
-from texpr.gluon.types import typed_constant
+from texpr.gluon.text import Text, call, method
 from texpr.math.expr import Const, IntExpr, Sym, free_symbols
 from texpr.math.intervals import ANY, Bounds
 from texpr.tile.ir import (
@@ -41,8 +40,10 @@ def statement(f: Function, item: Statement) -> None:
     match item:
         case Scalar(name=name, value=value, note=note):
             code = f"{f.scalars[name]} = {narrow_text(value, f.symbols()).code}"
-            fits = note and len(code) + len(note) + len(INDENT) * f.block.depth < WIDTH
-            f.emit(f"{code}  # {note}" if fits else code)
+            fits = len(code) + len(note) + len(INDENT) * f.block.depth < WIDTH
+            if note and not fits:
+                f.emit(f"# {note}")
+            f.emit(f"{code}  # {note}" if note and fits else code)
             _settle(f, name, range_of(value, f.ranges))
             if not isinstance(value, Const | Sym) and name not in free_symbols(value):
                 f.remember(value, Text(f.scalars[name]), free_symbols(value) | {name})
@@ -107,7 +108,7 @@ def _settle(f: Function, name: str, bounds: Bounds) -> None:
 
 def _assign(f: Function, item: Assign) -> None:
     variable = f.variables[item.name]
-    text = _typed(f, item.value, root(f, item.value, Hint(variable)))
+    text = typed(f, item.value, root(f, item.value, Hint(variable)))
     if text.code != variable:
         f.emit(f"{variable} = {text.code}")
     f.assigned(frozenset([item.name]))
@@ -116,11 +117,6 @@ def _assign(f: Function, item: Assign) -> None:
     fixed = number not in f.values.mutable and item.name not in names
     if fixed and not isinstance(item.value, Literal | Full):
         f.remember(number, Text(variable), names | {item.name})
-
-
-def _typed(f: Function, value: Expr, text: Text) -> Text:
-    """A constant that carries its type; anything else as it is."""
-    return constant(typed_constant(value.value, value.dtype, f.dialect)) if isinstance(value, Literal) else text
 
 
 def _loop(f: Function, loop: For) -> None:
@@ -170,8 +166,10 @@ def _copy_async(f: Function, item: CopyAsync) -> Text:
 
     def build(texts: list[Text]) -> Text:
         where = address(f, load.tensor, load.base, texts[0] if load.offset is not None else None, load)
-        mask = [] if load.mask is None else [f"mask={texts[-1].code}"]
-        return call("async_copy.async_load", view, where, *mask)
+        if load.mask is None:
+            return call("async_copy.async_load", view, where)
+        mask = call("gl.to_tensor", texts[-1]) if texts[-1].static else texts[-1]
+        return call("async_copy.async_load", view, where, f"mask={mask.code}")
 
     def place(expr: Expr, text: Text) -> Text:
         """The pointers fix the shape of the copy, the mask only has to broadcast to it."""
@@ -201,7 +199,7 @@ def _store(f: Function, item: Store) -> Text:
     frame = item.offset or item.value
 
     def build(texts: list[Text]) -> Text:
-        stored = to_storage(f, _typed(f, item.value, texts[-1]), item.value.dtype)
+        stored = to_storage(f, typed(f, item.value, texts[-1]), item.value.dtype)
         where = address(f, item.tensor, item.base, texts[0] if item.offset is not None else None, frame)
         mask = [] if item.mask is None else [f"mask={texts[-2].code}"]
         return call("gl.store", where, stored, *mask)
