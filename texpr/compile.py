@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ from texpr.plan.access import memory_of, tensor_strides
 from texpr.plan.build import plan_variant
 from texpr.plan.errors import GuardsDoNotCover, VariantUnreachable, WrongAlgorithm
 from texpr.plan.ir import VariantPlan
+from texpr.plan.mentions import check_schedule
 from texpr.plan.resolve import variant_facts
+from texpr.plan.resolved import resolved_schedule
 from texpr.schedule.files import dump_schedule, load_schedule
 from texpr.schedule.records import Schedule
 from texpr.schedule.records import Variant as VariantRecord
@@ -131,12 +134,12 @@ def _import(source: str, path: str) -> ModuleType:
 def find_schedule(
     source: str, definition: AlgorithmDef, schedule: Path | None, targets: Sequence[str] | None
 ) -> Schedule:
-    """The schedule file given, else ``schedules/<algorithm>.yaml`` beside the folder of the source, else the default
-    schedule."""
+    """The schedule file given (``default``: the analytic one), else ``schedules/<algorithm>.yaml`` beside the folder of
+    the source, else the analytic one."""
     if schedule is None:
-        beside = Path(source.partition(":")[0]).resolve().parent.parent / "schedules" / f"{definition.name}.yaml"
-        schedule = beside if beside.is_file() else None
-    if schedule is None:
+        beside = Path(source.partition(":")[0]).parent.resolve().parent / "schedules" / f"{definition.name}.yaml"
+        schedule = Path(os.path.relpath(beside)) if beside.is_file() else None
+    if schedule is None or schedule == Path("default"):
         from texpr.plan.default import default_schedule  # only here: most runs bring a schedule
 
         return default_schedule(definition, targets or list(TARGETS))
@@ -167,12 +170,7 @@ def chosen_targets(schedule: Schedule, targets: Sequence[str] | None) -> tuple[s
 
 def compile_binding(algorithm: Algorithm, schedule: Schedule, targets: Sequence[str], symbol: str) -> Binding:
     """Plan, lower and emit every variant of the schedule that this binding can use."""
-    types = dict(algorithm.types)
-    usable: list[VariantRecord] = []
-    for record in schedule.variants:
-        guard = resolve_types(record.when, {name: str(dtype) for name, dtype in types.items()})
-        if all(types.get(name) is dtype for name, dtype in record.types.items()) and guard is not FALSE:
-            usable.append(dataclasses.replace(record, when=guard))
+    usable = usable_variants(schedule, algorithm)
     serving: dict[str, list[VariantRecord]] = {}
     for name in targets:
         here = [record for record in usable if _serves(record, name)]
@@ -184,6 +182,17 @@ def compile_binding(algorithm: Algorithm, schedule: Schedule, targets: Sequence[
         if chosen:
             compiled.append((record, compile_variant(algorithm, record, chosen, symbol)))
     return Binding(algorithm, symbol, tuple(compiled))
+
+
+def usable_variants(schedule: Schedule, algorithm: Algorithm) -> list[VariantRecord]:
+    """The variants that a binding's types admit, with what they say about types decided."""
+    types = dict(algorithm.types)
+    usable: list[VariantRecord] = []
+    for record in schedule.variants:
+        guard = resolve_types(record.when, {name: str(dtype) for name, dtype in types.items()})
+        if all(types.get(name) is dtype for name, dtype in record.types.items()) and guard is not FALSE:
+            usable.append(dataclasses.replace(record, when=guard))
+    return usable
 
 
 def _serves(record: VariantRecord, name: str) -> bool:
@@ -308,6 +317,7 @@ def package_of(
     chosen = [b for b in definition.bindings() if all(b.get(name) == value for name, value in types.items())]
     if not chosen:
         chosen = [dict(types)]  # not a declared combination: binding it says what is wrong
+    check_schedule(definition, definition.bind(chosen[0], statics), schedule)
     entries: list[Entry] = []
     kernels: list[KernelSource] = []
     used: set[str] = set()
@@ -326,7 +336,8 @@ def package_of(
 
         first = definition.bind(chosen[0], statics)
         example = example_for(entries[0], first, schedule.variants, domain_facts(first), targets)
-    texts = (dump_schedule(schedule), source_text(definition))
+    first = definition.bind(chosen[0], statics)
+    texts = (dump_schedule(resolved_schedule(schedule, first)), source_text(definition))
     return Package(definition.name, tuple(entries), tuple(kernels), *texts, example)
 
 
@@ -425,14 +436,14 @@ def show(
 
     definition = load_algorithm(source)
     record = find_schedule(source, definition, schedule, targets)
-    if stage == "schedule":
-        return dump_schedule(record)
-    binding = next(b for b in definition.bindings() if all(b.get(k) == v for k, v in (types or {}).items()))
-    algorithm = definition.bind(binding, statics or {})
+    chosen = [b for b in definition.bindings() if all(b.get(k) == v for k, v in (types or {}).items())]
+    algorithm = definition.bind(chosen[0] if chosen else types or {}, statics or {})
     names = chosen_targets(record, targets)
     texts = []
+    if stage == "schedule":
+        return dump_schedule(resolved_schedule(record, algorithm))
     if stage == "plan":
-        for variant in record.variants:
+        for variant in usable_variants(record, algorithm):
             for name in [t for t in names if _serves(variant, t)][:1]:
                 texts.append(show_variant(plan_variant(algorithm, variant, TARGETS[name]), algorithm))
     else:

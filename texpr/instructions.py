@@ -58,8 +58,9 @@ MMA_FORMS: Final = (
     MmaForm(DType.F8E5M2, DType.F8E5M2, DType.F32, 16, 8, 32, 4, True, False, _FP8_SUMS),
 )
 
-FMA_TYPES: Final = frozenset({DType.F32, DType.F64})
-"""Operand and accumulator types of the contraction on scalar fused multiply-adds, which every target has."""
+FMA_LEAST_K: Final = {DType.F32: 8, DType.F64: 4}
+"""Operand and accumulator types of the contraction on scalar fused multiply-adds, which every target has, and the least
+number of steps along K in one tile (Triton's ``dot`` takes no fewer)."""
 
 I8_SATURATION_FREE_K: Final = 131_071
 """The longest i8 contraction whose i32 sum cannot leave the range: K * 128 * 128 < 2**31."""

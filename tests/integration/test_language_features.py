@@ -10,7 +10,7 @@ import pytest
 
 import texpr as te
 from tests.integration.running import bundle, halves, worst
-from texpr.plan.errors import AliasNotElementwise
+from texpr.plan.errors import AliasNotElementwise, NotLowered
 
 ROWS = "  - name: k\n    writes: [{writes}]\n    grid: {{i: 2}}\n    place: {{{place}}}\n"
 
@@ -97,7 +97,7 @@ def test_reductions_of_every_kind_share_one_tile(tmp_path: Path) -> None:
         assert worst(built, reductions, arrays) <= 1
 
 
-compensated = te.monoid(lambda p, q: (p[0] + q[0], p[1] + q[1] + p[0] * q[0]), identity=(0.0, 0.0))
+compensated = te.monoid(lambda p, q: (p[0] + q[0], p[1] + q[1] + p[0] * q[0]), identity=(0.0, 0.0), commutative=True)
 
 
 @te.algorithm("x: f32[M, N] -> s: f32[M], e: f32[M]")
@@ -114,3 +114,30 @@ def test_a_monoid_of_the_user_reduces_in_registers_and_across_lanes(tmp_path: Pa
     wide = x.astype(float)
     np.testing.assert_allclose(s, wide.sum(1), atol=1e-4)
     np.testing.assert_allclose(e, (wide.sum(1) ** 2 - (wide**2).sum(1)) / 2, atol=1e-2)
+
+
+@te.algorithm("x: f32[M, N] -> v: f32[M], at: i32[M]")
+def largest(x: Any, v: Any, at: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    v[i], at[i] = te.argmax(x[i, j], over=j)
+
+
+def test_the_largest_of_nothing_is_nowhere(tmp_path: Path) -> None:
+    built = bundle(largest, ROWS.format(writes="v, at", place="v: {loop: {j: 32}}"), tmp_path)
+    value, position = built(np.zeros((3, 0), np.float32))
+    assert value.tolist() == [-np.inf] * 3
+    assert position.tolist() == [-1] * 3
+
+
+composed = te.monoid(lambda p, q: (p[0] * q[0], q[0] * p[1] + q[1]), identity=(1.0, 0.0))
+
+
+@te.algorithm("x: f32[M, N] -> a: f32[M], b: f32[M]")
+def recurrence(x: Any, a: Any, b: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    a[i], b[i] = te.reduce(composed, (0.5 * x[i, j], x[i, j]), over=j)
+
+
+def test_an_operator_that_does_not_commute_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotLowered, match="not commutative"):
+        bundle(recurrence, ROWS.format(writes="a, b", place="a: {loop: {j: 32}}"), tmp_path)

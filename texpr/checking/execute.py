@@ -48,8 +48,10 @@ class Bench:
         self.algorithm = algorithm
         self._driver = EmulatedDriver([folder], sm=sm, multiprocessors=MULTIPROCESSORS)
         entry = next(entry for entry in library.manifest.entries if entry.symbol == symbol)
-        self._context = EntryFunctions(library, entry).open(self._driver.table)
-        self._driver.raise_pending()
+        try:
+            self._context = EntryFunctions(library, entry).open(self._driver.table)
+        finally:
+            self._driver.raise_pending()  # says more than the status that the launcher made of it
 
     def close(self) -> None:
         """Unload the kernels."""

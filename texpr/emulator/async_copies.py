@@ -93,6 +93,11 @@ class AsyncCopies:
                 still.append(copy)
         self.pending = still
 
+    def note_leftovers(self) -> None:
+        """All programs have ended: copies that nobody waited for are harmless but probably a mistake."""
+        if self.pending:
+            self.batch.warn("asynchronous copies are still in flight when the programs end")
+
     def _land(self, copy: Copy) -> None:
         self.batch.shared_space.end_copy(copy.lanes, copy.index, copy.data)
 

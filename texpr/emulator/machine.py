@@ -89,6 +89,7 @@ class Machine:
                     continue
                 if not self._running.any():
                     if not batch.alive.any():
+                        batch.copies.note_leftovers()
                         return
                     raise self._stuck(FaultKind.DEADLOCK, "no thread can run on")
                 self._execute_some()

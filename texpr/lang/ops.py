@@ -111,8 +111,8 @@ def silu(x: Operand) -> Value:
 def gelu(x: Operand, exact: bool = False) -> Value:
     """The Gaussian error linear unit: the tanh form, or with ``exact`` x * Phi(x) by the error function.
 
-    0.5 x (1 + tanh(u)) is written as the equal x / (1 + exp(-2 u)), u = sqrt(2/pi) (x + 0.044715 x^3): one exponential and
-    no cancellation.
+    0.5 x (1 + tanh(u)) is written as the equal x / (1 + exp(-2 u)), u = sqrt(2/pi) (x + 0.044715 x^3): one
+    exponential and no cancellation.
     """
     value = float_operand("gelu", x)
     if exact:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from texpr.lang.ir import Axis, Expr, Tensor
 from texpr.math.expr import IntExpr
@@ -195,6 +196,8 @@ def _into_body(
 
 def _stage(context: Context, tensor: Tensor, record: StageRecord, accesses: Sequence[Access]) -> Stage:
     form = stage_form(accesses, context.facts)
+    if record.where is Memory.SHARED and isinstance(form, AxisTile) and not form.axes:
+        form = window_of(accesses, context.facts)  # one point: a tile without axes has no buffer
     if isinstance(form, str):
         raise WindowNotAffine(name=tensor.name, position=str(record.at), why=form, at=record.location)
     if record.where is Memory.REGISTERS and not isinstance(form, AxisTile):
@@ -211,7 +214,7 @@ def _stage(context: Context, tensor: Tensor, record: StageRecord, accesses: Sequ
         checks.stage_ahead(record),
         tuple(access.read for access in accesses),
         tuple(record.by.items()),
-        "" if at is None else f"{at.file}:{at.line}",
+        "" if at is None else f"{Path(at.file).name}:{at.line}",
     )
 
 

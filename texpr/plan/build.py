@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from texpr.errors import Location
 from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Reduce
 from texpr.math.expr import ceildiv, eq, maximum, minimum, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
-from texpr.plan import checks
+from texpr.plan import checks, legality
 from texpr.plan.attach import attach_stages, shared_windows
 from texpr.plan.contraction import NoDot, match_dot, one_sided
 from texpr.plan.errors import (
@@ -32,7 +33,7 @@ from texpr.plan.errors import (
     WrittenTwice,
     near,
 )
-from texpr.plan.excerpt import in_kernel
+from texpr.plan.excerpt import in_kernel, in_variant
 from texpr.plan.inline import inline, plain_read, reads_of
 from texpr.plan.into import continue_accumulators
 from texpr.plan.ir import (
@@ -49,6 +50,7 @@ from texpr.plan.ir import (
     Workspace,
     Write,
 )
+from texpr.plan.mentions import check_mentions
 from texpr.plan.recut import recut
 from texpr.plan.resolve import (
     Context,
@@ -60,6 +62,7 @@ from texpr.plan.resolve import (
     variant_facts,
     written_out,
 )
+from texpr.plan.resolved import DEFAULT_WARPS
 from texpr.plan.split import split_reductions
 from texpr.schedule.records import LoopOf, Memory, Mma, Place, Position, Program, Tile, Variant
 from texpr.targets import Target
@@ -67,6 +70,12 @@ from texpr.targets import Target
 
 def plan_variant(algorithm: Algorithm, variant: Variant, target: Target) -> VariantPlan:
     """The loop trees of all kernels of ``variant`` on ``target``. Raises ``PlanError`` subclasses (TX03xx, TX04xx)."""
+    with in_variant(variant, target):
+        return _planned(algorithm, variant, target)
+
+
+def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantPlan:
+    check_mentions(algorithm, variant)
     algorithm = split_reductions(algorithm, variant)
     facts = variant_facts(algorithm, variant, target)
     writer: dict[Func, str] = {}
@@ -103,6 +112,7 @@ def plan_variant(algorithm: Algorithm, variant: Variant, target: Target) -> Vari
             )
             kernels.append(plan_kernel(context))
         stored.update(written)
+    legality.check_overwritten(kernels)
     workspace = tuple(
         Workspace(func, tuple(axis.extent for axis in func.axes), product(axis.extent for axis in func.axes))
         for func in writer
@@ -115,11 +125,15 @@ def plan_kernel(context: Context) -> KernelPlan:
     """The loop tree of one kernel."""
     checks.check_names(context)
     checks.check_lowered(context)
+    legality.check_axis_names(context)
+    legality.check_positions(context)
     tile = _cut_tiles(context)
     checks.check_replication(context, tile)
     held = held_by(context.needed, context.record, context.writes)
+    legality.check_places(context, held, tile)
+    legality.check_reduced_axes(context, held, tile)
     prologue, body = _nodes(context, tile, held=frozenset(f for d in context.needed for f in d.funcs if held(f)))
-    warps = context.record.warps or 4
+    warps = context.record.warps or DEFAULT_WARPS
     plan = KernelPlan(
         context.record.name,
         context.variant.name,
@@ -133,6 +147,10 @@ def plan_kernel(context: Context) -> KernelPlan:
         body,
         context.writes,
     )
+    legality.check_order_of_nodes(context, plan)
+    legality.check_windows_of_registers(context, plan)
+    legality.check_fills(context, plan)
+    legality.check_aliases(context, plan)
     checks.check_alignment_of_reads(context, plan)
     checks.check_pieces(context, plan)
     checks.check_register_tiles(context, plan)
@@ -310,12 +328,15 @@ def _loops(context: Context, definition: Def, place: Place, sizes: Mapping[Axis,
                 func=name, axis=axis_name, why="it does not reduce over it", choices=", ".join(reduced), at=at
             )
         if axis in sizes:
-            raise AxisCoveredTwice(axis=axis_name, first="whole", second=f"the loop of {name}", at=at)
+            first = "grid" if axis_name in context.record.grid else "whole"
+            raise AxisCoveredTwice(axis=axis_name, first=first, second=f"the loop of {name}", at=at)
         loops.append(_loop_axis(context, axis, size, place))
     covered = {loop.axis for loop in loops} | set(sizes)
     for axis in definition.top.axes:
         if axis not in covered:
-            raise AxisNotCovered(axis=axis.name, func=name, at=context.record.location)
+            loop = f"place: {{{name}: {{loop: {{{axis.name}: 64}}}}}}"
+            hint = f"{loop}, or whole: {{{axis.name}: N}} where a when-guard bounds it"
+            raise AxisNotCovered(axis=axis.name, func=name, at=place.location or context.record.location, hint=hint)
     return tuple(loops)
 
 
@@ -384,6 +405,7 @@ def _node(
             instead="registers",
             at=place.location_of("in"),
         )
+    checks.check_commutative(context, definition, top, place)
     exprs = tuple(inline(e, keep, context.body_of) for e in top.exprs)
     where = None if top.where is None else inline(top.where, keep, context.body_of)
     local = {**sizes, **{loop.axis: loop.size for loop in loops}}
@@ -474,4 +496,4 @@ def _in_pieces(nodes: list[Node], writes: Sequence[Write]) -> list[Node]:
 
 
 def _schedule_line(location: Location | None) -> str:
-    return "" if location is None else f"{location.file}:{location.line}"
+    return "" if location is None else f"{Path(location.file).name}:{location.line}"

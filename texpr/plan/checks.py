@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from texpr.lang.ir import Axis, AxisRef, Def, Expr, Func, Tensor
+from texpr.lang.ir import Axis, AxisRef, Def, Expr, Func, Monoid, Reduce, Tensor
 from texpr.lang.show import expr_text
-from texpr.math.expr import le
-from texpr.math.prove import Proved, Unknown, prove
+from texpr.math.expr import free_symbols, le
+from texpr.math.prove import Proved, Refuted, Unknown, prove
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.errors import (
     AsyncNeedsTensor,
     AsyncTooNarrow,
     BadPosition,
     DependsOnLoop,
+    LoopAxisInvalid,
     NeedsFinite,
     NeverComputed,
     NotAligned,
@@ -31,7 +32,8 @@ from texpr.plan.errors import (
 )
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, Cover, KernelPlan, Node, Reduction, Stage, TileAxis, Window, Write
-from texpr.plan.resolve import Context, mentioned
+from texpr.plan.monoids import EXPANDED_POINTS
+from texpr.plan.resolve import Context, constant, mentioned
 from texpr.schedule.records import Copy, LoopOf, Memory, Place
 from texpr.schedule.records import Stage as StageRecord
 
@@ -80,7 +82,14 @@ def check_lowered(context: Context) -> None:
             raise NotLowered(what=f"in: global of {name}", instead=f"write {name} in an earlier kernel", at=at)
         for axis in place.unroll:
             if axis not in place.loop:
-                raise NotLowered(what=f"unroll: of {axis}, which {name} does not loop over", instead="a loop", at=at)
+                raise LoopAxisInvalid(
+                    func=name,
+                    axis=axis,
+                    why="unroll names it, but there is no such loop",
+                    choices=", ".join(place.loop) or "none",
+                    at=place.location_of("unroll"),
+                    hint=f"one of {', '.join(place.loop)}" if place.loop else "drop unroll",
+                )
     for name, stage in record.stage.items():
         if stage.swizzle is not None:
             raise NotLowered(what=f"swizzle: of {name}", instead="the derived swizzle", at=stage.location)
@@ -103,13 +112,24 @@ def check_once(context: Context, nodes: Sequence[Node], tile: Sequence[TileAxis]
 
 def check_whole(context: Context, axis: Axis, size: int) -> None:
     """One tile of ``size`` covers the axis: proved from the facts."""
-    goal = le(axis.extent, size)
-    proof = prove(goal, context.facts)
-    if not isinstance(proof, Proved):
-        why = proof.reason if isinstance(proof, Unknown) else f"for example {proof}"
-        raise WholeNotProved(
-            axis=axis.name, size=size, extent=axis.extent, why=why, at=context.record.whole.location_of(axis.name)
-        )
+    proof = prove(le(axis.extent, size), context.facts)
+    match proof:
+        case Proved():
+            return
+        case Unknown(reason=reason):
+            why = reason
+        case Refuted(counterexample=example):
+            own = {name: value for name, value in example.items() if name in free_symbols(axis.extent)}
+            why = f"for example {', '.join(f'{name} = {value}' for name, value in own.items())}" if own else "never"
+    extent = constant(axis.extent)
+    raise WholeNotProved(
+        axis=axis.name,
+        size=size,
+        extent=axis.extent,
+        why=why,
+        at=context.record.whole.location_of(axis.name),
+        hint=None if extent is None else f"whole: {{{axis.name}: {1 << (extent - 1).bit_length()}}}",
+    )
 
 
 def check_replication(context: Context, tile: Sequence[TileAxis]) -> None:
@@ -139,6 +159,17 @@ def is_finite(context: Context, operand: Expr) -> bool:
         return True
     assumed = {name.strip() for entry in context.variant.assume for name in _finite_names(entry)}
     return {read.source.name for read in reads_of(operand)} <= assumed
+
+
+def check_commutative(context: Context, definition: Def, top: Reduce, place: Place) -> None:
+    """Threads combine partial results in any order, which only a commutative operator allows."""
+    if isinstance(top.op, Monoid) and not top.op.commutative:
+        raise NotLowered(
+            what=f"the reduction {definition.name} by {top.op.name}, which is not commutative, over more than "
+            f"{EXPANDED_POINTS} points or with a place",
+            instead="commutative=True if it is, or a reduction over few constant points without place",
+            at=place.location or context.record.location,
+        )
 
 
 def check_finite_side(context: Context, definition: Def, guard: Expr, other: Expr) -> None:
@@ -213,10 +244,12 @@ def stage_ahead(record: StageRecord) -> int:
 def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
     """A func held in registers is read at its own axes only: threads do not see each other's registers."""
     held: dict[Func, tuple[Axis, ...]] = {}
+    reductions: set[Func] = set()
     for node in nodes_of(plan.nodes):
         match node:
             case Reduction(funcs=funcs, keep=keep):
                 held.update(dict.fromkeys(funcs, keep))
+                reductions.update(funcs)
             case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
                 held[func] = axes
             case _:
@@ -229,11 +262,14 @@ def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
                     continue
                 for index, axis in zip(read.indices, own, strict=True):
                     if not (isinstance(index, AxisRef) and index.axis is axis):
+                        place = context.record.place.get(read.source.name)
+                        reduction = read.source in reductions
                         raise NotAligned(
                             func=read.source.name,
                             reader=_name(node),
-                            index=f"an index other than {axis.name}",
-                            at=context.record.location,
+                            index=expr_text(read),
+                            at=context.record.location if place is None else place.location,
+                            hint=f"write {read.source.name} in an earlier kernel" if reduction else None,
                         )
 
 

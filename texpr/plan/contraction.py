@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from texpr.dtypes import DType
-from texpr.instructions import mma_form, mma_operand_types
+from texpr.instructions import FMA_LEAST_K, mma_form, mma_operand_types
 from texpr.lang.ir import Axis, Cast, Expr, Op, OpName, Reduce, ReduceOp
 from texpr.plan.inline import axes_of, conjuncts
 from texpr.plan.ir import Dot, Unit
@@ -114,15 +114,18 @@ def _sides(
         names.reverse()
     if not named_rows <= names[0] or not named_cols <= names[1]:
         return NoDot(
-            f"rows: {sorted(named_rows) or 'any'} and cols: {sorted(named_cols) or 'any'} do not separate the factors, "
-            "which vary over "
-            f"{sorted(names[0])} and {sorted(names[1])}"
+            f"rows: {_listed(named_rows)} and cols: {_listed(named_cols)} do not separate the factors, "
+            f"which vary over {_listed(names[0])} and {_listed(names[1])}"
         )
     rows = [axis for axis in kept if axis in groups[0]]
     cols = [axis for axis in kept if axis in groups[1]]
     b_factors = [f for f, m in zip(factors, mentions, strict=True) if m & groups[1]]
     a_factors = [f for f, m in zip(factors, mentions, strict=True) if not m & groups[1]]
     return rows, cols, a_factors, b_factors
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "any"
 
 
 def _operand(factors: list[Expr]) -> Expr:
@@ -180,17 +183,22 @@ def _unit(
             return Unit.MMA
         case MmaOp.AUTO if not why:
             return Unit.MMA
-        case MmaOp.AUTO | MmaOp.FMA if accumulator in (DType.F32, DType.F64):
-            return Unit.FMA
-        case MmaOp.AUTO | MmaOp.FMA:
+        case MmaOp.AUTO | MmaOp.FMA if accumulator not in FMA_LEAST_K:
             return NoDot(f"fma multiplies f32 and f64, not {accumulator}")
+        case MmaOp.AUTO | MmaOp.FMA if extents[2] < FMA_LEAST_K[accumulator]:
+            return NoDot(
+                f"the reduction tile is {extents[2]}, and fma in {accumulator} needs at least {FMA_LEAST_K[accumulator]}",
+                "a larger step of its loop, or remove mma (the reduction is then done element by element)",
+            )
+        case MmaOp.AUTO | MmaOp.FMA:
+            return Unit.FMA
         case _:
             return NoDot(f"{record.op.value} is not lowered yet", "op: mma")
 
 
 def _types_hint(a: Expr, b: Expr, target: Target) -> str:
-    types = ", ".join(str(t) for t in mma_operand_types(target))
-    return f"convert both factors to one of {types} in the algorithm (x.to(..) rounds there), or mma: fma"
+    types = ", ".join(f"{left} x {right}" for left, right in mma_operand_types(target))
+    return f"convert both factors, to one of {types}, in the algorithm (x.to(..) rounds there), or mma: fma"
 
 
 def _product(values: Iterable[int]) -> int:

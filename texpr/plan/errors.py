@@ -195,11 +195,12 @@ class NeedsFinite(PlanError):
 
 class AliasNotElementwise(PlanError):
     code = "TX0325"
-    title = "aliased input read at other points"
+    title = "aliased input read after it may have been overwritten"
     template = (
-        "{output} may alias {input}, but kernel {kernel} reads {input} at {index} while storing {output} elsewhere"
+        "{output} may share memory with {input}, and kernel {kernel} reads {index} "
+        "where {output} may be written already"
     )
-    default_hint = "drop alias({input}), or write {output} in a later kernel from a copy"
+    default_hint = "read {input} only at the point being stored or in an earlier node, or drop alias({input})"
 
 
 class RegisterTileTooSmall(PlanError):
@@ -249,6 +250,34 @@ class StageTooDeep(PlanError):
     title = "stage runs further ahead than it can"
     template = "stage {name} with depth {depth} runs {ahead} steps ahead; here it can run at most {most}"
     default_hint = "async copies in a loop run up to depth - 1 steps ahead, sync copies one, others none (depth: 1)"
+
+
+class ReducedInGrid(PlanError):
+    code = "TX0340"
+    title = "reduction over an axis of the grid"
+    template = "{func} reduces over {axis}, of which a program of the grid has only one tile"
+    default_hint = "take {axis} out of the grid and loop over it: place: {{{func}: {{loop: {{{axis}: 64}}}}}}"
+
+
+class ByInvalid(PlanError):
+    code = "TX0341"
+    title = "by that does not fit its func"
+    template = "by: of {func}: {why}"
+    default_hint = "remove by"
+
+
+class PlaceIgnored(PlanError):
+    code = "TX0342"
+    title = "place of an inlined func"
+    template = "{func} is computed where it is read; its place says nothing of where else"
+    default_hint = "place: {{{func}: {{at: tile}}}}, or remove it from place"
+
+
+class UnknownSymbol(PlanError):
+    code = "TX0343"
+    title = "unknown dim, tensor or type in a guard or number"
+    template = "{where} names {name}, which is no {what} of the algorithm"
+    default_hint = "{near}"
 
 
 class SharedOverLimit(PlanError):

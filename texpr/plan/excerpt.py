@@ -23,18 +23,33 @@ _Line: TypeAlias = tuple[int, str, str, Record | None]  # depth, text, name, rec
 
 
 @contextmanager
+def in_variant(variant: Variant, target: Target) -> Iterator[None]:
+    """Add the variant and the line of the schedule to a ``PlanError`` raised inside, unless ``in_kernel`` has."""
+    try:
+        yield
+    except PlanError as error:
+        if not error.kernel:
+            _locate(error, variant, target)
+            error.excerpt = "\n".join(line for line in (excerpt_of(error.at), error.excerpt) if line)
+        raise
+
+
+@contextmanager
 def in_kernel(record: Kernel, variant: Variant, target: Target) -> Iterator[None]:
     """Add kernel, place and loop nest to a ``PlanError`` raised inside."""
     try:
         yield
     except PlanError as error:
         error.kernel = record.name
-        context = f"variant {variant.name}, {target}"
-        if error.at is not None:
-            error.at = dataclasses.replace(error.at, context=error.at.context or context)
+        _locate(error, variant, target)
         lines = [excerpt_of(error.at), error.excerpt, nest_of(record, error)]
         error.excerpt = "\n".join(line for line in lines if line)
         raise
+
+
+def _locate(error: PlanError, variant: Variant, target: Target) -> None:
+    if error.at is not None and not error.at.context:
+        error.at = dataclasses.replace(error.at, context=f"variant {variant.name}, {target}")
 
 
 def excerpt_of(at: Location | None) -> str:
@@ -99,18 +114,21 @@ def _marked(nodes: list[_Line], record: Kernel, error: PlanError) -> int:
     """
     named = [n for n, node in enumerate(nodes) if node[2] and node[2] in _subjects(error)]
     line = error.at.line if error.at is not None else 0
-    here = [n for n, (_, _, _, own) in enumerate(nodes) if line and own is not None and _stands_on(own, line)]
-    if line and line in {at.line for key in ("grid", "whole", "map") if (at := record.location_of(key)) is not None}:
+    here = [n for n, (_, _, _, own) in enumerate(nodes) if own is not None and _stands_on(own, line)]
+    sizes = [number for key, number in record.key_lines if key in ("grid", "whole", "map")]
+    sizes += [number for table in (record.grid, record.whole, record.map) for _, number in table.key_lines]
+    if line in sizes:
         here = here or [1]
     both = [n for n in here if n in named]
-    return next(iter([*both, *here, *named]), 0)
+    return next(iter([*both, *here, *named]), 1 if "axis" in error.fields else 0)
 
 
 def _stands_on(record: Record, line: int) -> bool:
-    if record.location is None:
+    if record.location is None or not line:
         return False
     return line == record.location.line or any(line == number for _, number in record.key_lines)
 
 
 def _subjects(error: PlanError) -> set[str]:
-    return {str(error.fields[key]) for key in ("func", "name", "output") if key in error.fields}
+    named = {str(error.fields[key]) for key in ("func", "name", "output") if key in error.fields}
+    return named | {word.strip(",:") for word in str(error.fields.get("what", "")).split()}

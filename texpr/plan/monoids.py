@@ -34,9 +34,15 @@ OPERATION: Final = {
 }
 
 
+def is_arg(op: ReduceOp | Monoid) -> bool:
+    """Whether the operator yields a position. Of no points the position is -1; while reducing, the largest integer
+    stands for that, so that every real position beats it."""
+    return op is ReduceOp.ARGMIN or op is ReduceOp.ARGMAX
+
+
 def as_monoid(op: ReduceOp | Monoid, dtypes: tuple[DType, ...]) -> ReduceOp | Monoid:
     """Argmin/argmax as the tuple monoid on (key, index); everything else unchanged."""
-    if op is not ReduceOp.ARGMIN and op is not ReduceOp.ARGMAX:
+    if isinstance(op, Monoid) or not is_arg(op):
         return op
     key, index = dtypes
     left = (Var("key_a", key), Var("index_a", index))
@@ -127,6 +133,9 @@ def expanded(definition: Def) -> tuple[Expr, ...]:
             values = tuple(Select(guard, v, e) for v, e in zip(values, start, strict=True))
         total = values if total is None else combine(op, total, values)
     assert total is not None
+    if is_arg(top.op) and top.where is not None:
+        nowhere = Op(OpName.EQ, (total[1], start[1]), DType.BOOL)
+        total = (total[0], Select(nowhere, Const(-1, total[1].dtype), total[1]))
     return total
 
 

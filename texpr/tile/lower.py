@@ -13,7 +13,7 @@ from texpr.lang.ir import INDEX, Axis, BoundaryMode, Expr, Func, Monoid, OpName,
 from texpr.plan.access import memory_of
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Compute, Node, Reduction, Stage, Write
-from texpr.plan.monoids import as_monoid
+from texpr.plan.monoids import as_monoid, is_arg
 from texpr.schedule.records import Memory
 from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
@@ -91,6 +91,10 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
         emit_loops(node.loops, node.body, body, kernel, scope, block, lower_nodes)
         accumulated = tuple(accumulators)
     results = _across_lanes(op, accumulated, space, node.axes)
+    if is_arg(node.op):  # a row without points has no position: -1, as the language says
+        value, index = results
+        nowhere = tile.op(OpName.EQ, index, start[1])
+        results = (value, tile.choose(nowhere, tile.literal(-1, index.dtype), index))
     for func, value in zip(node.funcs, results, strict=True):
         scope = scope.with_value(func, assign(func.name, tile.cast(value, func.dtype), kernel, block, node.schedule))
     return scope

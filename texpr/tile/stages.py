@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 
 from texpr.lang.ir import Axis, AxisRef, Func, OpName, Read, Tensor
-from texpr.math.expr import IntExpr, Sym, const, sym
+from texpr.math.expr import IntExpr, Sym, const, substitute, sym
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import key_of, reads_of
 from texpr.plan.ir import AxisTile, Compute, Reduction, Stage, Window
+from texpr.plan.resolve import origin as tile_origin
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.banks import best_swizzle
@@ -34,8 +35,9 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
         return scope.with_tile(read, StagedTile((), value=held))
     buffer = stage_buffer(node, kernel, scope, depth=0)
     if isinstance(node.form, Window):
-        fill_window(node.source, node.form, node, buffer, None, kernel, scope, block)
-        return scope.with_window(node.source, StagedWindow(buffer.name, None, node.form))
+        window = window_here(node.form, scope)
+        fill_window(node.source, window, node, buffer, None, kernel, scope, block)
+        return scope.with_window(node.source, StagedWindow(buffer.name, None, window))
     copy_into(node, buffer, None, kernel, scope, block)
     if node.copy is Copy.ASYNC:
         block.add(Commit(), Wait(0))
@@ -151,6 +153,14 @@ def copy_into(
         block.add(StoreShared(buffer.name, stage, value, origin=label))
 
 
+def window_here(window: Window, scope: Scope) -> Window:
+    """The window with the names that the kernel has for the first indices of its tiles and loops."""
+    origins: dict[str, IntExpr | int] = {
+        tile_origin(axis).name: value.origin for axis, value in scope.axes.items() if value.tile is None
+    }
+    return Window(tuple(substitute(lo, origins) for lo in window.lo), window.extent)
+
+
 def fill_window(
     source: Tensor | Func,
     window: Window,
@@ -242,5 +252,6 @@ def lower_window_func(node: Compute, kernel: Kernel, scope: Scope, block: Block)
     size = 1 << (node.window.points - 1).bit_length()
     buffer = Buffer(name, node.func.dtype, (size,), 0, flat(), f"window of {node.func.name}")
     kernel.buffer(buffer)
-    fill_window(node.func, node.window, node, buffer, None, kernel, scope, block)
-    return scope.with_window(node.func, StagedWindow(name, None, node.window))
+    window = window_here(node.window, scope)
+    fill_window(node.func, window, node, buffer, None, kernel, scope, block)
+    return scope.with_window(node.func, StagedWindow(name, None, window))

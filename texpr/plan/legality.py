@@ -1,0 +1,287 @@
+"""Rules about where things are computed: every value is at hand when it is read, every directive has an effect, and no
+program sees a part of what it must see all of. One function per rule, as in ``checks``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from texpr.errors import Location
+from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Cast, Const, Def, Expr, Func, Read, Reduce
+from texpr.lang.show import expr_text
+from texpr.math.expr import le
+from texpr.math.prove import is_proved
+from texpr.plan.attach import node_body, node_exprs, node_names
+from texpr.plan.checks import nodes_of
+from texpr.plan.errors import (
+    AliasNotElementwise,
+    AsyncNeedsTensor,
+    BadPosition,
+    ByInvalid,
+    LoopAxisInvalid,
+    NoInstruction,
+    NotAligned,
+    NotLowered,
+    PlaceAfterUse,
+    PlaceIgnored,
+    ReducedInGrid,
+    UnknownAxis,
+    near,
+)
+from texpr.plan.inline import reads_of
+from texpr.plan.ir import Compute, Cover, KernelPlan, Node, Reduction, Stage, TileAxis, Window, Write
+from texpr.plan.resolve import Context
+from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
+
+
+def check_axis_names(context: Context) -> None:
+    """Axes named by ``order``, by ``stage: by`` and by ``mma`` exist where they are named."""
+    record = context.record
+    if record.order is not None and record.order.axis not in record.grid:
+        name, at = record.order.axis, record.order.location or record.location_of("order")
+        raise UnknownAxis(directive="order", name=name, owner="the grid", near=near(name, record.grid), at=at)
+    for tensor, stage in record.stage.items():
+        for axis in stage.by:
+            context.axis(axis, f"by of stage {tensor}", stage.location_of("by"))
+    for place in record.place.values():
+        for axis in (*place.mma.rows, *place.mma.cols) if place.mma is not None else ():
+            context.axis(axis, "mma", place.location_of("mma"))
+
+
+def check_positions(context: Context) -> None:
+    """``at: func.axis`` names a loop that the kernel has."""
+    places = context.record.place
+    loops: dict[str, list[str]] = {}
+    for definition in context.needed:
+        own = [axis for func in definition.funcs if func.name in places for axis in places[func.name].loop]
+        loops.update({func.name: own for func in definition.funcs})
+    choices = ", ".join(["tile", *(f"{func}.{axis}" for func in places for axis in loops.get(func, []))])
+    for name, place in places.items():
+        if isinstance(place.at, LoopOf) and place.at.axis not in loops.get(place.at.func, []):
+            why = f"kernel {context.record.name} has no such loop"
+            raise BadPosition(position=str(place.at), name=name, why=why, choices=choices, at=place.location_of("at"))
+
+
+def check_places(context: Context, held: Callable[[Func], bool], tile: Sequence[TileAxis]) -> None:
+    """Every directive of a place has an effect on what its func is."""
+    sizes = {t.axis.name: t.size for t in tile}
+    for name, place in context.record.place.items():
+        definition = next(d for d in context.needed if any(f.name == name for f in d.funcs))
+        func = next(f for f in definition.funcs if f.name == name)
+        written = func in context.writes
+        reduction = isinstance(definition.top, Reduce) and held(func)
+        if not reduction:
+            _check_elementwise(name, place, written)
+        elif place.by and not written:
+            why = "it is a reduction; only what is stored or kept in shared memory comes in pieces"
+            raise ByInvalid(func=name, why=why, at=place.location_of("by"))
+        _check_by(name, place, definition, {**sizes, **place.loop} if written else {})
+
+
+def _check_elementwise(name: str, place: Place, written: bool) -> None:
+    if place.mma is not None:
+        raise NoInstruction(func=name, why="it is not a reduction", hint="remove mma", at=place.location_of("mma"))
+    if written:
+        if isinstance(place.at, LoopOf):
+            why = "a written func is stored in loops of its own"
+            raise BadPosition(position=str(place.at), name=name, why=why, choices="tile", at=place.location_of("at"))
+        if place.where is Memory.SHARED:
+            what = f"in: shared of {name}, which is written"
+            raise NotLowered(what=what, instead="via: shared", at=place.location_of("in"))
+        return
+    if place.at is None:
+        raise PlaceIgnored(func=name, at=place.location)
+    if place.loop:
+        axis = next(iter(place.loop))
+        raise LoopAxisInvalid(
+            func=name,
+            axis=axis,
+            why="it is computed for the whole tile",
+            choices="none",
+            at=place.loop.location_of(axis) or place.location,
+            hint="remove the loop",
+        )
+    if place.by and place.where is not Memory.SHARED:
+        why = "it is kept in registers, computed for the whole tile"
+        raise ByInvalid(func=name, why=why, at=place.location_of("by"))
+
+
+def _check_by(name: str, place: Place, definition: Def, sizes: Mapping[str, int]) -> None:
+    own = {axis.name for axis in definition.axes}
+    for axis, width in place.by.items():
+        at = place.by.location_of(axis) or place.location_of("by")
+        if axis not in own:
+            hint = f"one of {', '.join(sorted(own))}"
+            raise ByInvalid(func=name, why=f"{axis} is not one of its axes", at=at, hint=hint)
+        if width > sizes.get(axis, width):
+            raise ByInvalid(func=name, why=f"its tile has only {sizes[axis]} along {axis}", at=at)
+
+
+def check_reduced_axes(context: Context, held: Callable[[Func], bool], tile: Sequence[TileAxis]) -> None:
+    """A reduction sees its whole axis: tiles of the grid are parts of it."""
+    grid = {t.axis: t for t in tile if t.cover is Cover.GRID}
+    for definition in context.needed:
+        if not isinstance(definition.top, Reduce) or not held(definition.funcs[0]):
+            continue
+        for axis in definition.top.axes:
+            cut = grid.get(axis)
+            if cut is not None and not is_proved(le(axis.extent, cut.size), context.facts):
+                raise ReducedInGrid(
+                    func=definition.name, axis=axis.name, at=context.record.grid.location_of(axis.name)
+                )
+
+
+def check_order_of_nodes(context: Context, plan: KernelPlan) -> None:
+    """Every held value is computed before it is read, and no further inside loops than its readers."""
+    owners = {func: node for node in nodes_of(plan.nodes) for func in _computed(node)}
+    _visit(context, plan.nodes, frozenset(), owners)
+
+
+def _visit(context: Context, nodes: Sequence[Node], known: frozenset[Func], owners: Mapping[Func, Node]) -> None:
+    for node in nodes:
+        inside = known
+        for inner in node_body(node):
+            _visit(context, [inner], inside, owners)
+            inside |= _computed(inner)
+        for expr in node_exprs(node):
+            for read in reads_of(expr):
+                source = read.source
+                if isinstance(source, Func) and source in owners and source not in inside:
+                    raise _late(context, source, node)
+        known |= _computed(node)
+
+
+def _computed(node: Node) -> frozenset[Func]:
+    match node:
+        case Reduction(funcs=funcs):
+            return frozenset(funcs)
+        case Compute(func=func):
+            return frozenset((func,))
+        case Stage() | Write():
+            return frozenset()
+
+
+def _late(context: Context, func: Func, reader: Node) -> PlaceAfterUse:
+    places = context.record.place
+
+    def position(names: Sequence[str]) -> str:
+        found = next((places[name].at for name in names if name in places), None)
+        return str(found or Tile())
+
+    names = node_names(reader)
+    own = [f.name for f in context.algorithm.definition(func).funcs]
+    other = position(names)
+    inside = other.partition(".")[0] in own  # the reader stands in the very loop that computes what it reads
+    culprit = list(names) if inside else own
+    at = next((places[name].location for name in culprit if name in places), None)
+    return PlaceAfterUse(
+        func=func.name,
+        position=position(own),
+        reader=names[0],
+        other=other,
+        at=at or context.record.location,
+        hint=f"place {names[0]} at {position(own)}" if inside else None,
+    )
+
+
+def check_windows_of_registers(context: Context, plan: KernelPlan) -> None:
+    """What is computed over a window is computed by other threads than those that hold register values."""
+    held = {f for n in nodes_of(plan.nodes) for f in _computed(n) if not isinstance(n, Compute) or n.window is None}
+    for node in nodes_of(plan.nodes):
+        if not isinstance(node, Compute) or node.memory is not Memory.SHARED:
+            continue
+        for read in reads_of(node.expr):
+            if read.source in held:
+                raise NotAligned(
+                    func=read.source.name,
+                    reader=node.func.name,
+                    index="the points of a window",
+                    at=_place_location(context, node.func.name),
+                    hint=f"keep {node.func.name} in registers",
+                )
+
+
+def _place_location(context: Context, name: str) -> Location | None:
+    place = context.record.place.get(name)
+    return context.record.location if place is None or place.location is None else place.location
+
+
+def check_fills(context: Context, plan: KernelPlan) -> None:
+    """What a stage holds where its tensor has nothing: asynchronous copies and windows of an absent tensor know only
+    zero."""
+    for node in nodes_of(plan.nodes):
+        if not isinstance(node, Stage):
+            continue
+        at = context.record.stage[node.name].location
+        boundary, absent = node.reads[0].boundary, node.reads[0].absent
+        given = absent is None or _is_zero(absent)
+        if node.copy is Copy.ASYNC and boundary.mode is BoundaryMode.FILL and boundary.fill != 0:
+            why = f"outside of it reads give {boundary.fill}, and asynchronous copies fill with zero"
+            raise AsyncNeedsTensor(name=node.name, why=why, at=at)
+        if node.copy is Copy.ASYNC and not given and absent is not None:
+            why = f"where it is absent reads give {expr_text(absent)}, and asynchronous copies fill with zero"
+            raise AsyncNeedsTensor(name=node.name, why=why, at=at)
+        if isinstance(node.form, Window) and not given and absent is not None:
+            what = f"window of {node.name}, which is {expr_text(absent)} where it is absent,"
+            raise NotLowered(what=what, instead="remove the stage", at=at)
+
+
+def _is_zero(expr: Expr) -> bool:
+    while isinstance(expr, Cast):
+        expr = expr.value
+    return isinstance(expr, Const) and expr.value == 0
+
+
+def check_aliases(context: Context, plan: KernelPlan) -> None:
+    """An output that may lie over an input is stored only where the same program reads that input, and nothing else is
+    read of it."""
+    for func in context.writes:
+        name = func.output.may_alias if func.output is not None else None
+        if name is None:
+            continue
+        axes = context.algorithm.definition(func).axes
+        for node in nodes_of(plan.nodes):
+            for read in _reads(node):
+                if read.source.name == name and not _at_own_point(read, axes):
+                    raise AliasNotElementwise(
+                        output=func.name,
+                        input=name,
+                        kernel=plan.name,
+                        index=expr_text(read),
+                        at=context.record.location_of("writes"),
+                    )
+
+
+def check_overwritten(kernels: Sequence[KernelPlan]) -> None:
+    """Nothing reads an input that an earlier node or kernel may have overwritten."""
+    lost: dict[str, Func] = {}
+    for kernel in kernels:
+        for node in kernel.nodes:
+            _check_overwritten(node, kernel, lost)
+
+
+def _check_overwritten(node: Node, kernel: KernelPlan, lost: dict[str, Func]) -> None:
+    for inner in node_body(node):
+        _check_overwritten(inner, kernel, lost)
+    for read in _reads(node):
+        if read.source.name in lost:
+            func = lost[read.source.name]
+            raise AliasNotElementwise(
+                output=func.name,
+                input=read.source.name,
+                kernel=kernel.name,
+                index=expr_text(read),
+                at=kernel.record.location,
+            )
+    if isinstance(node, Write) and node.func.output is not None and node.func.output.may_alias is not None:
+        lost[node.func.output.may_alias] = node.func
+
+
+def _reads(node: Node) -> list[Read]:
+    exprs: tuple[Expr, ...] = node.reads if isinstance(node, Stage) else node_exprs(node)
+    return [read for expr in exprs for read in reads_of(expr)]
+
+
+def _at_own_point(read: Read, axes: tuple[Axis, ...]) -> bool:
+    if read.boundary.mode is not BoundaryMode.NONE or len(read.indices) != len(axes):
+        return False
+    return all(isinstance(i, AxisRef) and i.axis is axis for i, axis in zip(read.indices, axes, strict=True))

@@ -1,0 +1,54 @@
+"""A schedule with its defaults filled in by the directives that would say them: what the compiler decides, in its own
+notation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from texpr.lang.ir import Algorithm, Func, Reduce
+from texpr.plan.resolve import func_named, needed_definitions, written_out
+from texpr.plan.split import split_reductions
+from texpr.schedule.base import Map
+from texpr.schedule.records import Copy, Kernel, LoopOf, Place, Schedule, Stage, Tile, Variant
+
+DEFAULT_WARPS = 4
+
+
+def resolved_schedule(schedule: Schedule, algorithm: Algorithm) -> Schedule:
+    """``schedule`` with the defaults of every kernel written out: warps, the position of every func that is kept, how
+    far stages run ahead. What depends on types (the unit of a contraction) stays ``auto``."""
+    return dataclasses.replace(schedule, variants=tuple(_variant(v, algorithm) for v in schedule.variants))
+
+
+def _variant(variant: Variant, algorithm: Algorithm) -> Variant:
+    split = split_reductions(algorithm, variant)
+    stored: set[Func] = set()
+    kernels = []
+    for record in variant.kernels:
+        kernels.append(_kernel(record, split, frozenset(stored)))
+        stored.update(func_named(split, name, "writes", record.location) for name in record.writes)
+    return dataclasses.replace(variant, kernels=tuple(kernels))
+
+
+def _kernel(record: Kernel, algorithm: Algorithm, stored: frozenset[Func]) -> Kernel:
+    writes = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
+    places = {name: _place(place) for name, place in record.place.items()}
+    if not record.split and not record.fuse:
+        for definition in needed_definitions(algorithm, writes, stored, {}, record):
+            kept = isinstance(definition.top, Reduce) and not written_out(definition, record)
+            if kept and not any(func.name in places for func in definition.funcs):
+                places[definition.name] = Place(at=Tile())
+    stages = {name: _stage(stage) for name, stage in record.stage.items()}
+    return dataclasses.replace(
+        record, warps=record.warps or DEFAULT_WARPS, place=Map.of(places), stage=Map.of(stages)
+    )
+
+
+def _place(place: Place) -> Place:
+    return place if place.at is not None else dataclasses.replace(place, at=Tile())
+
+
+def _stage(stage: Stage) -> Stage:
+    if stage.copy is Copy.ASYNC and isinstance(stage.at, LoopOf) and stage.ahead is None:
+        return dataclasses.replace(stage, ahead=stage.depth - 1)
+    return stage
