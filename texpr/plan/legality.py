@@ -29,7 +29,7 @@ from texpr.plan.errors import (
 )
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import Compute, Cover, KernelPlan, Node, Reduction, Stage, TileAxis, Window, Write
-from texpr.plan.resolve import Context
+from texpr.plan.resolve import Context, written_out
 from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
 
 
@@ -68,7 +68,7 @@ def check_places(context: Context, held: Callable[[Func], bool], tile: Sequence[
         definition = next(d for d in context.needed if any(f.name == name for f in d.funcs))
         func = next(f for f in definition.funcs if f.name == name)
         written = func in context.writes
-        reduction = isinstance(definition.top, Reduce) and held(func)
+        reduction = isinstance(definition.top, Reduce) and held(func) and not written_out(definition, context.record)
         if not reduction:
             _check_elementwise(name, place, written)
         elif place.by and not written:
