@@ -1,10 +1,12 @@
 """Convolutions and pooling on NHWC tensors.
 
-    conv2d            y[n,p,q,(g,k)] = relu(sum_{r,s,c} x[n, p sh + r dh - ph, q sw + s dw - pw, (g,c)] w[g,r,s,c,k] + b[(g,k)])
+    conv2d            y[n,p,q,(g,k)] = relu(b[(g,k)] + sum_{r,s,c} x[n, p sh + r dh - ph, q sw + s dw - pw, (g,c)]
+                                                                     w[g,r,s,c,k])
     depthwise_conv2d  y[n,p,q,c] = sum_{r,s} x[n, p + r - R/2, q + s - S/2, c] w[r,s,c]
     maxpool2d         y[n,p,q,c] = max_{r,s} x[n, p sh + r - ph, q sw + s - pw, c]
 
-Reads outside of the image are zero (minus infinity for the maximum). Filter sizes, strides, dilations and padding are compile-time.
+Reads outside of the image are zero (minus infinity for the maximum). Filter sizes, strides, dilations and padding are
+compile-time.
 """
 
 import texpr as te

@@ -60,10 +60,12 @@ def batched_matmul(x, w, y):
 
 
 @te.algorithm(
-    "x: T[M, K], w: i8[K, N], s: T[N], b: T[N]? -> y: T[M, N]", T=("f16", "bf16"), require=["K % 16 == 0", "N % 16 == 0"]
+    "x: T[M, K], w: i8[K, N], s: T[N], b: T[N]? -> y: T[M, N]",
+    T=("f16", "bf16"),
+    require=["K % 16 == 0", "N % 16 == 0"],
 )
 def w8a16_linear(x, w, s, b, y):
-    """y = x @ (w * s) + b: 8-bit weights with a scale per column, dequantised to T (where they are rounded) before the product."""
+    """y = x @ (w * s) + b: 8-bit weights with a scale per column, dequantised to T (and rounded there) first."""
     i, j, k = te.axes(i="M", j="N", k="K")
     acc = te.func("acc")
     acc[i, j] = te.sum(x[i, k] * (w[k, j].to("f32") * s[j]).to(te.type("T")), over=k)

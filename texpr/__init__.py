@@ -22,6 +22,7 @@ _HOME = {
     "texpr.lang.reductions": ("all", "any", "argmax", "argmin", "max", "mean", "min", "prod", "reduce", "sum"),
     "texpr.lang.monoid": ("monoid",),
     "texpr.lang.reference": ("reference",),
+    "texpr.runtime": ("Bundle", "load"),
     "texpr.dtypes": ("DType",),
     "texpr.errors": ("TExprError",),
 }  # fmt: skip

@@ -87,7 +87,10 @@ def _add_binding(parser: argparse.ArgumentParser) -> None:
     """What to compile: the algorithm, its schedule, and how its variables are bound."""
     parser.add_argument("source", metavar="FILE.py:NAME", help=_SOURCE_HELP)
     parser.add_argument(
-        "--schedule", type=Path, metavar="FILE", help="the schedule, or the word default for the analytic one (left out: schedules/NAME.yaml, else analytic)"
+        "--schedule",
+        type=Path,
+        metavar="FILE",
+        help="the schedule, or the word 'default' for the analytic one (default: schedules/NAME.yaml, else analytic)",
     )
     parser.add_argument(
         "--target",

@@ -1,4 +1,5 @@
-"""Compile an algorithm with a schedule written in a test, run what would ship on the emulator, and compare with the reference."""
+"""Compile an algorithm with a schedule written in a test, run what would ship on the emulator, and compare with the
+reference."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from texpr.schedule import load_schedule
 def bundle(
     definition: AlgorithmDef, schedule: str, folder: Path, types: Mapping[str, str] | None = None, target: str = "sm_80"
 ) -> Bundle:
-    """The bundle of one binding on one target, ready to run on the emulator. ``schedule`` is the kernels' YAML, indented
-    by two, or a whole schedule."""
+    """The bundle of one binding on one target, ready to run on the emulator. ``schedule`` is the kernels' YAML,
+    indented by two, or a whole schedule."""
     text = schedule
     if "variants:" not in schedule:
         text = (

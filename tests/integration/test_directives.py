@@ -1,5 +1,5 @@
-"""Every directive of a schedule, alone or with those it needs, computes what the algorithm says: run on the emulator over sizes around
-the tiles."""
+"""Every directive of a schedule, alone or with those it needs, computes what the algorithm says: run on the emulator
+over sizes around the tiles."""
 
 from __future__ import annotations
 
@@ -104,8 +104,9 @@ def test_contractions_are_right_however_they_are_placed(place: str, stage: str, 
     built = bundle(two_products, schedule, tmp_path)
     rng = np.random.default_rng(2)
     for m, k, n, length in ((1, 1, 1, 1), (33, 0, 65, 7), (70, 50, 64, 33)):
-        arrays = {"x": halves(rng, m, k), "w": halves(rng, k, n), "u": halves(rng, m, length), "v": halves(rng, length, n)}
-        assert worst(built, two_products, {**arrays, "b": rng.standard_normal(n).astype(np.float32)}) <= 1
+        arrays = {"x": halves(rng, m, k), "w": halves(rng, k, n), "u": halves(rng, m, length)}
+        arrays |= {"v": halves(rng, length, n), "b": rng.standard_normal(n).astype(np.float32)}
+        assert worst(built, two_products, arrays) <= 1
 
 
 @pytest.mark.parametrize(

@@ -231,8 +231,8 @@ class Select:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cast:
-    """Conversion. Float to narrower float rounds to nearest even (tf32: ties away); f8e4m3 saturates to finite; float to int truncates
-    and saturates; int to int wraps."""
+    """Conversion. Float to narrower float rounds to nearest even (tf32: ties away); f8e4m3 saturates to finite; float
+    to int truncates and saturates (NaN gives 0); int to int wraps."""
 
     value: Expr
     dtype: DType

@@ -187,7 +187,7 @@ def _unit(
             return NoDot(f"fma multiplies f32 and f64, not {accumulator}")
         case MmaOp.AUTO | MmaOp.FMA if extents[2] < FMA_LEAST_K[accumulator]:
             return NoDot(
-                f"the reduction tile is {extents[2]}, and fma in {accumulator} needs at least {FMA_LEAST_K[accumulator]}",
+                f"the reduction tile is {extents[2]}, and {accumulator} fma needs {FMA_LEAST_K[accumulator]} or more",
                 "a larger step of its loop, or remove mma (the reduction is then done element by element)",
             )
         case MmaOp.AUTO | MmaOp.FMA:
