@@ -39,7 +39,21 @@ from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.ir import Algorithm, Scalar, Tensor
 from texpr.math.bounds import Facts
 from texpr.math.coverage import Gap, uncovered, unreachable
-from texpr.math.expr import FALSE, TRUE, And, BoolExpr, IntExpr, Not, Or, TypeIn, conjunction, disjunction, lt, negation
+from texpr.math.expr import (
+    FALSE,
+    TRUE,
+    And,
+    BoolExpr,
+    IntExpr,
+    Not,
+    Or,
+    TypeIn,
+    conjunction,
+    disjunction,
+    lt,
+    negation,
+    substitute,
+)
 from texpr.math.integer import product, total
 from texpr.plan.access import memory_of, tensor_strides
 from texpr.plan.build import plan_variant
@@ -132,7 +146,11 @@ def _import(source: str, path: str) -> ModuleType:
 
 
 def find_schedule(
-    source: str, definition: AlgorithmDef, schedule: Path | None, targets: Sequence[str] | None
+    source: str,
+    definition: AlgorithmDef,
+    schedule: Path | None,
+    targets: Sequence[str] | None,
+    statics: Mapping[str, int] | None = None,
 ) -> Schedule:
     """The schedule file given (``default``: the analytic one), else ``schedules/<algorithm>.yaml`` beside the folder of
     the source, else the analytic one."""
@@ -142,7 +160,7 @@ def find_schedule(
     if schedule is None or schedule == Path("default"):
         from texpr.plan.default import default_schedule  # only here: most runs bring a schedule
 
-        return default_schedule(definition, targets or list(TARGETS))
+        return default_schedule(definition, targets or list(TARGETS), statics)
     loaded = load_schedule(schedule)
     if loaded.algorithm != definition.name:
         raise WrongAlgorithm(scheduled=loaded.algorithm, algorithm=definition.name, at=Location(str(schedule)))
@@ -185,11 +203,12 @@ def compile_binding(algorithm: Algorithm, schedule: Schedule, targets: Sequence[
 
 
 def usable_variants(schedule: Schedule, algorithm: Algorithm) -> list[VariantRecord]:
-    """The variants that a binding's types admit, with what they say about types decided."""
+    """The variants that a binding's types and statics admit, with what they say about those decided."""
     types = dict(algorithm.types)
     usable: list[VariantRecord] = []
     for record in schedule.variants:
         guard = resolve_types(record.when, {name: str(dtype) for name, dtype in types.items()})
+        guard = substitute(guard, dict(algorithm.statics))
         if all(types.get(name) is dtype for name, dtype in record.types.items()) and guard is not FALSE:
             usable.append(dataclasses.replace(record, when=guard))
     return usable
@@ -204,7 +223,7 @@ def compile_variant(
 ) -> tuple[Compiled, ...]:
     """Plan and emit a variant for its targets. Targets whose kernels come out the same share their source."""
     groups: dict[tuple[str, ...], Compiled] = {}
-    arguments = [param.name for param in algorithm.params]
+    arguments = [*(param.name for param in algorithm.params), *(dim.name for dim in algorithm.dims)]
     for name in targets:
         target = TARGETS[name]
         plan = plan_variant(algorithm, record, target)
@@ -300,7 +319,7 @@ def build_package(
     the schedule.
     """
     definition = load_algorithm(source)
-    record = find_schedule(source, definition, schedule, targets)
+    record = find_schedule(source, definition, schedule, targets, statics)
     return package_of(definition, record, chosen_targets(record, targets), types or {}, statics or {})
 
 
@@ -435,7 +454,7 @@ def show(
     from texpr.tile.show import show as show_program
 
     definition = load_algorithm(source)
-    record = find_schedule(source, definition, schedule, targets)
+    record = find_schedule(source, definition, schedule, targets, statics)
     chosen = [b for b in definition.bindings() if all(b.get(k) == v for k, v in (types or {}).items())]
     algorithm = definition.bind(chosen[0] if chosen else types or {}, statics or {})
     names = chosen_targets(record, targets)

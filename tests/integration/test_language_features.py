@@ -141,3 +141,17 @@ def recurrence(x: Any, a: Any, b: Any) -> None:
 def test_an_operator_that_does_not_commute_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotLowered, match="not commutative"):
         bundle(recurrence, ROWS.format(writes="a, b", place="a: {loop: {j: 32}}"), tmp_path)
+
+
+@te.algorithm("i0: f32[pid, j_tiles], tile: f32[j_tiles] -> step: f32[pid, j_tiles]")
+def awkward_names(i0: Any, tile: Any, step: Any) -> None:
+    i, j = te.axes(i="pid", j="j_tiles")
+    step[i, j] = i0.clamped()[i - 1, j] + tile[j]
+
+
+def test_arguments_may_have_any_name(tmp_path: Path) -> None:
+    kernel = "  - name: k\n    writes: [step]\n    grid: {i: 4, j: 32}\n    persistent: {programs: 2}\n"
+    built = bundle(awkward_names, kernel + "    stage: {i0: {at: tile, in: shared}}\n", tmp_path)
+    rng = np.random.default_rng(5)
+    arrays = {"i0": rng.standard_normal((9, 70)).astype(np.float32), "tile": rng.standard_normal(70).astype(np.float32)}
+    assert worst(built, awkward_names, arrays) <= 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import texpr as te
 from tests.lang import examples
 from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.ir import Algorithm
@@ -27,6 +29,18 @@ class Nest:
         text = f"texpr: 1\nalgorithm: {self.definition.name}\nvariants:\n{self.variant.strip()}\n"
         (variant,) = load_schedule(text, f"{self.definition.name}.yaml").variants
         return plan_variant(self.algorithm(), variant, TARGETS[self.target])
+
+
+@te.algorithm("a: f32[N, L], b: f32[N, L] -> re: f32[N], im: f32[N]")
+def complex_products(a: Any, b: Any, re: Any, im: Any) -> None:
+    n, t = te.axes(n="N", t="L")
+    times = te.monoid(
+        lambda p, q: (p[0] * q[0] - p[1] * q[1], p[0] * q[1] + p[1] * q[0]),
+        identity=(1.0, 0.0),
+        commutative=True,
+        name="times",
+    )
+    re[n], im[n] = te.reduce(times, (a[n, t], b[n, t]), over=t)
 
 
 F16 = (("T", "f16"),)
@@ -178,19 +192,19 @@ NESTS = {
 """,
     ),
     "monoid_in_parts": Nest(
-        examples.last_of_recurrence,
+        complex_products,
         """
 - name: any
   target: sm_80
   kernels:
   - name: pieces
-    writes: [h.r1.part, h.part]
+    writes: [re.part, im.part]
     grid: {n: 1, t.part: 1}
     warps: 4
-    split_reduction: {of: [h.r1], over: t, parts: {value: "clamp(L // 4096, 1, 16)", max: 16}}
-    place: {h.r1.part: {at: tile, loop: {t: 512}}}
+    split_reduction: {of: [re], over: t, parts: {value: "clamp(L // 4096, 1, 16)", max: 16}}
+    place: {re.part: {at: tile, loop: {t: 512}}}
   - name: combine
-    writes: [h]
+    writes: [re, im]
     grid: {n: 4}
     whole: {t.part: 16}
     warps: 4

@@ -107,16 +107,26 @@ def argmax_all(x: Any, best: Any, at: Any) -> None:
     best[()], at[()] = te.argmax(x[i, j], over=(i, j))
 
 
-@te.algorithm("a: f32[N], b: f32[N] -> h: f32[]")
-def recurrence_of_a_vector(a: Any, b: Any, h: Any) -> None:
+@te.algorithm("x: f16[M, N] -> best: f16[N], at: i32[N]")
+def argmax_columns(x: Any, best: Any, at: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    best[j], at[j] = te.argmax(x[i, j], over=i)
+
+
+@te.algorithm("a: f32[N], b: f32[N] -> re: f32[], im: f32[]")
+def product_of_complex_numbers(a: Any, b: Any, re: Any, im: Any) -> None:
+    """A user's monoid on pairs."""
     (t,) = te.axes(t="N")
-    affine = te.monoid(lambda p, q: (p[0] * q[0], q[0] * p[1] + q[1]), identity=(1.0, 0.0), name="affine")
-    _, h[()] = te.reduce(affine, (a[t], b[t]), over=t)
+    times = te.monoid(
+        lambda p, q: (p[0] * q[0] - p[1] * q[1], p[0] * q[1] + p[1] * q[0]),
+        identity=(1.0, 0.0),
+        commutative=True,
+        name="times",
+    )
+    re[()], im[()] = te.reduce(times, (a[t], b[t]), over=t)
 
 
-@te.algorithm(
-    "dy: T[M, N], x: T[M, N], g: T[N], mu: f32[M], rs: f32[M] -> dx: T[M, N], dg: f32[N], db: f32[N]", T=HALF
-)
+@te.algorithm("dy: T[M, N], x: T[M, N], g: T[N], mu: f32[M], rs: f32[M] -> dx: T[M, N], dg: f32[N], db: f32[N]", T=HALF)
 def layernorm_backward(dy: Any, x: Any, g: Any, mu: Any, rs: Any, dx: Any, dg: Any, db: Any) -> None:
     i, j = te.axes(i="M", j="N")
     h, c1, c2 = te.funcs("h c1 c2")
@@ -260,6 +270,13 @@ def mixed_product(a: Any, b: Any, y: Any) -> None:
     """Two type variables."""
     i, j, k = te.axes(i="M", j="N", k="K")
     y[i, j] = te.sum(a[i, k].to("f16") * b[k, j].to("f16"), over=k)
+
+
+@te.algorithm("a: i8[M, K], b: i8[K, N] -> y: i32[M, N]")
+def byte_product(a: Any, b: Any, y: Any) -> None:
+    """Sums that wrap around for very long K, where a matrix unit's would stick."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(a[i, k].to("i32") * b[k, j].to("i32"), over=k)
 
 
 @te.algorithm("x: f32[M, N] -> y: f32[M, N]", require=["N <= 512"])

@@ -19,6 +19,7 @@ from texpr.plan.attach import node_loops
 from texpr.plan.build import plan_variant
 from texpr.plan.checks import nodes_of
 from texpr.plan.default import default_schedule
+from texpr.plan.errors import NotLowered
 from texpr.plan.hidden import sites, tile_sizes
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Reduction, Stage, Unit
@@ -33,7 +34,7 @@ ALGORITHMS = {
     f"{module.__name__.rpartition('.')[2]}.{value.name}": value
     for module in (examples, shapes, convolution, linear, movement, rows, stencil)
     for value in vars(module).values()
-    if isinstance(value, AlgorithmDef)
+    if isinstance(value, AlgorithmDef) and value is not examples.last_of_recurrence
 }
 
 
@@ -113,6 +114,11 @@ def test_the_schedule_reads_back_from_its_yaml(name):
 def test_the_schedule_is_the_same_every_time(name):
     definition = ALGORITHMS[name]
     assert dump_schedule(default_schedule(definition, CHOSEN, statics(definition))) == dump_schedule(schedule_of(name))
+
+
+def test_what_no_schedule_can_do_yet_is_refused_as_the_plan_refuses_it():
+    with pytest.raises(NotLowered, match="not commutative"):
+        default_schedule(examples.last_of_recurrence, CHOSEN)
 
 
 # ---- the floor ---------------------------------------------------------------------------------------------------

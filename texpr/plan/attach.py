@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from texpr.lang.ir import Axis, Expr, Tensor
-from texpr.math.expr import IntExpr
+from texpr.math.expr import IntExpr, ceildiv
 from texpr.plan import checks
 from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, WindowNotAffine
 from texpr.plan.inline import reads_of
@@ -77,7 +77,7 @@ def accesses_to(name: str, nodes: Sequence[Node], reach: Reach) -> list[Access]:
     """Every read of ``name`` in nodes and below them, with the reach its axes have there."""
     found: list[Access] = []
     for node in nodes:
-        loops = {loop.axis: loop.axis.extent for loop in node_loops(node)}
+        loops = {loop.axis: _steps(loop) for loop in node_loops(node)}
         local = Reach(reach.lanes, {**reach.inner, **loops}, reach.starts)
         if isinstance(node, Compute) and node.window is not None:
             extents = dict(zip(node.axes, node.window.extent, strict=True))
@@ -184,7 +184,7 @@ def _into_body(
             choices=f"{node_names(node)[0]}.{dynamic[-1].axis.name}",
             at=record.location_of("at"),
         )
-    unrolled: dict[Axis, IntExpr] = {loop.axis: loop.axis.extent for loop in node.loops if loop.unrolled and dynamic}
+    unrolled: dict[Axis, IntExpr] = {loop.axis: _steps(loop) for loop in node.loops if loop.unrolled}
     reach = Reach({a: size for a, size in lanes.items() if a not in unrolled}, unrolled)
     own = [Access(read, reach) for e in node_exprs(node) for read in reads_of(e) if read.source.name == tensor.name]
     accesses = [*own, *accesses_to(tensor.name, node.body, reach)]
@@ -216,6 +216,11 @@ def _stage(context: Context, tensor: Tensor, record: StageRecord, accesses: Sequ
         tuple(record.by.items()),
         "" if at is None else f"{Path(at.file).name}:{at.line}",
     )
+
+
+def _steps(loop: LoopAxis) -> IntExpr:
+    """How far a loop moves its axis: whole steps, whose dead lanes read as well."""
+    return ceildiv(loop.axis.extent, loop.size) * loop.size
 
 
 def _every(nodes: Sequence[Node]) -> Iterator[Node]:

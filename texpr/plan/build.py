@@ -13,7 +13,7 @@ from pathlib import Path
 
 from texpr.errors import Location
 from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Reduce
-from texpr.math.expr import ceildiv, eq, maximum, minimum, sym
+from texpr.math.expr import ceildiv, eq, maximum, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
 from texpr.plan import checks, legality
@@ -200,6 +200,7 @@ def _persistence(context: Context, tile: Sequence[TileAxis]) -> Persistence | No
         return None
     tiles = product(ceildiv(t.axis.extent, t.size) for t in tile if t.cover is Cover.GRID)
     programs = sym("sms") if record.programs is None else record.programs.value
+    programs = substitute(programs, dict(context.algorithm.statics))
     return Persistence(minimum(tiles, maximum(programs, 1)))
 
 
@@ -434,6 +435,10 @@ def _dot(
     if isinstance(found, NoDot):
         if place.mma is not None:
             raise NoInstruction(func=definition.name, why=found.why, hint=found.hint, at=place.location_of("mma"))
+        return None
+    if legality.may_saturate(context, top, found):
+        if place.mma is not None:
+            raise legality.saturates(definition.name, top, place.location_of("mma"))
         return None
     for guard, side in one_sided(found):
         other = found.b if side == "b" else found.a

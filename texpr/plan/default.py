@@ -21,7 +21,7 @@ from texpr.math.expr import TRUE, BoolExpr, TypeIn, conjunction, le
 from texpr.plan.build import plan_variant
 from texpr.plan.errors import PlanError
 from texpr.plan.ir import VariantPlan
-from texpr.plan.matrix import contractions
+from texpr.plan.matrix import contractions, exact_sums
 from texpr.plan.partition import Job, partition
 from texpr.plan.resolve import variant_facts
 from texpr.plan.tiling import (
@@ -82,19 +82,24 @@ def _drafts(algorithm: Algorithm, target: Target) -> Iterator[_Draft]:
     whole, looped = (partition(algorithm, target, whole=flag) for flag in (True, False))
     rows = {row for job in whole if (row := rows_extent(job, TRUE)) is not None}
     bounds = [_SHORT_ROW, _LONG_ROW] if any(reads_rows_again(job) for job in whole) else [_SHORT_ROW]
+    sums = [sum_ for job in looped for sum_ in exact_sums(job, _frame(algorithm, target, TRUE, wide=False))]
+    exact = conjunction(*dict.fromkeys(sums))
     rank = 0
     for bound in bounds if rows else []:
         short = conjunction(*(le(extent, bound // points) for extent, points in sorted(rows, key=str)))
-        guard = _wide(algorithm, target, whole, short, bound)
+        guard = _wide(algorithm, target, whole, conjunction(exact, short), bound)
         fitting = _fitting(algorithm, target, whole, _frame(algorithm, target, guard, wide=True, bound=bound))
         yield _Draft(rank, f"rows_{bound}", types, target.name, guard, fitting[0])
         rank += 1
-    guard = _wide(algorithm, target, looped, TRUE, 0)
-    if guard is not TRUE:
+    guard = _wide(algorithm, target, looped, exact, 0)
+    if guard is not exact:
         fitting = _fitting(algorithm, target, looped, _frame(algorithm, target, guard, wide=True))
         yield _Draft(rank, "aligned", types, target.name, guard, fitting[0])
+    if exact is not TRUE:
+        fitting = _fitting(algorithm, target, looped, _frame(algorithm, target, exact, wide=False))
+        yield _Draft(rank + 1, "exact", types, target.name, exact, fitting[0])
     fitting = _fitting(algorithm, target, looped, _frame(algorithm, target, TRUE, wide=False))
-    yield _Draft(rank + 1, "any", types, target.name, TRUE, fitting[0])
+    yield _Draft(rank + 2, "any", types, target.name, TRUE, fitting[0])
 
 
 def _wide(algorithm: Algorithm, target: Target, jobs: Sequence[Job], guard: BoolExpr, bound: int) -> BoolExpr:

@@ -176,13 +176,6 @@ class PartialsMissing(PlanError):
     default_hint = "one kernel writes {func}.part, a later one writes {func} with whole: {{{axis}.part: N}}"
 
 
-class NumberNotBounded(PlanError):
-    code = "TX0323"
-    title = "number without a bound"
-    template = "{what} = {value} is known only at launch and has no max"
-    default_hint = '{{value: "{value}", max: 64}}'
-
-
 class NeedsFinite(PlanError):
     code = "TX0324"
     title = "guard that would multiply zero by infinity"

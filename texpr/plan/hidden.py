@@ -14,7 +14,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.attach import node_body, node_exprs, node_loops
-from texpr.plan.inline import axes_of, key_of, plain_read, reads_of
+from texpr.plan.inline import axes_of, key_of, reads_of
 from texpr.plan.ir import (
     AxisTile,
     Compute,
@@ -111,7 +111,7 @@ def sites(kernel: KernelPlan) -> list[Site]:
                 seen.add(key)
                 found.append(Site(node, read, loops))
         if isinstance(node, Write):
-            found.append(Site(node, plain_read(node.func, node.axes), loops, store=True))
+            found.append(Site(node, Read(node.func, node.indices), loops, store=True))
     return found
 
 

@@ -3,7 +3,7 @@ Expr``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from texpr.dtypes import DType
@@ -112,21 +112,30 @@ def inline(expr: Expr, keep: Callable[[Func], bool], body_of: Callable[[Func], t
         if not isinstance(node, Read) or not isinstance(node.source, Func) or keep(node.source):
             return None
         definition, body = body_of(node.source)
-        mode = node.boundary.mode
-        indices = [
-            index if spans(index, axis.extent) else bounded_index(index, axis.extent, mode)
-            for index, axis in zip(node.indices, definition.axes, strict=True)
-        ]
+        indices = bounded_indices(node, definition.axes)
         value = substitute(body, dict(zip(definition.axes, indices, strict=True)))
         value = inline(value, keep, body_of)
         if value.dtype is not node.source.dtype:
             value = Cast(value, node.source.dtype)
-        if mode is BoundaryMode.FILL:
-            inside = conjunction([in_range(i, a.extent) for i, a in zip(indices, definition.axes, strict=True)])
-            value = Select(inside, value, Const(node.boundary.fill, value.dtype))
-        return value
+        return filled(node, definition.axes, value)
 
     return rewrite(expr, change)
+
+
+def bounded_indices(read: Read, axes: Sequence[Axis]) -> tuple[Expr, ...]:
+    """The indices that a read of a func over ``axes`` really uses under its boundary."""
+    return tuple(
+        index if spans(index, axis.extent) else bounded_index(index, axis.extent, read.boundary.mode)
+        for index, axis in zip(read.indices, axes, strict=True)
+    )
+
+
+def filled(read: Read, axes: Sequence[Axis], value: Expr) -> Expr:
+    """``value``, or the fill of the read's boundary where it reads outside of ``axes``."""
+    if read.boundary.mode is not BoundaryMode.FILL:
+        return value
+    inside = conjunction([in_range(index, axis.extent) for index, axis in zip(read.indices, axes, strict=True)])
+    return Select(inside, value, Const(read.boundary.fill, value.dtype))
 
 
 def conjunction(parts: list[Expr]) -> Expr:

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from texpr.errors import Location
+from texpr.instructions import I8_SATURATION_FREE_K, mma_form
 from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Cast, Const, Def, Expr, Func, Read, Reduce
 from texpr.lang.show import expr_text
-from texpr.math.expr import le
+from texpr.math.expr import BoolExpr, le
+from texpr.math.integer import product
 from texpr.math.prove import is_proved
 from texpr.plan.attach import node_body, node_exprs, node_names
 from texpr.plan.checks import nodes_of
@@ -28,7 +30,7 @@ from texpr.plan.errors import (
     near,
 )
 from texpr.plan.inline import reads_of
-from texpr.plan.ir import Compute, Cover, KernelPlan, Node, Reduction, Stage, TileAxis, Window, Write
+from texpr.plan.ir import Compute, Cover, Dot, KernelPlan, Node, Reduction, Stage, TileAxis, Unit, Window, Write
 from texpr.plan.resolve import Context, written_out
 from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
 
@@ -125,9 +127,25 @@ def check_reduced_axes(context: Context, held: Callable[[Func], bool], tile: Seq
         for axis in definition.top.axes:
             cut = grid.get(axis)
             if cut is not None and not is_proved(le(axis.extent, cut.size), context.facts):
-                raise ReducedInGrid(
-                    func=definition.name, axis=axis.name, at=context.record.grid.location_of(axis.name)
-                )
+                raise ReducedInGrid(func=definition.name, axis=axis.name, at=context.record.grid.location_of(axis.name))
+
+
+def may_saturate(context: Context, top: Reduce, dot: Dot) -> bool:
+    """Whether a matrix unit's sum may stick at the end of its range where the language wraps around: there is no proof
+    that too few products are added for that."""
+    form = mma_form(dot.a.dtype, dot.b.dtype, context.target) if dot.unit is Unit.MMA else None
+    return form is not None and form.saturates and not is_proved(exact_sum(top), context.facts)
+
+
+def exact_sum(top: Reduce) -> BoolExpr:
+    """So few products of 8-bit integers are added that their sum is within 32 bits."""
+    return le(product(axis.extent for axis in top.axes), I8_SATURATION_FREE_K)
+
+
+def saturates(func: str, top: Reduce, at: Location | None) -> NoInstruction:
+    """The error for an instruction whose sums may stick."""
+    why = f"its 32-bit sums stick at the ends of their range, which more than {I8_SATURATION_FREE_K} products can reach"
+    return NoInstruction(func=func, why=why, hint=f"when: {exact_sum(top)}, or the same in require", at=at)
 
 
 def check_order_of_nodes(context: Context, plan: KernelPlan) -> None:

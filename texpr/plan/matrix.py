@@ -10,11 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from texpr.dtypes import DType
+from texpr.instructions import mma_form
 from texpr.lang.ir import Axis, BoundaryMode, Def, Read, Reduce, Tensor
+from texpr.math.expr import BoolExpr
+from texpr.math.prove import is_proved
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.contraction import match_dot, one_sided
 from texpr.plan.inline import axes_of, key_of, reads_of
 from texpr.plan.ir import Dot, Unit
+from texpr.plan.legality import exact_sum
 from texpr.plan.monoids import constant_extent
 from texpr.plan.partition import Job, is_symbolic, power_of_two
 from texpr.plan.tiling import WARPS, Frame, by_tensor, fill, memory_reads, named, names, reduced, weights_of
@@ -45,13 +49,28 @@ def contractions(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ..
     """Kernels around one or more contractions."""
     sizes = _matrix_sizes(job, _Level(64, 64, 1), frame)
     dots = [_dot(job, definition, sizes, frame) for definition in job.sides]
-    if any(dot is not None and _needs_finite(dot) for dot in dots):
-        levels = _PLAIN  # no data is assumed to be finite, so the guard applies to every product
+    levels: tuple[_Level, ...]
+    if exact_sums(job, frame) or any(dot is not None and _needs_finite(dot) for dot in dots):
+        levels = _PLAIN  # no matrix unit: its sums may saturate, or it may meet an infinity that a guard excludes
     else:
         matrix = len(dots) == 1 and dots[0] is not None and dots[0].unit is Unit.MMA
         levels = (*(_MATRIX if frame.wide and matrix else ()), *_MIDDLE[0 if frame.wide else 2 :], *_PLAIN)
     for level in levels:
         yield (_contraction(job, name, level, frame),)
+
+
+def exact_sums(job: Job, frame: Frame) -> list[BoolExpr]:
+    """What must hold for the matrix unit's sums to be those of the language, where they may saturate."""
+    found: list[BoolExpr] = []
+    sizes = _matrix_sizes(job, _Level(64, 64, 1), frame) if job.sides else {}
+    for definition in job.sides:
+        dot = _dot(job, definition, sizes, frame)
+        form = mma_form(dot.a.dtype, dot.b.dtype, frame.target) if dot is not None and dot.unit is Unit.MMA else None
+        top = definition.top
+        assert isinstance(top, Reduce)
+        if form is not None and form.saturates and not is_proved(exact_sum(top), frame.facts):
+            found.append(exact_sum(top))
+    return found
 
 
 def _needs_finite(dot: Dot) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from texpr.dtypes import DType
 from texpr.lang.ir import (
     INDEX,
+    NO_BOUNDARY,
     Algorithm,
     Axis,
     AxisRef,
@@ -36,7 +37,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, ceildiv, const, eq
 from texpr.math.prove import Proved, prove
 from texpr.plan.errors import LoopAxisInvalid, UnknownAxis, near
-from texpr.plan.inline import rewrite
+from texpr.plan.inline import bounded_indices, filled, rewrite
 from texpr.schedule.records import Kernel
 
 
@@ -157,9 +158,15 @@ def _apply(current: Recut, cut: Cut, stored: frozenset[Func]) -> Recut:
         if isinstance(node, AxisRef):
             return values.get(node.axis)
         if isinstance(node, Read) and isinstance(node.source, Func) and node.source in funcs:
-            return dataclasses.replace(
-                node, source=funcs[node.source], indices=_reindexed(node.source.axes, node.indices, cut)
+            axes = node.source.axes  # boundaries are those of the old axes: applied before the new ones are indexed
+            plain = set(zip(cut.old, cut.values, strict=True))
+            bounded = tuple(
+                index if (axis, index) in plain else within
+                for axis, index, within in zip(axes, node.indices, bounded_indices(node, axes), strict=True)
             )
+            indices = _reindexed(axes, bounded, cut)
+            source = funcs[node.source]
+            return filled(node, axes, dataclasses.replace(node, source=source, indices=indices, boundary=NO_BOUNDARY))
         return None
 
     defs: list[Def] = []

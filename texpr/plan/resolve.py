@@ -146,8 +146,8 @@ def constant(value: IntExpr) -> int | None:
 
 
 def origin(axis: Axis) -> Sym:
-    """The symbol of the first index of the current tile along ``axis``."""
-    return Sym(axis.name.replace(".", "_") + "0")
+    """The symbol of the first index of the current tile along ``axis``; no argument can have its name."""
+    return Sym(f"{axis.name}.0")
 
 
 def mentioned(exprs: Iterable[Expr]) -> frozenset[Axis]:

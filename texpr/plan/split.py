@@ -21,6 +21,7 @@ from texpr.lang.ir import (
     Algorithm,
     Axis,
     AxisRef,
+    Const,
     Def,
     DimRef,
     Expr,
@@ -31,8 +32,10 @@ from texpr.lang.ir import (
     Reduce,
 )
 from texpr.math.expr import IntExpr, ceildiv
+from texpr.math.expr import substitute as with_values
 from texpr.plan.errors import LoopAxisInvalid, PartialsMissing, SplitNotAssociative, UnknownFunc, near
 from texpr.plan.inline import plain_read, substitute
+from texpr.plan.monoids import is_arg
 from texpr.schedule.records import SplitReduction, Variant
 
 
@@ -61,7 +64,7 @@ def _check_kernels(variant: Variant, record: SplitReduction) -> None:
 
 def _split(algorithm: Algorithm, record: SplitReduction, step: int) -> Algorithm:
     by_name = {func.name: definition for definition in algorithm.defs for func in definition.funcs}
-    parts = record.parts.value
+    parts = with_values(record.parts.value, dict(algorithm.statics))
     part_axes: dict[str, Axis] = {}
     new_axes: list[Axis] = []
     replaced: dict[int, tuple[Def, Def]] = {}
@@ -131,10 +134,13 @@ def _parts_of(
         Reduce(top.op, exprs, tuple(inner if a is axis else a for a in top.axes), where),
         definition.location,
     )
+    found = None
+    if is_arg(top.op):  # a piece without points has no position and is no candidate
+        found = Op(OpName.GE, (plain_read(partials[1], axes), Const(0, INDEX)), DType.BOOL)
     second = Def(
         definition.funcs,
         definition.axes,
-        Reduce(top.op, tuple(plain_read(p, axes) for p in partials), (part,)),
+        Reduce(top.op, tuple(plain_read(p, axes) for p in partials), (part,), found),
         definition.location,
     )
     return inner, (first, second)

@@ -87,7 +87,7 @@ def both(conditions: Sequence[Expr]) -> Expr | None:
 
 def relayout(value: Expr, space: Space) -> Expr:
     """``value`` in another space that has the same physical dims (in any order of its own)."""
-    if value.space is None or value.space == space:
+    if value.space is None or not value.dims or value.space == space:
         return value
     dims = tuple(sorted(_matching(value.space, dim, space) for dim in value.dims))
     return Relayout(value, value.dtype, space, dims)
@@ -137,11 +137,12 @@ def _matching(source: Space, dim: int, target: Space) -> int:
 
 
 def join(args: Sequence[Expr]) -> tuple[Space | None, Dims]:
-    """The space that operands share, and the dims that any of them varies along."""
+    """The space that operands share, and the dims that any of them varies along. What is the same everywhere, such as
+    the result of reducing every dim of a space, goes with any other."""
     space: Space | None = None
     dims: set[int] = set()
     for arg in args:
-        if arg.space is not None:
+        if arg.space is not None and arg.dims:
             assert space is None or space == arg.space, f"operands live in {space} and {arg.space}"
             space = arg.space
         dims.update(arg.dims)

@@ -7,6 +7,7 @@ mask exists because some fact is missing: an index that is proved in bounds has 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +37,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, const, ge, lt, sym
 from texpr.math.prove import Proved, prove
 from texpr.plan.access import Memory, memory_of, vector_of
+from texpr.plan.errors import NotLowered
 from texpr.plan.inline import axes_of, bounded_index, key_of, spans
 from texpr.tile import build as tile
 from texpr.tile.index import index_tile, largest, split, width_of, with_origins
@@ -163,8 +165,15 @@ def _staged(read: Read, staged: StagedTile, scope: Scope, space: Space | None) -
         axes = tuple((name, sizes[name][1]) for name, _ in dim.axes)
         wanted.append(axes)
         if axes != dim.axes:
-            (name, size) = axes[0]
-            slices.append((d, sizes[name][0], size))
+            (name, width), inner = axes[0], axes[1:]
+            if inner != dim.axes[1:] or width == 1:
+                raise NotLowered(
+                    what=f"by: along {', '.join(name for name, _ in dim.axes)} of what reads the stage of "
+                    f"{read.source.name}, whose buffer cannot be cut there",
+                    instead=f"no stage of {read.source.name}, or larger pieces",
+                )
+            points = math.prod(size for _, size in inner)
+            slices.append((d, sizes[name][0] * points, width * points))
     positions = [next(d for d, dim in enumerate(space.dims) if dim.axes == axes) for axes in wanted]
     dims = tuple(sorted(positions))
     order = tuple(positions.index(d) for d in dims)
@@ -345,3 +354,19 @@ def bounds_conditions(
         if not high:
             conditions.append(tile.op(OpName.LT, value, tile.uniform(extent, width_of(extent))))
     return [*live(list(relying), scope, space), *conditions]
+
+
+def distinct_conditions(
+    memory: Memory, indices: Sequence[Expr], axes: Sequence[Axis], scope: Scope, space: Space | None
+) -> list[TileExpr]:
+    """What keeps dead lanes from storing where a live lane does. An axis that was split in two has lanes beyond the
+    inner extent whose index is that of a later point; where an index in bounds implies a live lane there is nothing to
+    add."""
+    known = [(to_int_expr(index), extent) for index, extent in zip(indices, memory.shape, strict=True)]
+    inside = scope.facts.assume(*(lt(value, extent) for value, extent in known if value is not None))
+    doubtful = []
+    for axis in axes:
+        others = axis_facts([other for other in axes if other is not axis], inside).assume(ge(sym(axis.name), 0))
+        if not isinstance(prove(lt(sym(axis.name), axis.extent), others), Proved):
+            doubtful.append(axis)
+    return live(doubtful, scope, space)

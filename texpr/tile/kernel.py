@@ -40,7 +40,7 @@ class Kernel:
 
     def name(self, wanted: str) -> str:
         """``wanted``, or with a number if it is taken."""
-        wanted = wanted.replace(".", "_")
+        wanted = wanted.replace(".", "_").replace("'", "_")
         candidate, n = wanted, 1
         while candidate in self.names:
             n += 1

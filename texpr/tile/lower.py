@@ -17,7 +17,7 @@ from texpr.plan.monoids import as_monoid, is_arg
 from texpr.schedule.records import Memory
 from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
-from texpr.tile.evaluate import address, bounds_conditions, evaluate, live, store_space
+from texpr.tile.evaluate import address, bounds_conditions, distinct_conditions, evaluate, live, store_space
 from texpr.tile.ir import Assign, Buffer, Full, Reduce, SharedTile, Space, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin, space_for
@@ -188,7 +188,12 @@ def _store(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:
         value = _through_shared(value, target, node, kernel, block) if node.via_shared else tile.relayout(value, target)
         space = target
     base, offset = address(memory, node.indices, scope, space, kernel.needs)
-    mask = tile.both(bounds_conditions(memory, node.indices, scope, space, kernel.needs))
+    mask = tile.both(
+        [
+            *bounds_conditions(memory, node.indices, scope, space, kernel.needs),
+            *distinct_conditions(memory, node.indices, node.axes, scope, space),
+        ]
+    )
     block.add(Store(memory.name, base, offset, mask, value, origin=origin(node.func.name, node.schedule)))
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
+from texpr.lang.ir import Axis
 from texpr.math.bounds import Facts, divisor
 from texpr.math.expr import BoolExpr, IntExpr, Sym, ceildiv, const, free_symbols, minimum, sym
 from texpr.math.integer import product
 from texpr.plan.access import memory_of
 from texpr.plan.ir import Cover, KernelPlan, TileAxis
-from texpr.plan.resolve import constant, origin
+from texpr.plan.resolve import constant
 from texpr.schedule.records import OrderKind
 from texpr.tile.evaluate import Needs
 from texpr.tile.ir import (
@@ -45,37 +46,39 @@ _DIVISOR = 16  # Triton's analysis gains nothing from more
 
 
 def lower_kernel(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, arguments: Sequence[str]) -> TileProgram:
-    """The tile program of one kernel; ``name`` becomes the Gluon function's, pointers come in the order of
-    ``arguments`` (then the workspace's)."""
+    """The tile program of one kernel; ``name`` becomes the Gluon function's. ``arguments`` are the names of the
+    algorithm's arguments and dims, which nothing in the kernel may take: pointers come in their order (then the
+    workspace's)."""
     needs = Needs(warps=plan.warps)
     kernel = Kernel(plan, grouping(plan, facts, guard), all_sizes(plan), needs)
+    kernel.names.update(arguments, ("sms",), (f"has_{argument}" for argument in arguments))
     block = Block()
-    kernel.names.update(("pid", "tile"))
+    pid = kernel.name("pid")
     grid_axes = [t for t in plan.tile if t.cover is Cover.GRID]
     counts = {t.axis.name: ceildiv(t.axis.extent, t.size) for t in grid_axes}
     tiles = product(counts.values())
-    block.add(ProgramId("pid"))
+    block.add(ProgramId(pid))
+    origins = {t.axis: sym(kernel.name(f"{t.axis.name}0")) for t in grid_axes}
     scope = Scope(
-        {t.axis: AxisValue(_origin(t), t.size, t.full) for t in plan.tile},
-        facts,
-        guard,
+        {t.axis: AxisValue(origins.get(t.axis, const(0)), t.size, t.full) for t in plan.tile}, facts, guard
     )
     if plan.persistence is None:
-        block.add(*_positions(plan, grid_axes, sym("pid"), kernel))
+        block.add(*_positions(plan, grid_axes, origins, sym(pid), kernel))
         lower_nodes(plan.nodes, kernel, scope, block)
         body, grid = tuple(block.statements), tiles
     else:
         scope = lower_nodes(plan.prologue, kernel, scope, block)
         inner = Block()
-        inner.add(*_positions(plan, grid_axes, sym("tile"), kernel))
+        turn = kernel.name("tile")
+        inner.add(*_positions(plan, grid_axes, origins, sym(turn), kernel))
         lower_nodes(plan.body, kernel, scope, inner)
         grid = minimum(tiles, plan.persistence.programs)
         programs = kernel.name("programs")
         block.add(Scalar(programs, grid, "programs launched"))
         block.add(
             For(
-                "tile",
-                sym("pid"),
+                turn,
+                sym(pid),
                 tiles,
                 sym(programs),
                 tuple(inner.statements),
@@ -94,13 +97,9 @@ def _small(limit: IntExpr) -> bool:
     return value is not None and value < _SMALL
 
 
-def _origin(tile: TileAxis) -> IntExpr:
-    if tile.cover is Cover.WHOLE:
-        return const(0)
-    return origin(tile.axis)
-
-
-def _positions(plan: KernelPlan, axes: Sequence[TileAxis], index: IntExpr, kernel: Kernel) -> list[Statement]:
+def _positions(
+    plan: KernelPlan, axes: Sequence[TileAxis], origins: Mapping[Axis, Sym], index: IntExpr, kernel: Kernel
+) -> list[Statement]:
     """``i0 = ..`` for every grid axis from the linear tile index: row-major, grouped or reversed as ``order`` says."""
     statements: list[Statement] = []
     counts: dict[str, IntExpr] = {}
@@ -125,9 +124,8 @@ def _positions(plan: KernelPlan, axes: Sequence[TileAxis], index: IntExpr, kerne
         if plan.order is not None and plan.order.kind is OrderKind.REVERSE:
             numbers[plan.order.axis] = counts[plan.order.axis] - 1 - numbers[plan.order.axis]
     for t in axes:
-        symbol = origin(t.axis).name
-        kernel.names.add(symbol)
-        statements.append(Scalar(symbol, numbers[t.axis.name] * t.size, f"tile of {t.size} along {t.axis.name}"))
+        note = f"tile of {t.size} along {t.axis.name}"
+        statements.append(Scalar(origins[t.axis].name, numbers[t.axis.name] * t.size, note))
     return statements
 
 

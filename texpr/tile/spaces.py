@@ -18,7 +18,7 @@ from texpr.math.expr import BoolExpr
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.attach import node_exprs, node_loops
 from texpr.plan.checks import nodes_of
-from texpr.plan.errors import MapDoesNotFit
+from texpr.plan.errors import MapDoesNotFit, NotLowered
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Dot, KernelPlan, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import constant
@@ -61,6 +61,7 @@ def grouping(plan: KernelPlan, facts: Facts, guard: BoolExpr) -> Grouping:
     sizes = all_sizes(plan)
     wide = [axis for axis, size in sizes.items() if size > 1]
     signatures: dict[Axis, list[object]] = {axis: [] for axis in wide}
+    structure: dict[Axis, list[object]] = {axis: [] for axis in wide}  # of the nodes alone, not of what they read
     weight: dict[Axis, float] = dict.fromkeys(wide, 0.0)
     vector: dict[Axis, int] = dict.fromkeys(wide, 1)
     order: dict[Axis, None] = {}
@@ -84,16 +85,16 @@ def grouping(plan: KernelPlan, facts: Facts, guard: BoolExpr) -> Grouping:
                 for axis in axes:
                     order[axis] = None
                 for axis in wide:
-                    signatures[axis].append(axis in axes)
+                    structure[axis].append(axis in axes)
                 access(func, indices, BoundaryMode.NONE, [a for a in axes if a in wide], 1.5)
             case Reduction(keep=keep, axes=reduced, dot=dot):
                 for axis in wide:
-                    signatures[axis].append((axis in keep, axis in reduced, _side(axis, dot)))
+                    structure[axis].append((axis in keep, axis in reduced, _side(axis, dot)))
                 for axis in (*keep, *reduced):
                     order.setdefault(axis, None)
             case Compute(axes=axes):
                 for axis in wide:
-                    signatures[axis].append(axis in axes)
+                    structure[axis].append(axis in axes)
             case Stage():
                 pass
         for expr in node_exprs(node):
@@ -109,10 +110,16 @@ def grouping(plan: KernelPlan, facts: Facts, guard: BoolExpr) -> Grouping:
     fast = max(ranked, key=lambda a: (weight[a], ranked.index(a)), default=None)
     groups: dict[object, list[Axis]] = {}
     for axis in ranked:
-        key: object = "fast" if axis is fast else tuple(signatures[axis])
+        key: object = (*structure[axis], *signatures[axis])
+        if _in_contraction(axis, plan):  # a matrix unit's rows (columns, steps) are one dim, however they are read
+            key = ("contraction", *structure[axis])
+        elif axis is fast:
+            key = "fast"
         groups.setdefault(key, []).append(axis)
-    if "fast" in groups:
-        groups["fast"] = groups.pop("fast")
+    for group in groups.values():  # the axis that most traffic walks with stride 1 varies fastest
+        group.sort(key=lambda axis: weight[axis])
+    for key in [key for key, group in groups.items() if fast in group]:
+        groups[key] = groups.pop(key)
     widest = vector[fast] if fast is not None else 1
     return Grouping(tuple(tuple(group) for group in groups.values()), widest, _row_lanes(plan, widest))
 
@@ -139,6 +146,12 @@ def _held(plan: KernelPlan) -> set[Func]:
             case _:
                 pass
     return held
+
+
+def _in_contraction(axis: Axis, plan: KernelPlan) -> bool:
+    """Whether a matrix unit (or its fma stand-in) runs over the axis."""
+    dots = [n for n in nodes_of(plan.nodes) if isinstance(n, Reduction) and n.dot is not None]
+    return any(axis in (*n.axes, *n.dot.rows, *n.dot.cols) for n in dots if n.dot is not None)
 
 
 def _side(axis: Axis, dot: Dot | None) -> str:
@@ -184,9 +197,7 @@ def flat_space(name: str, size: int, warps: int, vector: int) -> Space:
 
 def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mapping[Axis, int], name: str) -> Space:
     """The space of a contraction's accumulator: rows x columns in the unit's layout."""
-    rows = group.dims({a: sizes[a] for a in dot.rows})
-    cols = group.dims({a: sizes[a] for a in dot.cols})
-    row, col = _merged(rows), _merged(cols)
+    row, col = (_one_dim(group.dims({a: sizes[a] for a in axes}), plan) for axes in (dot.rows, dot.cols))
     if dot.unit is Unit.MMA:
         form = mma_form(dot.a.dtype, dot.b.dtype, plan.target)
         assert form is not None
@@ -194,8 +205,16 @@ def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mappin
     return Space(name, (row, col), _fma_layout(row.size, col.size, plan.warps))
 
 
-def _merged(dims: tuple[PhysicalDim, ...]) -> PhysicalDim:
-    return PhysicalDim(tuple(pair for dim in dims for pair in dim.axes))
+def _one_dim(dims: tuple[PhysicalDim, ...], plan: KernelPlan) -> PhysicalDim:
+    """The dim that a contraction's rows or columns form; of one element if none of their axes has lanes."""
+    if len(dims) > 1:
+        names = ", ".join(str(dim) for dim in dims)
+        raise NotLowered(
+            what=f"a contraction whose rows or columns ({names}) are reduced or stored apart",
+            instead="another kernel for what does not run over all of them",
+            at=plan.record.location,
+        )
+    return dims[0] if dims else PhysicalDim(())
 
 
 def _fma_layout(rows: int, cols: int, warps: int) -> Blocked:

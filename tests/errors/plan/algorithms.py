@@ -57,7 +57,21 @@ def differences(x: Any, y: Any) -> None:
 @te.algorithm("x: f16[N] -> y: f16[N]")
 def smooth(x: Any, y: Any) -> None:
     (i,) = te.axes(i="N")
-    y[i] = x.clamped()[i - 1] + x[i] + x.clamped()[i + 1]
+    y[i] = x.clamped()[i - 1] + x.clamped()[i] + x.clamped()[i + 1]
+
+
+@te.algorithm("x: f32[M, K], w: f32[K, N]? -> y: f32[M, N]")
+def ones(x: Any, w: Any, y: Any) -> None:
+    """An operand that is one where it is not given."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(x[i, k] * w.get((k, j), 1), over=k)
+
+
+@te.algorithm("x: f32[N], s: f32[N]? -> y: f32[N]")
+def pool(x: Any, s: Any, y: Any) -> None:
+    (i,) = te.axes(i="N")
+    low = x.padded(float("-inf"))
+    y[i] = te.maximum(low[i - 1], low[i + 1]) * te.minimum(s.clamped().get(i, 1), s.clamped().get(i + 1, 1))
 
 
 @te.algorithm("t: f32[M, M], b: f32[M, N] -> y: f32[M, N]")
@@ -68,27 +82,49 @@ def triangular(t: Any, b: Any, y: Any) -> None:
     y[i, j] = acc[i, j]
 
 
-@te.algorithm("a: i32[M, K], b: i32[K, N], t: f32[M, K] -> y: i32[M, N], z: f32[M, N], u: f32[M]")
-def products(a: Any, b: Any, t: Any, y: Any, z: Any, u: Any) -> None:
-    """Sums of products that no matrix unit takes."""
+@te.algorithm("a: i32[M, K], b: i32[K, N] -> y: i32[M, N]")
+def integers(a: Any, b: Any, y: Any) -> None:
+    """A sum of products whose type no matrix unit takes."""
     i, j, k = te.axes(i="M", j="N", k="K")
     y[i, j] = te.sum(a[i, k] * b[k, j], over=k)
-    z[i, j] = te.max(t[i, k] * b[k, j], over=k)
-    u[i] = te.sum(t[i, k] * t[i, k], over=k)
 
 
-@te.algorithm("x: f32[P, N], at: i32[M] in [0, P) -> y: f32[M, N]")
+@te.algorithm("a: i8[M, K], b: i8[K, N] -> y: i32[M, N]")
+def bytes_product(a: Any, b: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(a[i, k].to("i32") * b[k, j].to("i32"), over=k)
+
+
+@te.algorithm("a: f32[M, K], b: f32[K, N] -> y: f32[M, N]")
+def greatest(a: Any, b: Any, y: Any) -> None:
+    """A maximum of products."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.max(a[i, k] * b[k, j], over=k)
+
+
+@te.algorithm("a: f32[M, K], b: f32[M]? -> y: f32[M]")
+def squares(a: Any, b: Any, y: Any) -> None:
+    """A sum of products that vary together."""
+    i, k = te.axes(i="M", k="K")
+    y[i] = te.sum(a[i, k] * a[i, k], over=k)
+
+
+@te.algorithm("x: f32[P, N], at: i32[M] in [0, P) -> y: f32[M, N]", require=["N >= 1"])
 def gather(x: Any, at: Any, y: Any) -> None:
-    i, j, k = te.axes(i="M", j="N", k="N")
-    n = te.func("n")
-    n[i] = te.sum(x[at[i], k], over=k)
-    y[i, j] = x[at[i], j] + x[at[i], 0] * n[i]
+    i, j = te.axes(i="M", j="N")
+    y[i, j] = x[at[i], j] + x[at[i], 0]
 
 
 @te.algorithm("x: f32[N] -> y: f32[N] alias(x)")
 def shift(x: Any, y: Any) -> None:
     (i,) = te.axes(i="N")
     y[i] = x.clamped()[i + 1]
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[]")
+def total(x: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[()] = te.sum(x[i, j], over=(i, j))
 
 
 @te.algorithm("a: f32[M, N] -> h: f32[]")
