@@ -155,3 +155,32 @@ def test_arguments_may_have_any_name(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     arrays = {"i0": rng.standard_normal((9, 70)).astype(np.float32), "tile": rng.standard_normal(70).astype(np.float32)}
     assert worst(built, awkward_names, arrays) <= 1
+
+
+@te.algorithm("x: f16[M, K], w: f16[K, N], r: f16[M, N] -> y: f16[M, N]")
+def attention_scores(x: Any, w: Any, r: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="K")
+    s, m, total = te.funcs("s m total")
+    s[i, j] = te.sum(te.where(k <= i, x[i, k], 0) * w[k, j], over=k) + r[i, j]
+    m[i] = te.max(s[i, j], over=j)
+    total[i] = te.sum(te.exp(s[i, j] - m[i]), over=j)
+    y[i, j] = te.exp(s[i, j] - m[i]) / total[i]
+
+
+def test_a_masked_product_is_fused_with_a_softmax_over_its_rows(tmp_path: Path) -> None:
+    """Prologue (mask), epilogue (residual) and row reductions of an accumulator in one kernel."""
+    schedule = (
+        "texpr: 1\nalgorithm: attention_scores\nvariants:\n- name: narrow\n  target: sm_80\n  when: N <= 64\n"
+        "  kernels:\n  - name: k\n    writes: [y]\n    grid: {i: 32}\n    whole: {j: 64}\n"
+        "    place: {s.r1: {loop: {k: 16}, mma: {op: mma, rows: i, cols: j}}, s: {at: tile}}\n"
+        "    stage: {x: {at: s.r1.k, in: shared}, w: {at: s.r1.k, in: shared}}\n"
+        "- name: any\n  target: sm_80\n  kernels:\n  - name: scores\n    writes: [s]\n    grid: {i: 32, j: 32}\n"
+        "    place: {s.r1: {loop: {k: 16}}}\n"
+        "  - name: softmax\n    writes: [y]\n    grid: {i: 2}\n"
+        "    place: {m: {loop: {j: 64}}, total: {loop: {j: 64}}, y: {loop: {j: 64}}}\n"
+    )
+    built = bundle(attention_scores, schedule, tmp_path)
+    rng = np.random.default_rng(6)
+    for m, k, n in ((33, 20, 64), (40, 33, 50), (5, 3, 100)):
+        arrays = {"x": halves(rng, m, k), "w": halves(rng, k, n), "r": halves(rng, m, n)}
+        assert worst(built, attention_scores, arrays) <= 1

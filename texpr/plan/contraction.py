@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from texpr.dtypes import DType
 from texpr.instructions import FMA_LEAST_K, mma_form, mma_operand_types
-from texpr.lang.ir import Axis, Cast, Expr, Op, OpName, Reduce, ReduceOp
+from texpr.lang.ir import Axis, Cast, Const, Expr, Op, OpName, Reduce, ReduceOp, Select
 from texpr.plan.inline import axes_of, conjuncts
 from texpr.plan.ir import Dot, Unit
 from texpr.schedule.records import Mma, MmaOp
@@ -129,16 +129,30 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _operand(factors: list[Expr]) -> Expr:
-    """The product of ``factors``; a single conversion to a wider type is stripped, since the unit widens for free."""
+    """The product of ``factors``; conversions of a single factor to a wider type are stripped, since the unit widens for
+    free."""
     if len(factors) == 1:
-        (factor,) = factors
-        if isinstance(factor, Cast) and _widens(factor.value.dtype, factor.dtype):
-            return factor.value
-        return factor
+        return _narrowed(factors[0])
     product = factors[0]
     for factor in factors[1:]:
         product = Op(OpName.MUL, (product, factor), factor.dtype)
     return product
+
+
+def _narrowed(expr: Expr) -> Expr:
+    """The same values in the narrowest type that holds them all: what was widened, also inside of a selection."""
+    match expr:
+        case Cast(value=value) if _widens(value.dtype, expr.dtype):
+            return value
+        case Select(condition=condition, then=then, otherwise=otherwise):
+            then, otherwise = _narrowed(then), _narrowed(otherwise)
+            if isinstance(then, Const) and _widens(otherwise.dtype, then.dtype) and then.value in (0, 1):
+                then = Const(then.value, otherwise.dtype)
+            if isinstance(otherwise, Const) and _widens(then.dtype, otherwise.dtype) and otherwise.value in (0, 1):
+                otherwise = Const(otherwise.value, then.dtype)
+            return Select(condition, then, otherwise) if then.dtype is otherwise.dtype else expr
+        case _:
+            return expr
 
 
 def _widens(narrow: DType, wide: DType) -> bool:

@@ -82,5 +82,5 @@ def test_every_kind_of_mistake_has_a_file():
     assert set(kinds.values()) <= REFUSED_WHILE_READING
 
 
-REFUSED_WHILE_READING = {"WrittenTwice", "TooManyWarps", "NumberNotBounded"}
+REFUSED_WHILE_READING = {"WrittenTwice", "TooManyWarps"}
 """What the reader of schedules refuses before there is a plan; the plan checks it for schedules made otherwise."""
