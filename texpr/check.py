@@ -89,7 +89,9 @@ def check(
     compiled, ``report`` of every row done. Raises what ``texpr.compile`` and ``write_bundle`` raise.
     """
     definition = load_algorithm(source)
-    record = schedule if isinstance(schedule, Schedule) else find_schedule(source, definition, schedule, targets)
+    record = (
+        schedule if isinstance(schedule, Schedule) else find_schedule(source, definition, schedule, targets, statics)
+    )
     names = representative(chosen_targets(record, targets), everything=all_targets or targets is not None)
     package = package_of(definition, record, names, types or {}, statics or {}, with_example=False)
     selection = Selection(names, types, statics)
@@ -139,8 +141,9 @@ def check_bundle(
     if not rows:
         have = ", ".join(str(function["types"]) for function in manifest["functions"])
         raise NothingToCheck(algorithm=definition.name, asked=dict(selection.types or {}), have=have)
-    failed = {(kernel, row.target) for row in rows if row.failures for kernel in row.kernels}
-    mark_checked(folder, {(kernel, row.target) for row in rows for kernel in row.kernels} - failed)
+    images = {(kernel, row.target) for row in rows for kernel in row.kernels}
+    wrong = {(kernel, row.target) for row in rows if row.failures for kernel in row.kernels}
+    mark_checked(folder, images - wrong, wrong)
     return CheckReport(definition.name, tuple(rows))
 
 

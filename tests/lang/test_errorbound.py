@@ -199,6 +199,19 @@ def test_overflow_in_f32_says_nothing() -> None:
     assert np.isinf(y.bound).tolist() == [False, True, False]
 
 
+def test_what_is_divided_by_an_overflowing_number_is_still_known() -> None:
+    """exp(100) is infinite in f32 and finite in the reference: x / (1 + exp(-x)) is 0 either way."""
+
+    def body(x: Any, y: Any) -> None:
+        (i,) = te.axes(i="N")
+        y[i] = te.silu(x[i])
+
+    y = run(body, "x: f32[N] -> y: f32[N]", x=np.array([-100, -600, 2], np.float32))["y"]
+    assert (y.bound < 1e-6).all()
+    assert y.ratios(np.array([-0.0, 0.0, y.value[2]])).max() <= 1
+    assert (y.ratios(np.array([-1e-3, np.nan, 2.0])) > 1).all()
+
+
 def test_infinities_and_nan_must_be_met() -> None:
     def body(x: Any, y: Any) -> None:
         i, j = te.axes(i="M", j="N")

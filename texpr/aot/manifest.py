@@ -268,13 +268,15 @@ def _verify_image(folder: Path, kernel: str, image: Json) -> None:
         raise BundleDamagedError(path=folder, problem=f"{image['cubin']} has other resources than the manifest says")
 
 
-def mark_checked(folder: Path, images: Iterable[tuple[str, str]]) -> None:
-    """Record that the PTX of these ``(kernel, target)`` pairs was run and found right; other flags stay. Atomic."""
+def mark_checked(folder: Path, right: Iterable[tuple[str, str]], wrong: Iterable[tuple[str, str]] = ()) -> None:
+    """Record for ``(kernel, target)`` pairs that their PTX was run and found right, or wrong; other flags stay.
+    Atomic.
+    """
     manifest = load_manifest(folder)
-    checked = set(images)
+    found = dict.fromkeys(right, True) | dict.fromkeys(wrong, False)
     for kernel in manifest["kernels"]:
         for image in kernel["images"]:
-            image["checked"] = image["checked"] or (kernel["name"], image["target"]) in checked
+            image["checked"] = found.get((kernel["name"], image["target"]), image["checked"])
     descriptor, name = tempfile.mkstemp(dir=folder.parent, prefix=f".{folder.name}-")
     with os.fdopen(descriptor, "w") as file:
         file.write(canonical_json(manifest))

@@ -35,7 +35,8 @@ def accuracy_of(algorithm: Algorithm, targets: Iterable[str]) -> Accuracy:
     operations = {}
     for name in DEFAULT_OPERATIONS:
         stated = op_error(name, DType.F32)
-        operations[name] = OpError(stated.ulp, stated.per_input / _ULP, max(stated.absolute, _least(name.value)))
+        absolute = max(stated.absolute, _least(name.value))
+        operations[name] = OpError(stated.ulp, stated.per_input / _ULP, absolute, stated.flushes)
     has_fp8 = any(param.dtype in (DType.F8E4M3, DType.F8E5M2) for param in algorithm.params)
     coarse = has_fp8 and any(TARGETS[name].capability in _COARSE_FP8_SUMS for name in targets)
     return Accuracy(operations, _COARSE_SUM_ULPS if coarse else 1.0)

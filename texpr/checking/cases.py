@@ -136,7 +136,8 @@ def _factors(problem: Problem) -> dict[str, tuple[Choice, ...]]:
                     factors[f"scalar {param.name}"] = (0, 1, 2)
     factors["alignment"] = tuple(Alignment)
     if any(param.dtype.is_float for param in algorithm.params):
-        factors["values"] = (Values.NORMAL, Values.NORMAL, Values.WIDE, Values.SPECIAL)
+        special = () if problem.record.assume else (Values.SPECIAL,)  # callers keep NaN away from what is assumed finite
+        factors["values"] = (Values.NORMAL, Values.NORMAL, Values.WIDE, *special)
     return factors
 
 
@@ -168,9 +169,11 @@ def _case(problem: Problem, choices: Choices) -> Case | None:
         else _least_offset(tensor, problem.wanted.guard)
         for number, tensor in enumerate(tensors)
     }
+    strides = _strides(tensors, symbols, choices)
     for tensor in tensors:
-        if tensor.name in aliased and tensor.may_alias is not None:
+        if tensor.name in aliased and tensor.may_alias is not None:  # the very same memory
             offsets[tensor.name] = offsets[tensor.may_alias]
+            strides |= {f"{tensor.name}_stride_{d}": strides[f"{tensor.may_alias}_stride_{d}"] for d in tensor.strided}
     integers = {
         param.name: (options := integer_choices(param, symbols))[
             _number(choices[f"scalar {param.name}"]) % len(options)
@@ -180,7 +183,7 @@ def _case(problem: Problem, choices: Choices) -> Case | None:
     }
     style = choices.get("values", Values.NORMAL)
     assert isinstance(style, Values)
-    return Case(dims, _strides(tensors, symbols, choices), integers, offsets, absent, aliased, style)
+    return Case(dims, strides, integers, offsets, absent, aliased, style)
 
 
 def _number(choice: Choice) -> int:

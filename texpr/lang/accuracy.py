@@ -20,11 +20,12 @@ from texpr.lang.ir import OpName
 @dataclass(frozen=True, slots=True)
 class OpError:
     """``|computed - exact| <= (ulps + per_argument * |x|) * ulp(exact) + absolute``, with ``x`` the operation's
-    argument."""
+    argument. ``flushes``: an f32 operand below the least normal number may count as zero, and that tells."""
 
     ulps: float = 0.5
     per_argument: float = 0.0
     absolute: float = 0.0
+    flushes: bool = False
 
 
 _FLUSHED: Final = 2.0**-126
@@ -47,8 +48,8 @@ DEFAULT_OPERATIONS: Final[Mapping[OpName, OpError]] = MappingProxyType(
         OpName.EXP2: OpError(2.0, absolute=_FLUSHED),
         OpName.LOG: OpError(3.0, absolute=2.0**-22),
         OpName.LOG2: OpError(2.0, absolute=2.0**-22),
-        OpName.SQRT: OpError(2.0, absolute=_FLUSHED),
-        OpName.RSQRT: OpError(2.0, absolute=_FLUSHED),
+        OpName.SQRT: OpError(2.0, absolute=_FLUSHED, flushes=True),
+        OpName.RSQRT: OpError(2.0, absolute=_FLUSHED, flushes=True),
         OpName.SIN: OpError(2.0, absolute=2.0**-22),
         OpName.COS: OpError(2.0, absolute=2.0**-22),
         OpName.TANH: OpError(4.0, absolute=2.0**-22),

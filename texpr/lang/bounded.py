@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -25,6 +25,11 @@ NO_DOUBT: Final[Array] = np.zeros((), np.bool_)
 """Nothing is ambiguous."""
 
 _F32_LARGEST: Final = float.fromhex("0x1.fffffep127")
+_F32_LEAST_NORMAL: Final = 2.0**-126
+_LARGE: Final = 2.0**100
+"""What is near enough to overflow that it is worth knowing."""
+_EXP_ACCURACY: Final = 0.9
+"""Exponentials of numbers up to a few thousand are at most this much too small: (2 + |x|) ulps."""
 _SLACK: Final = 2.0**-50
 """Relative error of the bound's own float64 arithmetic."""
 
@@ -32,11 +37,13 @@ _SLACK: Final = 2.0**-50
 @dataclass(frozen=True, slots=True)
 class Bounded:
     """``value`` is the reference's; ``|kernel - value| <= bound`` wherever not ``ambiguous``. Integers and bools have
-    bound 0."""
+    bound 0. ``least`` is known of the kernel's magnitude even where it may have overflowed and the bound is infinite.
+    """
 
     value: Array
     bound: Array
     ambiguous: Array
+    least: Array = field(default_factory=lambda: EXACT)
 
     @staticmethod
     def exact(value: Array) -> Bounded:
@@ -69,22 +76,68 @@ def apply(name: OpName, args: Sequence[Bounded], value: Array, dtype: DType, err
     ambiguous = _ambiguous(name, args)
     if error is None:
         return Bounded(value, EXACT, ambiguous)
+    if error.flushes and dtype is not DType.F64:
+        args = [_flushable(arg) for arg in args]
     with np.errstate(all="ignore"):
         carried = _settle(_carried(name, args, value), args)
         finite = np.isfinite(value)
         relative = error.ulps + (error.per_argument * np.abs(args[0].value) if error.per_argument else 0.0)
         scale = np.where(finite, np.abs(value) + np.where(np.isfinite(carried), carried, 0.0), 0.0)
+        if name is OpName.FMA and dtype is DType.F64:  # the reference rounds the product, a kernel does not
+            scale = scale + np.abs(args[0].value * args[1].value)
         committed = relative * unit(dtype) * scale + (error.absolute if dtype is not DType.F64 else 0.0)
         bound = carried + np.where(finite & np.isfinite(committed), committed, 0.0)
-    return overflow(Bounded(value, bound, ambiguous), dtype)
+        least = _least(name, args)
+    return overflow(Bounded(value, bound, ambiguous, least), dtype)
+
+
+def _flushable(arg: Bounded) -> Bounded:
+    """An operand that may be taken for zero where it is subnormal."""
+    small = (np.abs(arg.value) < _F32_LEAST_NORMAL) & (arg.value != 0)
+    if not small.any():
+        return arg
+    return replace(arg, bound=np.where(small, np.maximum(arg.bound, np.abs(arg.value)), arg.bound))
 
 
 def overflow(result: Bounded, dtype: DType) -> Bounded:
-    """Where f32 may overflow while the reference does not, nothing can be said."""
+    """Where f32 may overflow while the reference does not, the result may be infinite: it is known to be large."""
     if dtype is DType.F64:
         return result
-    beyond = np.isfinite(result.value) & (np.abs(result.value) + result.bound > _F32_LARGEST)
-    return Bounded(result.value, np.where(beyond, np.inf, result.bound), result.ambiguous) if beyond.any() else result
+    with np.errstate(all="ignore"):
+        beyond = np.isfinite(result.value) & (np.abs(result.value) + result.bound > _F32_LARGEST)
+    if not beyond.any():
+        return result
+    least = np.maximum(result.least, np.where(beyond, np.minimum(magnitude(result), _F32_LARGEST), 0.0))
+    return Bounded(result.value, np.where(beyond, np.inf, result.bound), result.ambiguous, least)
+
+
+def magnitude(operand: Bounded) -> Array:
+    """What the kernel's magnitude is at least."""
+    finite = np.isfinite(operand.value) & np.isfinite(operand.bound)
+    with np.errstate(all="ignore"):
+        near = np.where(finite, np.abs(operand.value) - operand.bound, 0.0)
+    return np.asarray(np.maximum(near, operand.least))
+
+
+def _least(name: OpName, args: Sequence[Bounded]) -> Array:
+    """What is known of a result's magnitude because an operand is known to be large."""
+    a = args[0]
+    if name in (OpName.EXP, OpName.EXP2):
+        lowest = np.nan_to_num(OPERATIONS[name](a.value - a.bound))
+        return np.asarray(np.where(lowest > _LARGE, np.minimum(lowest * _EXP_ACCURACY, _F32_LARGEST), 0.0))
+    if not any(arg.least.any() for arg in args):
+        return EXACT
+    match name:
+        case OpName.ADD | OpName.SUB:
+            b = args[1]
+            found = np.maximum(a.least - (np.abs(b.value) + b.bound), b.least - (np.abs(a.value) + a.bound))
+            return np.where(np.isfinite(found), np.maximum(found, 0.0), 0.0)
+        case OpName.NEG | OpName.ABS:
+            return a.least
+        case OpName.MUL:
+            return np.asarray(np.minimum(np.nan_to_num(magnitude(a) * magnitude(args[1])), _F32_LARGEST))
+        case _:
+            return EXACT
 
 
 def _settle(carried: Array, args: Sequence[Bounded]) -> Array:
@@ -109,7 +162,9 @@ def _carried(name: OpName, args: Sequence[Bounded], value: Array) -> Array:
             b = args[1]
             safe = np.abs(b.value) > b.bound
             quotient = (a.bound + np.abs(value) * b.bound) / (np.abs(b.value) - b.bound)
-            return np.where(safe | (b.bound == 0), np.where(b.bound == 0, a.bound / np.abs(b.value), quotient), np.inf)
+            found = np.where(safe | (b.bound == 0), np.where(b.bound == 0, a.bound / np.abs(b.value), quotient), np.inf)
+            small = np.abs(value) + (np.abs(a.value) + a.bound) / b.least  # by a large divisor, even an infinite one
+            return np.where((b.least > 0) & np.isfinite(small), np.minimum(found, small), found)
         case OpName.NEG | OpName.ABS:
             return a.bound
         case OpName.MIN | OpName.MAX:

@@ -112,8 +112,17 @@ def _product(terms: _Terms, rectangle: Rectangle, dtype: DType) -> Array:
     relative = gamma(terms.possible.sum(axis=-1), rectangle.analysis.accuracy.sum_ulps * unit(dtype))
     doubt = terms.doubtful.any(axis=-1) & (exact > 0)
     bound = np.where(doubt, largest + exact, largest - exact) + relative * largest
-    unknown = np.isinf(np.where(terms.possible, part.bound, 0.0)).any(axis=-1)
-    return np.where(np.isfinite(largest), bound, np.where(unknown, np.inf, 0.0))
+    unknown = np.isinf(np.where(terms.possible, part.bound, 0.0)).any(axis=-1) | _leaves_range(size, reach, dtype)
+    return np.where(np.isfinite(largest) & ~unknown, bound, np.where(unknown, np.inf, 0.0))
+
+
+def _leaves_range(size: Array, reach: Array, dtype: DType) -> Array:
+    """Whether the product of some of the terms may overflow or become subnormal, whatever the product of all is."""
+    largest, least = (1023.0, -1022.0) if dtype is DType.F64 else (127.9, -126.0)
+    numbers = np.isfinite(size) & (size > 0)
+    grown = np.log2(np.where(np.isfinite(reach) & (reach > 1), reach, 1.0)).sum(axis=-1)
+    shrunk = np.log2(np.where(numbers & (size < 1), size, 1.0)).sum(axis=-1)
+    return np.asarray((grown > largest) | (shrunk < least))
 
 
 def _extremum(greatest: bool, value: Array, terms: _Terms) -> Bounded:

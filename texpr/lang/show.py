@@ -123,9 +123,11 @@ def _read_text(read: Read) -> str:
 
 
 def index_text(source: Tensor | Func, indices: tuple[Expr, ...]) -> str:
-    """``b, (g, r), i``: one entry per storage dim."""
+    """``b, (g, r), i``: one entry per storage dim. An output that a schedule iterates over other axes than its own has
+    one entry per axis."""
     tensor = source if isinstance(source, Tensor) else source.output
-    groups = tensor.groups if tensor is not None else (1,) * len(indices)
+    own = tensor is not None and tensor.rank == len(indices)
+    groups = tensor.groups if tensor is not None and own else (1,) * len(indices)
     parts: list[str] = []
     start = 0
     for width in groups:

@@ -31,12 +31,26 @@ from texpr.plan.errors import (
     near,
 )
 from texpr.plan.inline import reads_of
-from texpr.plan.ir import AxisTile, Compute, Cover, KernelPlan, Node, Reduction, Stage, TileAxis, Window, Write
+from texpr.plan.ir import (
+    AxisTile,
+    Compute,
+    Cover,
+    Dot,
+    KernelPlan,
+    Node,
+    Reduction,
+    Stage,
+    TileAxis,
+    Unit,
+    Window,
+    Write,
+)
 from texpr.plan.monoids import EXPANDED_POINTS
 from texpr.plan.resolve import Context, constant, mentioned
 from texpr.schedule.records import Copy, LoopOf, Memory, Place
 from texpr.schedule.records import Stage as StageRecord
 
+_OPERAND_FILES = 4  # what the assembler sinks and reloads of the operands that are ready in a step
 _TILE_LIMIT = 1 << 20  # elements; Triton's own limit on tensors
 _ASYNC_BYTES = 4  # PTX ISA, cp.async: cp-size is 4, 8 or 16
 
@@ -315,6 +329,8 @@ def check_register_tiles(context: Context, plan: KernelPlan) -> None:
         if elements > _TILE_LIMIT:
             raise RankTooHigh(func=_name(node), values=elements, limit=_TILE_LIMIT, at=context.record.location)
         dtype = (node.funcs[0] if isinstance(node, Reduction) else node.func).dtype
+        if isinstance(node, Reduction) and node.dot is not None:
+            check_operands(context, plan, node, node.dot, local)
         values = elements // threads * max(1, dtype.compute.bits // 32)
         if values > plan.target.registers_per_thread:
             raise RegistersOverLimit(
@@ -331,6 +347,27 @@ def check_register_tiles(context: Context, plan: KernelPlan) -> None:
             what=str(plan.target),
             hint=f"at most {plan.target.max_threads // 32}",
             at=context.record.location_of("warps"),
+        )
+
+
+def check_operands(
+    context: Context, plan: KernelPlan, node: Reduction, dot: Dot, sizes: Mapping[Axis, int]
+) -> None:
+    """One step of a contraction is unrolled over all threads: its operands are a few register files at most."""
+    rows, cols, steps = (_elements(axes, sizes) for axes in (dot.rows, dot.cols, node.axes))
+    if dot.unit is Unit.FMA:  # a thread multiplies all steps of its rows and columns; lanes lie 4 x 8
+        values = (max(1, rows // (4 * plan.warps)) + max(1, cols // 8)) * steps
+    else:
+        values = (rows + cols) * steps // (32 * plan.warps)
+    if values > _OPERAND_FILES * plan.target.registers_per_thread:
+        raise RegistersOverLimit(
+            func=f"a step of {_name(node)}",
+            values=values,
+            dtype=dot.a.dtype,
+            target=plan.target,
+            limit=plan.target.registers_per_thread,
+            at=context.record.location,
+            hint="a smaller step of the loop, smaller tiles, or more warps",
         )
 
 

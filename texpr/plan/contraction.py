@@ -129,8 +129,8 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _operand(factors: list[Expr]) -> Expr:
-    """The product of ``factors``; conversions of a single factor to a wider type are stripped, since the unit widens for
-    free."""
+    """The product of ``factors``; conversions of a single factor to a wider type are stripped, since the unit widens
+    for free."""
     if len(factors) == 1:
         return _narrowed(factors[0])
     product = factors[0]

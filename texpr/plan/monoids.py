@@ -7,6 +7,7 @@ axes are expanded into expressions.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -118,25 +119,35 @@ def is_small(definition: Def) -> bool:
 
 
 def expanded(definition: Def) -> tuple[Expr, ...]:
-    """A small reduction as one expression per func, combined in row-major order of its axes."""
+    """A small reduction as one expression per func, combined in row-major order of its axes: one after the other, so
+    that products fuse into multiply-adds, or for a ``Monoid`` neighbours first, so that the expression is not deep."""
     top = definition.top
     assert isinstance(top, Reduce)
     dtypes = tuple(expr.dtype for expr in top.exprs)
     op = as_monoid(top.op, dtypes)
     start = identity(op, dtypes)
-    total: tuple[Expr, ...] | None = None
+    terms: list[tuple[Expr, ...]] = []
     for point in itertools.product(*(range(constant_extent(axis) or 0) for axis in top.axes)):
         at: Mapping[Axis, Expr] = {axis: Const(n, INDEX) for axis, n in zip(top.axes, point, strict=True)}
         values = tuple(substitute(expr, at) for expr in top.exprs)
         if top.where is not None:
             guard = substitute(top.where, at)
             values = tuple(Select(guard, v, e) for v, e in zip(values, start, strict=True))
-        total = values if total is None else combine(op, total, values)
-    assert total is not None
+        terms.append(values)
+    total = _combined(op, terms)
     if is_arg(top.op) and top.where is not None:
         nowhere = Op(OpName.EQ, (total[1], start[1]), DType.BOOL)
         total = (total[0], Select(nowhere, Const(-1, total[1].dtype), total[1]))
     return total
+
+
+def _combined(op: ReduceOp | Monoid, terms: Sequence[tuple[Expr, ...]]) -> tuple[Expr, ...]:
+    if isinstance(op, ReduceOp):
+        return functools.reduce(lambda total, values: combine(op, total, values), terms)
+    while len(terms) > 1:
+        pairs = itertools.zip_longest(terms[::2], terms[1::2])
+        terms = [left if right is None else combine(op, left, right) for left, right in pairs]
+    return terms[0]
 
 
 def constant_extent(axis: Axis) -> int | None:

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Final
 
 from texpr.instructions import mma_form
-from texpr.lang.ir import Algorithm, Axis, Expr, Monoid, ReduceOp
+from texpr.lang.ir import Algorithm, Axis, Expr, Monoid, Read, ReduceOp, children, walk
 from texpr.lang.show import expr_text, index_text
 from texpr.math.bounds import Facts
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
@@ -46,6 +46,7 @@ from texpr.plan.resolve import variant_facts
 from texpr.schedule.records import Copy, Memory, OrderKind, Variant
 
 _WIDEST: Final = 150  # longer expressions are cut in the middle
+_MOST_NODES: Final = 2000
 _SYMBOLS: Final = {ReduceOp.SUM: "+=", ReduceOp.PROD: "*=", ReduceOp.OR: "|=", ReduceOp.AND: "&=", ReduceOp.XOR: "^="}
 
 
@@ -150,7 +151,7 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
             shape = ", ".join(f"{axis.name}:{size}" for axis, size in axes) or "1"
             elements = elements_of([axis for axis, _ in axes], dict(axes))
         case Window(lo=lo, extent=extent):
-            shape = ", ".join(f"{low}..+{count}" for low, count in zip(lo, extent, strict=True))
+            shape = ", ".join(_box(low, count) for low, count in zip(lo, extent, strict=True))
             elements = node.form.points
     size = elements * dtype.bits // 8
     if node.memory is Memory.REGISTERS:
@@ -173,7 +174,7 @@ def _compute_line(node: Compute, kernel: KernelPlan, sizes: Mapping[Axis, int]) 
     left = f"{node.func.name}[{_axes_text(node.axes)}] = {shortened(node.expr)}"
     dtype = node.func.dtype
     if node.window is not None:
-        lo = ", ".join(f"{low}..+{n}" for low, n in zip(node.window.lo, node.window.extent, strict=True))
+        lo = ", ".join(_box(low, n) for low, n in zip(node.window.lo, node.window.extent, strict=True))
         kept = size_text(_rounded(node.window.points) * dtype.bits // 8)
         by = f"by {_pairs(node.by)}" if node.by else ""
         return _line(f"{left}   window [{lo}] {dtype} -> shared {kept}", by, node.schedule)
@@ -219,7 +220,7 @@ def _dot_line(names: str, node: Reduction, dot: Dot, kernel: KernelPlan, sizes: 
     left = f"{names} += {shortened(dot.a)} * {shortened(dot.b)}"
     for side, guards in (("a", dot.a_where), ("b", dot.b_where)):
         if guards:
-            left += f"   {side} where {' & '.join(expr_text(guard) for guard in guards)}"
+            left += f"   {side} where {' & '.join(shortened(guard) for guard in guards)}"
     tile = f"[{rows} x {steps}] x [{steps} x {cols}]"
     if dot.unit is Unit.FMA:
         return f"{left}   fma {tile}: {rows * cols * steps // (kernel.warps * 32)} a thread"
@@ -255,6 +256,11 @@ def _loop_line(name: str, loop: LoopAxis) -> str:
 # ---- words -------------------------------------------------------------------------------------------------------
 
 
+def _box(low: IntExpr, extent: int) -> str:
+    """One dim of a window; the first index of a tile along ``i`` is written ``i0``."""
+    return f"{str(low).replace('.0', '0')}..+{extent}"
+
+
 def _line(left: str, right: str, schedule: str) -> str:
     place = f"   ({PurePath(schedule).name})" if schedule else ""
     return f"{left}{f'   {right}' if right else ''}{place}"
@@ -262,7 +268,7 @@ def _line(left: str, right: str, schedule: str) -> str:
 
 def _body_text(node: Reduction) -> str:
     shown = node.exprs[:1] if node.op in (ReduceOp.ARGMIN, ReduceOp.ARGMAX) else node.exprs
-    where = f"   where {expr_text(node.where)}" if node.where is not None else ""
+    where = f"   where {shortened(node.where)}" if node.where is not None else ""
     return ", ".join(shortened(expr) for expr in shown) + where
 
 
@@ -287,7 +293,15 @@ def _identity(op: ReduceOp | Monoid) -> str:
 
 
 def shortened(expr: Expr) -> str:
-    """The text of an expression; a long one is cut in the middle, with the number of its reads."""
+    """The text of an expression; a long one is cut in the middle, with the number of its reads. One whose parts are
+    shared so often that spelling it out would take forever is only described."""
+    nodes = walk(expr)
+    spelled: dict[int, int] = {}
+    for node in nodes:
+        spelled[id(node)] = 1 + sum(spelled[id(child)] for child in children(node))
+    if spelled[id(expr)] > _MOST_NODES:
+        reads = sum(isinstance(node, Read) for node in nodes)
+        return f"... ({_count(len(nodes), 'operation')}, {_count(reads, 'read')})"
     text = expr_text(expr)
     if len(text) <= _WIDEST:
         return text

@@ -50,17 +50,25 @@ from texpr.tile.scope import Scope, StagedTile, StagedWindow
 @dataclass(slots=True)
 class Needs:
     """What the expressions of a kernel turned out to need from the launcher: collected while lowering, read when it
-    is done."""
+    is done. ``evaluated`` remembers values of expressions (which share parts) by scope and space."""
 
     tensors: dict[str, Tensor | Func] = field(default_factory=dict)
     scalars: dict[str, DType] = field(default_factory=dict)
     present: dict[str, str] = field(default_factory=dict)
     limits: dict[IntExpr, None] = field(default_factory=dict)
     warps: int = 4
+    evaluated: dict[tuple[int, int, Space | None], tuple[Expr, Scope, TileExpr]] = field(default_factory=dict)
 
 
 def evaluate(expr: Expr, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
     """The value of ``expr`` at every point of ``space`` (None: no axis has lanes)."""
+    key = (id(expr), id(scope), space)
+    if key not in needs.evaluated:
+        needs.evaluated[key] = expr, scope, _evaluate(expr, scope, space, needs)
+    return needs.evaluated[key][2]
+
+
+def _evaluate(expr: Expr, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
     match expr:
         case Const(value=value, dtype=dtype):
             return tile.uniform(int(value)) if dtype is INDEX and isinstance(value, int) else tile.literal(value, dtype)

@@ -1,0 +1,55 @@
+"""A pipelined kernel without one of its barriers or waits must not pass the check: these bugs hide on real GPUs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from texpr.aot.bundle import BuildOptions, write_bundle
+from texpr.aot.manifest import load_manifest
+from texpr.check import Selection, check_bundle
+from texpr.checking.report import table
+from texpr.checking.rows import Effort
+from texpr.compile import find_schedule, load_algorithm, package_of
+
+SOURCE = f"{Path(__file__).parents[2]}/kernels/linear.py:batched_matmul"
+SYNCHRONISATION = re.compile(r"\s*(bar\.sync|barrier\.sync|cp\.async\.wait_group)\b.*")
+TYPES = {"T": "f16"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    definition = load_algorithm(SOURCE)
+    schedule = find_schedule(SOURCE, definition, None, None)
+    package = package_of(definition, schedule, ["sm_80"], TYPES, {}, with_example=False)
+    folder = tmp_path_factory.mktemp("built") / "batched_matmul"
+    write_bundle(package, folder, BuildOptions(targets=("sm_80",)))
+    return folder
+
+
+def pipelined(folder: Path) -> Path:
+    """The PTX of the kernel with asynchronous copies."""
+    (kernel,) = (kernel for kernel in load_manifest(folder)["kernels"] if "_aligned_" in kernel["name"])
+    return folder / kernel["images"][0]["ptx"]
+
+
+def test_every_barrier_and_wait_is_needed(built: Path, tmp_path: Path) -> None:
+    lines = pipelined(built).read_text().split("\n")
+    places = [n for n, line in enumerate(lines) if SYNCHRONISATION.fullmatch(line)]
+    assert len(places) >= 3
+    missed = []
+    for place in places:
+        copy = Path(shutil.copytree(built, tmp_path / str(place) / "batched_matmul"))
+        pipelined(copy).write_text("\n".join([*lines[:place], "", *lines[place + 1 :]]))
+        report = check_bundle(copy, load_algorithm(SOURCE), Selection(types=TYPES), Effort(calls=8))
+        if report.ok:
+            missed.append(lines[place].strip())
+    assert not missed
+
+
+def test_with_all_of_them_it_passes(built: Path) -> None:
+    report = check_bundle(built, load_algorithm(SOURCE), Selection(types=TYPES), Effort(calls=8))
+    assert report.ok, table(report)

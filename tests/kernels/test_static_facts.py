@@ -1,0 +1,56 @@
+"""What the machine code of two kernels must look like, read from the cubins: no GPU needed, no time measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.sass import Code, compiled, disassembled, parse
+
+ROOT = Path(__file__).parents[2]
+ROWS = f"{ROOT}/kernels/rows.py:softmax"
+LINEAR = f"{ROOT}/kernels/linear.py:linear_gelu"
+
+
+def test_linear_gelu_keeps_the_tensor_cores_busy_with_one_barrier_per_step() -> None:
+    """128 x 128 x 32 in four stages on sm_80: 64 HMMA of 16 x 8 x 16 are one step of a warp's 64 x 64 share."""
+    kernel = compiled(LINEAR, "tile128", "sm_80", T="f16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.shared_bytes == 4 * (128 + 128) * 32 * 2
+    step = disassembled(kernel).main_loop()
+    assert step.count("HMMA", "16816") == 64
+    assert step.count("BAR") == 1
+    assert step.count("LDGSTS", "128") == 8  # 16 KB by 128 threads
+    assert step.count("LDGSTS") == 8
+    assert step.count("LDG") == step.count("STS") == 0
+    assert step.count("LDSM") == 16
+
+
+@pytest.mark.parametrize(("target", "dtype", "vectors"), [("sm_80", "f16", 4), ("sm_90a", "f32", 8)])
+def test_softmax_of_short_rows_stays_in_registers(target: str, dtype: str, vectors: int) -> None:
+    """A warp owns a row of 1024: 32 elements per thread in 16-byte pieces, two butterflies of five shuffles."""
+    kernel = compiled(ROWS, "rows_1024", target, T=dtype)
+    assert kernel.shared_bytes == 0
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+    code = disassembled(kernel)
+    assert code.memory_accesses() == {"LDG.E.128": vectors, "STG.E.128": vectors}
+    assert code.count("SHFL") == 10
+    assert code.count("BAR") == 0
+
+
+def test_a_listing_is_read_with_its_loops() -> None:
+    """The tests above would be worth nothing if the reader missed instructions."""
+    listing = """
+.L_x_0:
+        /*0100*/              @P1 LDG.E.128 R4, [R2] ;
+        /*0110*/                  HMMA.16816.F32 R4, R8, R12, R4 ;
+        /*0120*/              @!P0 BRA `(.L_x_0) ;
+.L_x_1:
+        /*0130*/                  BRA `(.L_x_1);
+"""
+    code = parse(listing)
+    assert code.opcodes == ("LDG.E.128", "HMMA.16816.F32", "BRA", "BRA")
+    assert code.loops == ((0, 2),)
+    assert code.main_loop() == Code(("LDG.E.128", "HMMA.16816.F32", "BRA"), ())
+    assert (code.count("LDG", "128"), code.count("LDG", "64")) == (1, 0)
