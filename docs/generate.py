@@ -37,7 +37,7 @@ SECTIONS: Final = {
     "TX05": ("Generated code", "Tile programs and Gluon."),
     "TX06": ("Bundles", "Compiling kernels and writing bundles."),
     "TX07": ("Running bundles from Python", "What `texpr.runtime` and the launcher refuse."),
-    "TX08": ("Checking", "What `texpr check` cannot do."),
+    "TX08": ("Packs", "Making a pack with `texpr pack`, and running one."),
 }
 """By the first four characters of a code: a title, and what the errors are about."""
 

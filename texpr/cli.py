@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["emulate"] and not {"-h", "--help"} & set(own):
         from texpr.emulator.__main__ import main as emulate
 
-        return emulate(["run", *words[1:]])
+        is_file = any(word.endswith(".ptx") for word in own[1:])
+        return emulate(["ptx" if is_file else "run", *words[1:]])
     options = _parser().parse_args(words)
     try:
         return int(options.run(options))
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_aot(commands)
     _add_check(commands)
+    _add_pack(commands)
     _add_show(commands)
     _add_info(commands)
     _add_emulate(commands)
@@ -276,6 +278,79 @@ def _check(options: argparse.Namespace) -> int:
     )
 
 
+# ---- texpr pack
+
+
+def _add_pack(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "pack",
+        "put kernels, cases and a runner in one folder, to be checked and timed on a GPU elsewhere",
+        "texpr pack blend softmax -o pack --target sm_90a\npython pack/run.py --slice 9m",
+    )
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="an algorithm of the folder kernels, or FILE.py:NAME; several"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="the pack's folder; a pack there is replaced"
+    )
+    parser.add_argument(
+        "--kernels", type=Path, default=Path("kernels"), metavar="DIR", help="where names are looked up (kernels)"
+    )
+    parser.add_argument("--schedule", type=Path, metavar="FILE", help="of one kernel (default: each kernel's own)")
+    parser.add_argument(
+        "--target", action="append", metavar="SM", help="an architecture; repeatable (default: all of the schedules')"
+    )
+    parser.add_argument(
+        "--type", action="append", default=[], type=_binding, metavar="T=TYPE", help="where a kernel has it; repeatable"
+    )
+    parser.add_argument(
+        "--static", action="append", default=[], type=_static, metavar="R=N", help="where a kernel has it; repeatable"
+    )
+    parser.add_argument(
+        "--calls", type=_positive, default=4, metavar="N", help="to check, per variant and type (default: 4)"
+    )
+    parser.add_argument(
+        "--size", action="append", default=[], metavar="NAME:M=N,...", help="time these sizes as well; repeatable"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs and sizes (default: 0)")
+    parser.add_argument("--peers", type=Path, metavar="FILE", help="torch's operators (default: kernels' peers.yaml)")
+    parser.add_argument(
+        "--max-size", type=_megabytes, default=60_000_000, metavar="SIZE", help="of the whole pack, e.g. 60MB (60MB)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors and warnings only")
+    parser.set_defaults(run=_pack)
+
+
+def _megabytes(text: str) -> int:
+    """``60MB`` (10**6 bytes), ``900KB`` or a number of bytes."""
+    scales = {"KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+    number, scale = (text[:-2], scales[text[-2:].upper()]) if text[-2:].upper() in scales else (text, 1)
+    if not number.isdigit() or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' should be a size such as 60MB")
+    return int(number) * scale
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from texpr.packing.cases import Effort
+    from texpr.packing.pack import Request, run_pack
+    from texpr.packing.requests import parse_size
+
+    request = Request(
+        names=tuple(options.names),
+        kernels=options.kernels,
+        schedule=options.schedule,
+        targets=tuple(options.target) if options.target else None,
+        types=dict(options.type),
+        statics=dict(options.static),
+        peers=options.peers,
+        sizes=tuple(parse_size(text) for text in options.size),
+        effort=Effort(calls=options.calls, seed=options.seed),
+        limit=options.max_size,
+    )
+    return run_pack(request, options.out, quiet=options.quiet)
+
+
 # ---- texpr show
 
 
@@ -354,7 +429,8 @@ def _add_emulate(commands: _Commands[argparse.ArgumentParser]) -> None:
         "emulate",
         "run a program that uses bundles without a GPU, on the CPU emulator",
         "texpr emulate --bundle build/blend -- ./blend_demo\n"
-        "texpr emulate --bundle build/blend --sm 90 -- python my_program.py",
+        "texpr emulate --bundle build/blend --sm 90 -- python my_program.py\n"
+        "texpr emulate kernel.ptx --grid 4 --block 128 --arg x=f32[512]:random --arg n=i32:512",
     )
     parser.add_argument("--bundle", metavar="DIR", help="a bundle the program uses; repeatable")
     parser.add_argument("--sm", metavar="NN", help="compute capability to simulate (default: the lowest built)")

@@ -1,0 +1,27 @@
+"""Sizes that a user wants timed: ``linear_gelu:M=4096,N=4096,K=4096``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from texpr.packing.errors import SizeRefused
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRequest:
+    """``text`` as given; ``dims`` are sizes by name."""
+
+    text: str
+    name: str
+    dims: Mapping[str, int]
+
+
+def parse_size(text: str) -> SizeRequest:
+    """Raises SizeRefused."""
+    name, colon, rest = text.partition(":")
+    pairs = [re.fullmatch(r"(\w+)=(\d+)", part) for part in rest.split(",")]
+    if not (name.isidentifier() and colon) or not all(pairs):
+        raise SizeRefused(text=text, why="it is not understood", dims="M=4096,N=4096")
+    return SizeRequest(text, name, {pair[1]: int(pair[2]) for pair in pairs if pair is not None})
