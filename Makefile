@@ -53,12 +53,7 @@ lint: setup
 	$(BIN)/mypy
 
 check-all: setup
-	@set -e; for schedule in schedules/*.yaml; do \
-		name=$$(basename $$schedule .yaml); \
-		file=$$(grep -l "^def $$name(" kernels/*.py); \
-		echo "== $$file:$$name"; \
-		$(BIN)/texpr check $$file:$$name; \
-	done
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m matrix tests/kernels
 
 bench: setup
 	$(BIN)/python -m bench

@@ -178,9 +178,15 @@ def _described(param: Tensor | Scalar) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _check_target(
-    folder: Path, library: Library, function: _Json, algorithm: Algorithm, schedule: Schedule, target: str, effort: Effort,
+    folder: Path,
+    library: Library,
+    function: _Json,
+    algorithm: Algorithm,
+    schedule: Schedule,
+    target: str,
+    effort: Effort,
     report: _Report,
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """The rows of an entry on a target: one per variant that is compiled for it."""
     variants = function["variants"]
     candidates = [

@@ -136,7 +136,8 @@ def _factors(problem: Problem) -> dict[str, tuple[Choice, ...]]:
                     factors[f"scalar {param.name}"] = (0, 1, 2)
     factors["alignment"] = tuple(Alignment)
     if any(param.dtype.is_float for param in algorithm.params):
-        special = () if problem.record.assume else (Values.SPECIAL,)  # callers keep NaN away from what is assumed finite
+        # Callers keep NaN and infinities away from what is assumed to be finite.
+        special = () if problem.record.assume else (Values.SPECIAL,)
         factors["values"] = (Values.NORMAL, Values.NORMAL, Values.WIDE, *special)
     return factors
 

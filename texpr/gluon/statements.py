@@ -197,6 +197,7 @@ def _store_shared(f: Function, item: StoreShared) -> Text:
 
 def _store(f: Function, item: Store) -> Text:
     frame = item.offset or item.value
+    dims = tuple(sorted({*frame.dims, *item.value.dims}))  # a dim of one element may be in the value alone
 
     def build(texts: list[Text]) -> Text:
         stored = to_storage(f, typed(f, item.value, texts[-1]), item.value.dtype)
@@ -205,4 +206,4 @@ def _store(f: Function, item: Store) -> Text:
         return call("gl.store", where, stored, *mask)
 
     parts = [*access_parts(item.tensor, item.offset, item.mask), (item.value, Hint(item.tensor, f"{item.tensor}_tile"))]
-    return combined(f, parts, build, lambda expr, text: lift(f, expr, text, frame.dims))
+    return combined(f, parts, build, lambda expr, text: lift(f, expr, text, dims))

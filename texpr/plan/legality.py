@@ -3,6 +3,7 @@ program sees a part of what it must see all of. One function per rule, as in ``c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from texpr.errors import Location
@@ -33,6 +34,8 @@ from texpr.plan.inline import reads_of
 from texpr.plan.ir import Compute, Cover, Dot, KernelPlan, Node, Reduction, Stage, TileAxis, Unit, Window, Write
 from texpr.plan.resolve import Context, written_out
 from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
+
+_MOST_PIECES = 256
 
 
 def check_axis_names(context: Context) -> None:
@@ -241,6 +244,21 @@ def check_fills(context: Context, plan: KernelPlan) -> None:
         if isinstance(node.form, Window) and not given and absent is not None:
             what = f"window of {node.name}, which is {expr_text(absent)} where it is absent,"
             raise NotLowered(what=what, instead="remove the stage", at=at)
+
+
+def check_window_pieces(context: Context, plan: KernelPlan) -> None:
+    """A window is filled in pieces one after the other, each with code of its own: ``by`` keeps them few."""
+    for node in nodes_of(plan.nodes):
+        window = node.form if isinstance(node, Stage) else node.window if isinstance(node, Compute) else None
+        if not isinstance(window, Window) or not isinstance(node, Stage | Compute) or not node.by:
+            continue
+        size = math.prod(width for _, width in node.by)
+        pieces = -(-window.points // size)
+        if pieces > _MOST_PIECES:
+            name = node.source.name if isinstance(node, Stage) else node.func.name
+            record = context.record.stage.get(name) or context.record.place.get(name)
+            why = f"its window of {window.points} points is filled in {pieces} pieces of {size}; at most {_MOST_PIECES}"
+            raise ByInvalid(func=name, why=why, at=record.location_of("by") if record is not None else None)
 
 
 def _is_zero(expr: Expr) -> bool:

@@ -67,7 +67,7 @@ def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
             if axis in reach.inner:
                 extent = constant(reach.inner[axis])
                 if extent is None:
-                    return f"axis {axis.name} runs over {reach.inner[axis]} points below it"
+                    return f"axis {axis.name} runs over {axis.extent} points below it"
                 tile[axis.name] = (0, extent)
                 continue
             start = reach.starts.get(axis, origin(axis))

@@ -93,6 +93,14 @@ def relayout(value: Expr, space: Space) -> Expr:
     return Relayout(value, value.dtype, space, dims)
 
 
+def spread(value: Expr, space: Space, dim: int) -> Expr:
+    """``value`` made to vary along ``dim``: what is the same everywhere still counts once per lane."""
+    if dim in value.dims:
+        return value
+    everywhere = op(OpName.GE, position(space, dim), uniform(0))
+    return choose(everywhere, value, literal(0, value.dtype))
+
+
 def _same_width(args: tuple[Expr, ...]) -> tuple[Expr, ...]:
     kinds = {arg.dtype for arg in args}
     if kinds == {DType.I32, DType.I64}:

@@ -142,8 +142,7 @@ def axis_facts(axes: Sequence[Axis], facts: Facts) -> Facts:
 def _read(read: Read, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
     source = read.source
     if isinstance(source, Func) and source in scope.values:
-        held = scope.values[source]
-        return held if space is None else tile.relayout(held, space)
+        return _moved(scope.values[source], space, source.name)
     staged = scope.tiles.get(key_of(read))
     if staged is not None:
         return _staged(read, staged, scope, space)
@@ -151,6 +150,25 @@ def _read(read: Read, scope: Scope, space: Space | None, needs: Needs) -> TileEx
     if window is not None:
         return _from_window(read, window, scope, space, needs)
     return with_absent(load(read, scope, space, needs), read, scope, space, needs)
+
+
+def _moved(value: TileExpr, space: Space | None, name: str) -> TileExpr:
+    """A value that is held, brought to the space of its reader."""
+    if space is None or value.space is None:
+        return value
+    for d in value.dims:
+        if value.space.dims[d] not in space.dims:
+            raise _fused(name, value.space.dims[d].axes)
+    return tile.relayout(value, space)
+
+
+def _fused(name: str, axes: Sequence[tuple[str, int]]) -> NotLowered:
+    """Rows (or columns) of a contraction are one dim of its layout, however many axes they are."""
+    own = ", ".join(axis for axis, _ in axes)
+    return NotLowered(
+        what=f"{name}, held over {own} alone, beside a contraction whose rows or columns join {own} with other axes",
+        instead=f"an earlier kernel for {name}, or tiles of 1 along the other axes",
+    )
 
 
 def with_absent(value: TileExpr, read: Read, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
@@ -164,8 +182,7 @@ def with_absent(value: TileExpr, read: Read, scope: Scope, space: Space | None, 
 
 def _staged(read: Read, staged: StagedTile, scope: Scope, space: Space | None) -> TileExpr:
     if staged.value is not None:
-        return staged.value if space is None else tile.relayout(staged.value, space)
-    assert space is not None
+        return _moved(staged.value, space, read.source.name)
     sizes = {axis.name: (scope.axes[axis].start, scope.axes[axis].size) for axis in axes_of(read)}
     slices = []
     wanted: list[tuple[tuple[str, int], ...]] = []
@@ -182,7 +199,12 @@ def _staged(read: Read, staged: StagedTile, scope: Scope, space: Space | None) -
                 )
             points = math.prod(size for _, size in inner)
             slices.append((d, sizes[name][0] * points, width * points))
-    positions = [next(d for d, dim in enumerate(space.dims) if dim.axes == axes) for axes in wanted]
+    assert space is not None
+    present = [dim.axes for dim in space.dims]
+    for axes in wanted:
+        if axes not in present:
+            raise _fused(read.source.name, axes)
+    positions = [present.index(axes) for axes in wanted]
     dims = tuple(sorted(positions))
     order = tuple(positions.index(d) for d in dims)
     return SharedTile(staged.buffer, staged.stage, order, read.dtype, space, dims, tuple(slices))

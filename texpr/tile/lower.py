@@ -126,18 +126,10 @@ def _across_lanes(
     names = {axis.name for axis in axes}
     for d in reversed(range(len(space.dims))):
         if all(name in names for name, _ in space.dims[d].axes):
-            full = tuple(_spread(value, space, d) for value in values)
+            full = tuple(tile.spread(value, space, d) for value in values)
             dims = tuple(sorted(set().union(*(v.dims for v in full)) - {d}))
             values = tuple(Reduce(op, full, d, n, v.dtype, space, dims) for n, v in enumerate(full))
     return values
-
-
-def _spread(value: TileExpr, space: Space, dim: int) -> TileExpr:
-    """``value`` made to vary along ``dim`` (a constant summand still counts once per lane)."""
-    if dim in value.dims:
-        return value
-    everywhere = tile.op(OpName.GE, tile.position(space, dim), tile.uniform(0))
-    return tile.choose(everywhere, value, tile.literal(0, value.dtype))
 
 
 def lower_write(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Container, Mapping, Sequence
 
+from texpr.errors import located
 from texpr.lang.ir import Axis
 from texpr.math.bounds import Facts, divisor
 from texpr.math.expr import BoolExpr, IntExpr, Sym, ceildiv, const, free_symbols, minimum, sym
@@ -49,6 +50,11 @@ def lower_kernel(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, arg
     """The tile program of one kernel; ``name`` becomes the Gluon function's. ``arguments`` are the names of the
     algorithm's arguments and dims, which nothing in the kernel may take: pointers come in their order (then the
     workspace's)."""
+    with located(plan.record.location):
+        return _lowered(plan, name, facts, guard, arguments)
+
+
+def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, arguments: Sequence[str]) -> TileProgram:
     needs = Needs(warps=plan.warps)
     kernel = Kernel(plan, grouping(plan, facts, guard), all_sizes(plan), needs)
     kernel.names.update(arguments, ("sms",), (f"has_{argument}" for argument in arguments))

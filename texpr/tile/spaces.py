@@ -8,6 +8,7 @@ walks with stride 1 gets a dim of its own, last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from texpr.plan.resolve import constant
 from texpr.schedule.records import Memory
 from texpr.tile.ir import PhysicalDim, Space
 from texpr.tile.layouts import Blocked, MmaV2, Operand, blocked, mapped, mma_warps
+
+_PIECES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +234,15 @@ def operand_space(accumulator: Space, index: int, reduced: PhysicalDim, k_width:
     return Space(f"{accumulator.name}_{'ab'[index]}", dims, Operand(index, layout, k_width))
 
 
-def window_elements(plan: KernelPlan, by: Sequence[tuple[str, int]]) -> int:
-    """How many points of a window are computed at once: the product of ``by``, else four per thread."""
+def window_elements(plan: KernelPlan, by: Sequence[tuple[str, int]], points: int) -> int:
+    """How many points of a window are computed at once: the product of ``by``, else four per thread, or more where the
+    pieces, each of which has code of its own, would be many."""
     if by:
-        total = 1
-        for _, size in by:
-            total *= size
-        return total
-    return plan.warps * 32 * 4
+        return math.prod(size for _, size in by)
+    size = plan.warps * 32 * 4
+    while size * _PIECES < points:
+        size *= 2
+    return size
 
 
 def literal_extent(axis: Axis) -> int:

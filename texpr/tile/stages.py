@@ -176,8 +176,7 @@ def fill_window(
 
     Boundaries are applied here, so readers index the window as if the source had no edge.
     """
-    pieces = window_elements(kernel.plan, node.by)
-    size = min(pieces, buffer.shape[0])
+    size = min(window_elements(kernel.plan, node.by, window.points), buffer.shape[0])
     last = window.extent[-1]
     vector = min(8, last & -last)
     space = flat_space(f"{source.name}_point".replace(".", "_"), size, kernel.plan.warps, vector)
@@ -195,6 +194,7 @@ def fill_window(
         coordinates.append(tile.op(OpName.ADD, at, tile.uniform(window.lo[d])))
     inside = None if window.points % size == 0 else tile.op(OpName.LT, point, tile.uniform(window.points))
     value = point_value(source, node, coordinates, kernel, scope, space, inside)
+    value = tile.spread(value, space, 0)
     label = origin(source.name, node.schedule)
     inner.add(StoreShared(buffer.name, stage, value, (piece * size, size), origin=label))
     if isinstance(piece, Sym):
