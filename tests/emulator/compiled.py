@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from texpr.emulator import Device, LaunchStats, load_ptx
-from texpr.emulator.kernel import PtxModule
+from texpr.emulator import Device, LaunchStats, PtxModule, load_ptx
+
+# Not the user's cache; kept between runs.
+os.environ.setdefault("TRITON_CACHE_DIR", str(Path(__file__).parents[2] / "build" / "test-cache" / "triton"))
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,11 @@ CASES: dict[str, Case] = {
         PUT_ROWS + SYNC + "setp.lt.u32 %p, %t, 8; @%p " + GET_ROWS,
         PUT_ROWS + SYNC + "setp.lt.u32 %p, %t, 32; @%p " + GET_ROWS,
     ),
+    "matrix load after part of the warp has exited": Case(
+        FaultKind.DIVERGENT_WARP,
+        PUT_ROWS + SYNC + "setp.eq.u32 %p, %t, 5; @%p exit; " + GET_ROWS,
+        PUT_ROWS + SYNC + "setp.lt.u32 %p, %t, 32; @%p exit; " + GET_ROWS,
+    ),
     "two threads store different values at once": Case(
         FaultKind.GLOBAL_CONFLICT, "st.global.b32 [%out], %t;", "mov.u32 %r0, 5; st.global.b32 [%out], %r0;"),
     "store to constant memory": Case(

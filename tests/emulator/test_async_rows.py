@@ -77,6 +77,12 @@ def test_waiting_for_a_group_leaves_later_groups_in_flight() -> None:
     assert "cp.async" not in fault.value.ptx_text and "ld.shared" in fault.value.ptx_text
 
 
+def test_copies_that_nobody_waits_for_are_counted() -> None:
+    text = copy_kernel("cp.async.cg.shared.global [%s], [%in], 16;")
+    _, _, stats = run_kernel(text, {"in": np.zeros(128, np.uint32), "out": 4}, shared=1024)
+    assert list(stats.warnings) == ["asynchronous copies are still in flight when the programs end"]
+
+
 def test_only_lanes_that_wait_see_their_copies() -> None:
     body = FILL + """
         cp.async.cg.shared.global [%s], [%in], 16; cp.async.commit_group;

@@ -41,7 +41,9 @@ def test_its_near_twin_is_clean(name: str, seed: int | None) -> None:
 
 
 def test_every_kind_of_fault_is_covered() -> None:
-    assert {case.kind for case in CASES.values()} == set(FaultKind)
+    # These are in test_wgmma_rows.py and test_bulk_rows.py.
+    of_hopper = {FaultKind.MISSING_FENCE, FaultKind.ACCUMULATOR, FaultKind.TENSOR_MAP}
+    assert {case.kind for case in CASES.values()} | of_hopper == set(FaultKind)
 
 
 def test_programs_that_store_different_values_to_one_place_conflict() -> None:

@@ -170,6 +170,24 @@ def test_module_variables_hold_their_initial_values() -> None:
     np.testing.assert_array_equal(got, np.array([11, 22, 33, 44] * 8) + 0x11223344)
 
 
+def test_a_parameter_may_be_chosen_by_its_address() -> None:
+    text = kernel(
+        """
+        mov.u32 %t, %tid.x; ld.param.u64 %out, [out];
+        mov.b64 %x0, a; mov.b64 %x1, b; and.b32 %r0, %t, 1; setp.ne.u32 %p, %r0, 0; selp.b64 %a, %x1, %x0, %p;
+        ld.param.b32 %r1, [%a]; mad.wide.u32 %out, %t, 4, %out; st.global.b32 [%out], %r1;
+        """,
+        ".param .u64 out, .param .u32 a, .param .u32 b",
+        declarations=REGISTERS,
+    )
+    device = Device(sm=120)
+    out = device.alloc(128, "out")
+    params = [value.to_bytes(size, "little") for value, size in ((out, 8), (5, 4), (9, 4))]
+    device.launch(load_ptx(text), "test", (1,), (32,), params=params)
+    got = np.frombuffer(device.read(out, 128), np.uint32)
+    np.testing.assert_array_equal(got, np.where(np.arange(32) % 2 == 1, 9, 5))
+
+
 def test_parameters_of_every_size_arrive() -> None:
     text = kernel(
         """

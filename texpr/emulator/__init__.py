@@ -11,6 +11,8 @@ from texpr.emulator.kernel import Kernel, PtxModule
 from texpr.emulator.launch import Device, LaunchStats
 from texpr.emulator.module import load_ptx
 from texpr.emulator.ptx import Param, SourceLine
+from texpr.emulator.run_ptx import PtxRun, run_ptx
+from texpr.emulator.tensor_maps import encode_tiled
 
 __all__ = [
     "Device",
@@ -22,6 +24,9 @@ __all__ = [
     "Param",
     "PtxError",
     "PtxModule",
+    "PtxRun",
     "SourceLine",
+    "encode_tiled",
     "load_ptx",
+    "run_ptx",
 ]

@@ -1,4 +1,8 @@
-"""``python -m texpr.emulator run --bundle DIR [--sm 80] -- PROGRAM ARGS``: run a C program with the stand-in driver."""
+"""The emulator's own command line.
+
+``python -m texpr.emulator run --bundle DIR [--sm 80] -- PROGRAM ARGS`` runs a C program with the stand-in driver,
+``python -m texpr.emulator ptx FILE.ptx --grid 4 --block 128 --arg ...`` one kernel of a PTX file.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 
 from texpr.emulator.images import BundleError
 from texpr.emulator.libcuda_build import CompilerError
+from texpr.emulator.run_ptx import main as run_ptx
 from texpr.emulator.standin import run_program
 
 _NO_SUCH_PROGRAM = 127
@@ -18,11 +23,14 @@ def main(arguments: Sequence[str]) -> int:
     """Returns the program's exit status, 1 when a kernel faulted, 2 for a wrong command line, 127 when the program
     cannot be started.
     """
+    if arguments[:1] == ["ptx"]:
+        return run_ptx(arguments[1:], "python -m texpr.emulator ptx")
     parser = argparse.ArgumentParser(
         prog="python -m texpr.emulator",
         description="Run CUDA driver-API programs on the CPU: the PTX of TExpr bundles runs in the emulator.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("ptx", help="run one kernel of a PTX file", add_help=False)
     run = commands.add_parser(
         "run", help="run a program with a stand-in libcuda.so.1", usage="%(prog)s [options] -- PROGRAM [ARG ...]"
     )

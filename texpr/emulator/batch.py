@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from texpr.emulator.async_copies import AsyncCopies
+from texpr.emulator.bulk_copies import BulkCopies
 from texpr.emulator.conflicts import GlobalConflicts
 from texpr.emulator.faults import Fault, FaultKind
 from texpr.emulator.generic_space import GenericSpace
 from texpr.emulator.global_space import GlobalSpace
 from texpr.emulator.kernel import Kernel, PtxModule
+from texpr.emulator.mbarriers import Mbarriers
 from texpr.emulator.memory import GlobalMemory
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.registers import RegisterFile
@@ -28,6 +30,7 @@ from texpr.emulator.rows import Array, Mask
 from texpr.emulator.shared_space import SharedSpace
 from texpr.emulator.spaces import LocalSpace
 from texpr.emulator.specials import SpecialRegisters
+from texpr.emulator.wgmma_state import WgmmaState
 
 WARP = 32
 
@@ -81,6 +84,9 @@ class Batch:
         self.symbols = symbols | param_symbols | self.shared_space.symbols | self.local_space.symbols
         self.registers = RegisterFile(kernel.registers, self.lanes, self.specials.rows, self.symbols)
         self.copies = AsyncCopies(self)
+        self.mbarriers = Mbarriers(self)
+        self.bulk = BulkCopies(self)
+        self.wgmma = WgmmaState(self)
         self.alive = self.exists.copy()
         self.all_alive = bool(self.alive.all())
         self.warnings: Counter[str] = Counter()
@@ -108,6 +114,9 @@ class Batch:
         self.shared_space.clear()
         self.local_space.clear()
         self.copies.clear()
+        self.mbarriers.clear()
+        self.bulk.clear()
+        self.wgmma.clear()
 
     def active(self, mask: Mask) -> Array | None:
         """The lanes of a mask as indices; None stands for all lanes."""

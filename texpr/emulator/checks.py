@@ -28,18 +28,22 @@ from texpr.emulator.rows import Array, Mask
 if TYPE_CHECKING:
     from texpr.emulator.batch import Batch
 
-# A stamp is epoch << 12 | atomic << 11 | thread; threads of a program are numbered below 1024.
-_EPOCH_SHIFT = 12
-_THREAD = 0x3FF
+# A stamp is epoch << 12 | atomic << 11 | thread; threads of a program are numbered below 1024.  What a bulk copy
+# wrote has a stamp from ASYNC on: ASYNC + (epoch << 10 | actor), where each mbarrier is one actor.
+EPOCH_SHIFT = 12
+THREAD = 0x3FF
 _ATOMIC = 0x800
-_MANY = 0x7FF
+MANY = 0x7FF
 """Instead of a thread: several threads of the warp have read this granule in this epoch."""
 _WHO = 0x7FF
 _REST = 0xFFF
-_LAST_EPOCH = 500_000
-_IN_FLIGHT = 0x7FFF_FFFE
+_LAST_EPOCH = 300_000
+ASYNC = 0x5000_0000
+ASYNC_SHIFT = 10
+_ACTOR = 0x3FF
+IN_FLIGHT = 0x7FFF_FFFE
 _UNINITIALISED = 0x7FFF_FFFF
-_WARP = 32
+WARP = 32
 
 EQUAL_STORES = "threads store equal values to one shared address without synchronisation"
 """A warning: replicated layouts do this, and it is harmless."""
@@ -51,7 +55,8 @@ Same = Callable[[Array], Array]
 class SharedShadow:
     """What is known about every granule of the shared memories of a batch."""
 
-    def __init__(self, batch: Batch, window: int, base: int, granule: int) -> None:
+    def __init__(self, batch: Batch, window: int, base: int, granule: int, actors: int = 0) -> None:
+        """`actors`: how many asynchronous actors there are besides the warps (see `async_checks.py`)."""
         self.batch = batch
         self.granule = granule
         self._base = base
@@ -61,9 +66,13 @@ class SharedShadow:
         granules = window * programs // granule
         self._written = np.empty(granules, np.int32)
         self._read = np.empty((granules, warps), np.int32)
-        self._clock = np.empty((programs, warps, warps), np.int32)
+        self._fenced_from = warps + actors
+        self._clock = np.empty((programs, warps, warps + actors + (warps if actors else 0)), np.int32)
+        """What each warp knows: epochs of the warps, of the actors, and of the warps as far as proxy-fenced."""
+        self._readers: NDArray[np.int16] | None = None
+        """Per granule: how many asynchronous operations may still be reading it."""
         self._diagonal = np.arange(warps)
-        self._lane_warp = batch.thread // _WARP
+        self._lane_warp = batch.thread // WARP
         self._stamp = np.empty(batch.lanes, np.int32)
         """Per lane: its warp's epoch and its thread, as a stamp."""
         self._floor = 0
@@ -73,6 +82,8 @@ class SharedShadow:
     def clear(self) -> None:
         self._written.fill(_UNINITIALISED)
         self._read.fill(0)
+        if self._readers is not None:
+            self._readers.fill(0)
         self._clock.fill(0)
         self._clock[:, self._diagonal, self._diagonal] = 1
         self._clocks_changed()
@@ -105,7 +116,7 @@ class SharedShadow:
         shape = (self.batch.shape.programs, self._warps)
         if lanes is None:
             return np.ones(shape, np.bool_)
-        return np.asarray(lanes.reshape(*shape, _WARP).any(axis=2))
+        return np.asarray(lanes.reshape(*shape, WARP).any(axis=2))
 
     def _advance(self, warps: NDArray[np.bool_]) -> None:
         self._clock[:, self._diagonal, self._diagonal] += warps
@@ -114,22 +125,25 @@ class SharedShadow:
         epochs = self._clock[:, self._diagonal, self._diagonal]
         # Programs that have ended need no ordering any more.
         living = self.batch.alive.reshape(len(self._clock), -1).any(axis=1)
-        oldest = int(self._clock[living].min()) if living.any() else int(self._clock.min())
+        known = self._clock[:, :, : self._warps]
+        oldest = int(known[living].min()) if living.any() else int(known.min())
         if int(epochs.max()) > _LAST_EPOCH:
             self._begin_epochs_anew(oldest - 1)
             oldest = 1
             epochs = self._clock[:, self._diagonal, self._diagonal]
-        self._floor = oldest << _EPOCH_SHIFT
-        self._stamp[:] = (np.repeat(epochs.reshape(-1), _WARP) << _EPOCH_SHIFT) | self.batch.thread
+        self._floor = oldest << EPOCH_SHIFT
+        self._stamp[:] = (np.repeat(epochs.reshape(-1), WARP) << EPOCH_SHIFT) | self.batch.thread
 
     def _begin_epochs_anew(self, past: int) -> None:
         """Stamps hold a limited number of epochs: forget the first `past` of them, which order everything."""
-        self._clock -= np.int32(past)
-        real = self._written < _IN_FLIGHT
+        self._clock[:, :, : self._warps] -= np.int32(past)
+        fenced = self._clock[:, :, self._fenced_from :]
+        np.maximum(fenced - np.int32(past), 0, out=fenced)
+        real = self._written < ASYNC
         for stamps, counted in ((self._written, real), (self._read, True)):
-            epochs = np.maximum((stamps >> _EPOCH_SHIFT) - past, 0)
-            np.copyto(stamps, (epochs << _EPOCH_SHIFT) | (stamps & _REST), where=counted)
-        if int(self._clock.max()) > _LAST_EPOCH:
+            epochs = np.maximum((stamps >> EPOCH_SHIFT) - past, 0)
+            np.copyto(stamps, (epochs << EPOCH_SHIFT) | (stamps & _REST), where=counted)
+        if int(self._clock[:, :, : self._warps].max()) > _LAST_EPOCH:
             raise OverflowError("too many barriers that not all warps take part in for the race check")
 
     # Accesses -----------------------------------------------------------------------------------------------
@@ -145,17 +159,17 @@ class SharedShadow:
         cell = granules * self._warps + (self._lane_warp if lane is None else self._lane_warp[lane])
         readers = self._read.reshape(-1)
         if collective:
-            readers[cell] = stamp | _MANY
+            readers[cell] = stamp | MANY
             return
         before = readers[cell]
-        shared = ((before ^ stamp) >> _EPOCH_SHIFT == 0) & (before != stamp)
+        shared = ((before ^ stamp) >> EPOCH_SHIFT == 0) & (before != stamp)
         if shared.any():
-            stamp = np.where(shared, stamp | _MANY, stamp)
+            stamp = np.where(shared, stamp | MANY, stamp)
         readers[cell] = stamp
         lost = readers[cell] != stamp
         if lost.any():
             # Several lanes of this very instruction read the same granule.
-            readers[cell[lost]] |= _MANY
+            readers[cell[lost]] |= MANY
 
     def write(self, site: Instruction, lanes: Array | None, index: Array, size: int, same: Same) -> Array | None:
         """Lanes are about to write; gives, per access, whether another lane of this instruction writes there too."""
@@ -173,7 +187,7 @@ class SharedShadow:
         """An asynchronous copy to here starts."""
         granules, lane = self._cover(lanes, index, size)
         self._before_write(site, granules, lane, size, None)
-        self._written[granules] = _IN_FLIGHT
+        self._written[granules] = IN_FLIGHT
 
     def end_copy(self, lanes: Array, index: Array, size: int) -> None:
         """The issuing lanes have waited for their copies: from now on these are writes of theirs."""
@@ -186,7 +200,7 @@ class SharedShadow:
         written = self._written[granules]
         late = np.flatnonzero(written >= self._floor)
         if len(late):
-            plain = late[(written[late] & _ATOMIC == 0) | (written[late] >= _IN_FLIGHT)]
+            plain = late[(written[late] & _ATOMIC == 0) | (written[late] >= ASYNC)]
             self._judge_read(site, granules, lane, written, plain)
         self._require_reads_done(site, granules, lane)
         stamp = self._stamp if lane is None else self._stamp[lane]
@@ -196,7 +210,7 @@ class SharedShadow:
         """Volatile and relaxed accesses do not race, but the memory must hold something."""
         granules, lane = self._cover(lanes, index, size)
         written = self._written[granules]
-        empty = np.flatnonzero(written >= _IN_FLIGHT)
+        empty = np.flatnonzero(written >= IN_FLIGHT)
         if len(empty):
             self._judge_read(site, granules, lane, written, empty)
 
@@ -214,9 +228,12 @@ class SharedShadow:
 
     def _unordered(self, lane: Array, stamps: Array) -> Array:
         """Which of these earlier accesses (stamps with a thread) are not ordered before the lanes' accesses."""
-        thread = stamps & _THREAD
-        known = self._clock[self.batch.slot[lane], self._lane_warp[lane], thread // _WARP]
-        ordered = (thread == self.batch.thread[lane]) | (stamps >> _EPOCH_SHIFT < known)
+        thread = stamps & THREAD
+        bulk = stamps >= ASYNC
+        column = np.where(bulk, self._warps + (stamps & _ACTOR), thread // WARP) if bulk.any() else thread // WARP
+        epoch = np.where(bulk, (stamps - ASYNC) >> ASYNC_SHIFT, stamps >> EPOCH_SHIFT)
+        known = self._clock[self.batch.slot[lane], self._lane_warp[lane], column]
+        ordered = (~bulk & (thread == self.batch.thread[lane])) | (epoch < known)
         return np.asarray(~ordered)
 
     def _judge_read(
@@ -224,17 +241,18 @@ class SharedShadow:
     ) -> None:
         lanes = suspects if lane is None else lane[suspects]
         stamps = written[suspects]
-        empty = stamps >= _IN_FLIGHT
+        empty = stamps >= IN_FLIGHT
         if empty.any():
             first = int(np.flatnonzero(empty)[0])
             raise self._empty(site, int(granules[suspects[first]]), int(lanes[first]), int(stamps[first]))
         racing = np.flatnonzero(self._unordered(lanes, stamps))
         if len(racing):
             first = int(racing[0])
-            writer = f"thread {int(stamps[first]) & _THREAD}"
-            raise self._race(
-                site, int(granules[suspects[first]]), int(lanes[first]), f"reads what {writer} wrote", "wrote"
-            )
+            place, by = int(granules[suspects[first]]), int(lanes[first])
+            if stamps[first] >= ASYNC:
+                message = f"{self._place(place)} is read before the mbarrier of the copy to it was waited for"
+                raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, by, None)
+            raise self._race(site, place, by, f"reads what {_writer(int(stamps[first]))} wrote", "wrote")
 
     def _before_write(
         self, site: Instruction, granules: Array, lane: Array | None, size: int, same: Same | None
@@ -257,7 +275,7 @@ class SharedShadow:
     ) -> None:
         lanes = suspects if lane is None else lane[suspects]
         stamps = written[suspects]
-        flying = np.flatnonzero(stamps == _IN_FLIGHT)
+        flying = np.flatnonzero(stamps == IN_FLIGHT)
         if len(flying):
             first = int(flying[0])
             place = self._place(int(granules[suspects[first]]))
@@ -272,13 +290,19 @@ class SharedShadow:
             self.batch.warn(EQUAL_STORES)
         if len(racing):
             first = int(racing[0])
-            writer = f"thread {int(stamps[first]) & _THREAD}"
+            writer = _writer(int(stamps[first]))
             raise self._race(
                 site, int(granules[suspects[first]]), int(lanes[first]), f"overwrites what {writer} wrote", "wrote"
             )
 
     def _require_reads_done(self, site: Instruction, granules: Array, lane: Array | None) -> None:
         """Everybody who read this before must be ordered before us."""
+        if self._readers is not None and (busy := np.flatnonzero(self._readers[granules])).size:
+            first = int(busy[0])
+            by = first if lane is None else int(lane[first])
+            place = self._place(int(granules[first]))
+            message = f"{place} is overwritten while an asynchronous operation may still read it"
+            raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, by, None)
         reads = self._read[granules]
         late = reads >= max(self._floor, 1)
         if not late.any():
@@ -288,11 +312,11 @@ class SharedShadow:
         stamps = reads[suspects, warps]
         own = (stamps & _WHO) == self.batch.thread[lanes]
         known = self._clock[self.batch.slot[lanes], self._lane_warp[lanes], warps]
-        racing = np.flatnonzero(~own & (stamps >> _EPOCH_SHIFT >= known))
+        racing = np.flatnonzero(~own & (stamps >> EPOCH_SHIFT >= known))
         if len(racing):
             first = int(racing[0])
             who = int(stamps[first]) & _WHO
-            reader = f"warp {int(warps[first])}" if who == _MANY else f"thread {who}"
+            reader = f"warp {int(warps[first])}" if who == MANY else f"thread {who}"
             raise self._race(
                 site, int(granules[suspects[first]]), int(lanes[first]), f"overwrites what {reader} read", "read"
             )
@@ -320,3 +344,7 @@ class SharedShadow:
         if granule is not None and verb:
             notes = self.batch.shared_space.earlier_accesses(granule * self.granule % self._window, verb, site)
         return self.batch.fault(kind, message, site, lane, buffer="shared memory", notes=notes)
+
+
+def _writer(stamp: int) -> str:
+    return "a bulk copy" if stamp >= ASYNC else f"thread {stamp & THREAD}"

@@ -25,6 +25,9 @@ class FaultKind(Enum):
     GLOBAL_CONFLICT = "global write conflict"
     READ_ONLY = "write to read-only memory"
     BARRIER_MISUSE = "barrier misuse"
+    MISSING_FENCE = "missing fence"
+    ACCUMULATOR = "registers of an unfinished wgmma"
+    TENSOR_MAP = "tensor map misuse"
     TRAP = "trap"
 
 

@@ -13,13 +13,17 @@ from texpr.emulator import (
     isa_async,
     isa_atomic,
     isa_bits,
+    isa_bulk,
     isa_compare,
     isa_control,
     isa_convert,
     isa_float,
     isa_matrix,
+    isa_mbarrier,
     isa_memory,
+    isa_tensor,
     isa_warp,
+    isa_wgmma,
 )
 from texpr.emulator.rows import Modifiers, Row
 
@@ -32,8 +36,12 @@ TABLE: tuple[Row, ...] = (
     *isa_memory.ROWS,
     *isa_atomic.ROWS,
     *isa_async.ROWS,
+    *isa_mbarrier.ROWS,
+    *isa_bulk.ROWS,
+    *isa_tensor.ROWS,
     *isa_warp.ROWS,
     *isa_matrix.ROWS,
+    *isa_wgmma.ROWS,
     *isa_control.ROWS,
 )
 

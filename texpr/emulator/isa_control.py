@@ -39,7 +39,7 @@ ROWS: tuple[Row, ...] = (
     special("brkpt", "", _trap),
     special("membar.(cta|gl|sys)", "", _fence),
     special("fence.(sc|acq_rel|acquire|release)?.(cta|cluster|gpu|sys)", "", _fence),
-    special("fence.proxy.(async|alias).(global|shared::cta|shared::cluster)?", "", _nothing),
+    special("fence.proxy.alias", "", _nothing),
     special("nanosleep.u32", "u32", _nothing),
     special("griddepcontrol.(wait|launch_dependents)", "", _nothing),
     special("pmevent.mask?", "integer", _nothing),

@@ -102,16 +102,16 @@ class Fragment:
     def matrix(self) -> Array:
         """[warps, 8 * halves, K] values, with K contiguous; integers and small floats as float32."""
         stacked = np.stack(self.registers)
-        storage = _ELEMENTS[self.element]
+        storage = ELEMENTS[self.element]
         parts = len(self.registers) // self.halves
         each = stacked.itemsize // storage.itemsize
         elements = stacked.view(storage).reshape(parts, self.halves, -1, _GROUPS, _PLACES, each)
-        values = _decode(elements, self.element)
+        values = decode_elements(elements, self.element)
         ordered = values.transpose(2, 1, 3, 0, 4, 5)
         return ordered.reshape(ordered.shape[0], 8 * self.halves, -1)
 
 
-_ELEMENTS: dict[str, np.dtype[Any]] = {
+ELEMENTS: dict[str, np.dtype[Any]] = {
     "f16": np.dtype(np.float16),
     "bf16": np.dtype(np.uint16),
     "tf32": np.dtype(np.uint32),
@@ -123,7 +123,7 @@ _ELEMENTS: dict[str, np.dtype[Any]] = {
 }
 
 
-def _decode(elements: Array, name: str) -> Array:
+def decode_elements(elements: Array, name: str) -> Array:
     if name == "f64":
         return elements
     if name in ("f16", "s8", "u8"):
@@ -148,7 +148,7 @@ def _multiply_accumulate(batch: Batch, instruction: Instruction, modifiers: Modi
         raise OperandError("the shape is not m..n..k..")
     rows, _, depth = (int(extent) for extent in match.groups())
     halves = rows // 8
-    per_register = (8 if modifiers["a"] == "f64" else 4) // _ELEMENTS[modifiers["a"]].itemsize
+    per_register = (8 if modifiers["a"] == "f64" else 4) // ELEMENTS[modifiers["a"]].itemsize
     parts = depth // (4 * per_register)
     d_operand, a_operand, b_operand, c_operand = instruction.operands
     a = _fragment(batch, a_operand, modifiers["a"], halves, halves * parts)

@@ -12,6 +12,7 @@ import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane, source, store
+from texpr.emulator.faults import FaultKind
 from texpr.emulator.generic_space import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BITS, WINDOWS
 from texpr.emulator.ptx import Address, Instruction, Operand, Symbol, Vector
 from texpr.emulator.registers import OperandError
@@ -87,15 +88,20 @@ def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     def run(mask: Mask) -> None:
         lanes = batch.active(mask)
         rows = space.load(instruction, lanes, addresses(lanes), scalar.bytes, count, strong=strong).view(dtype)
-        for number, destination in enumerate(destinations):
-            if destination is None:
-                continue
-            if lanes is None:
-                destination[...] = rows[:, number]
-            else:
-                destination[lanes] = rows[:, number]
+        _deliver(rows, lanes, destinations)
 
     return run
+
+
+def _deliver(rows: Array, lanes: Array | None, destinations: list[Array | None]) -> None:
+    """Write what was loaded, one row per lane and one column per register."""
+    for number, destination in enumerate(destinations):
+        if destination is None:
+            continue
+        if lanes is None:
+            destination[...] = rows[:, number]
+        else:
+            destination[lanes] = rows[:, number]
 
 
 def _is_kernel_param(batch: Batch, operand: Operand) -> bool:
@@ -114,8 +120,9 @@ def _load_param(
     batch: Batch, instruction: Instruction, scalar: ScalarType, destinations: list[Array | None]
 ) -> Step:
     address = instruction.operands[1]
-    if not isinstance(address, Address) or not isinstance(address.base, Symbol):
-        raise OperandError("parameters are read by name")
+    assert isinstance(address, Address)
+    if not isinstance(address.base, Symbol):
+        return _load_chosen_param(batch, instruction, scalar, destinations)
     start = int(source(batch, address.base, TYPES["b64"])) + address.offset
     end = start + scalar.bytes * len(destinations)
     if not 0 <= start <= end <= len(batch.params):
@@ -128,6 +135,27 @@ def _load_param(
         for destination, value in zip(destinations, values.view(dtype), strict=True):
             if destination is not None:
                 store(destination, value, mask)
+
+    return run
+
+
+def _load_chosen_param(
+    batch: Batch, instruction: Instruction, scalar: ScalarType, destinations: list[Array | None]
+) -> Step:
+    """A parameter at a computed address: LLVM may choose between two parameters by choosing between their addresses."""
+    addresses = address_source(batch, instruction.operands[1])
+    size = scalar.bytes * len(destinations)
+    dtype = _storage(scalar).dtype
+
+    def run(mask: Mask) -> None:
+        lanes = batch.active(mask)
+        start = addresses(lanes).astype(np.int64)
+        outside = (start < 0) | (start + size > len(batch.params))
+        if outside.any():
+            position = int(np.flatnonzero(outside)[0])
+            message = f"{size} bytes at {int(start[position])} of {len(batch.params)} bytes of parameters"
+            raise batch.fault(FaultKind.OUT_OF_BOUNDS, message, instruction, batch.lane_at(lanes, position))
+        _deliver(batch.params[start[:, None] + np.arange(size)].view(dtype), lanes, destinations)
 
     return run
 

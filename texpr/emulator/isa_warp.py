@@ -56,12 +56,12 @@ def bind_members(batch: Batch, instruction: Instruction, operand: Operand) -> Ca
     return check
 
 
-def missing_lanes(batch: Batch, mask: Mask) -> tuple[int, str] | None:
-    """Where a mask holds some but not all of a warp's living lanes: an executing lane, and who is missing."""
+def missing_lanes(mask: Mask, needed: Array) -> tuple[int, str] | None:
+    """Where a mask holds some but not all of a warp's `needed` lanes: an executing lane, and who is missing."""
     if mask is None:
         return None
     executes = mask.reshape(-1, WARP)
-    absent = batch.alive.reshape(-1, WARP) & ~executes
+    absent = needed.reshape(-1, WARP) & ~executes
     partial = executes.any(axis=1) & absent.any(axis=1)
     if not partial.any():
         return None
@@ -72,7 +72,7 @@ def missing_lanes(batch: Batch, mask: Mask) -> tuple[int, str] | None:
 
 def require_whole_warps(batch: Batch, instruction: Instruction, mask: Mask) -> None:
     """Fault unless every warp either executes an `.aligned` instruction with all its lanes or not at all."""
-    if mask is not None and (missing := missing_lanes(batch, mask)) is not None:
+    if mask is not None and (missing := missing_lanes(mask, np.ones(batch.lanes, np.bool_))) is not None:
         lane, who = missing
         raise batch.fault(
             FaultKind.DIVERGENT_WARP, f"an .aligned instruction is executed by part of a warp: {who}", instruction, lane

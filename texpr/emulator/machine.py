@@ -16,6 +16,7 @@ from texpr.emulator.batch import WARP, Batch
 from texpr.emulator.bind import bind, guard_lanes, operand_error, source
 from texpr.emulator.conflicts import GlobalConflicts
 from texpr.emulator.faults import FaultKind
+from texpr.emulator.isa_mbarrier import bind_wait
 from texpr.emulator.isa_warp import missing_lanes
 from texpr.emulator.kernel import Block, Operation, Transfer
 from texpr.emulator.ptx import Instruction
@@ -54,6 +55,7 @@ class Machine:
             Lockstep(batch.warps) if seed is None else RandomBursts(batch.warps, batch.warps_per_program, seed)
         )
         self._seeded = seed is not None
+        batch.bulk.random = None if seed is None else np.random.default_rng(seed)
         self._position = np.zeros(batch.lanes, np.int32)
         self._running = np.zeros(batch.lanes, np.bool_)
         self._together: int | None = None
@@ -89,10 +91,20 @@ class Machine:
                     continue
                 if not self._running.any():
                     if not batch.alive.any():
-                        batch.copies.note_leftovers()
+                        self._finish()
                         return
+                    if batch.bulk.deliver_one():
+                        self._wake()
+                        continue
                     raise self._stuck(FaultKind.DEADLOCK, "no thread can run on")
                 self._execute_some()
+
+    def _finish(self) -> None:
+        """All programs have ended: nothing asynchronous may be left."""
+        self.batch.copies.note_leftovers()
+        self.batch.bulk.finish()
+        self.batch.wgmma.finish()
+        self.batch.mbarriers.finish()
 
     def _execute(self, block: BoundBlock, mask: Mask, lanes: int) -> None:
         for step in block.steps:
@@ -102,6 +114,16 @@ class Machine:
         if self._uses_clock:
             self.batch.specials.tick(block.size)
         block.leave(mask)
+        if self.batch.bulk.loads:
+            self.batch.bulk.tick()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Threads whose mbarrier has completed run on."""
+        woken = self.batch.mbarriers.woken
+        if woken is not None:
+            self._running |= woken
+            self.batch.mbarriers.woken = None
 
     def _execute_some(self) -> None:
         """Run one block for the warps that the policy picks."""
@@ -135,6 +157,8 @@ class Machine:
                 return self._table_branch(operation, transfer)
             case ControlKind.EXIT:
                 return self._exit(operation, transfer)
+            case ControlKind.MBARRIER_WAIT:
+                return self._mbarrier_wait(operation, transfer)
             case _:
                 return self._barrier(operation, transfer)
 
@@ -235,7 +259,7 @@ class Machine:
             self._position[here] = transfer.following
             if not arriving.any():
                 return
-            if aligned and (missing := missing_lanes(batch, arriving)) is not None:
+            if aligned and (missing := missing_lanes(arriving, batch.alive)) is not None:
                 lane, who = missing
                 raise batch.fault(FaultKind.DIVERGENT_BARRIER, f"part of a warp arrives: {who}", instruction, lane)
             for number, count, group in _groups(sources, arriving):
@@ -246,6 +270,27 @@ class Machine:
 
         return leave
 
+    def _mbarrier_wait(self, operation: Operation, transfer: Transfer) -> Step:
+        """try_wait: threads sleep until the phase is complete, so that they never poll."""
+        batch = self.batch
+        guard = operation.instruction.guard
+        passing = guard_lanes(batch, guard) if guard is not None else None
+        wait = bind_wait(batch, operation.instruction, operation.modifiers)
+
+        def leave(mask: Mask) -> None:
+            asking = mask if passing is None else passing(mask).copy()
+            sleeping = wait(asking)
+            if mask is None and not len(sleeping):
+                self._together = transfer.following
+                return
+            if mask is None:
+                self._scatter(np.full(batch.lanes, transfer.following))
+            else:
+                self._position[mask] = transfer.following
+            self._running[sleeping] = False
+
+        return leave
+
     def _release(self) -> None:
         released = self._barriers.complete()
         if released is not None:
@@ -253,7 +298,7 @@ class Machine:
 
     def _stuck(self, kind: FaultKind, message: str) -> Exception:
         """A deadlock or an endless loop: say where everybody is."""
-        notes = self._barriers.describe()
+        notes = self._barriers.describe() + self.batch.mbarriers.describe()
         if self._together is not None:
             positions, lane = [self._together], 0
         else:

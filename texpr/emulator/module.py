@@ -161,7 +161,7 @@ def _successors(last: Operation, targets: tuple[int, ...], block: int, count: in
         return following
     always = last.instruction.guard is None
     match last.row.semantics.kind:
-        case ControlKind.BARRIER:
+        case ControlKind.BARRIER | ControlKind.MBARRIER_WAIT:
             return following
         case ControlKind.EXIT:
             return () if always else following

@@ -107,6 +107,7 @@ class ControlKind(Enum):
     TABLE_BRANCH = "branch through a table"
     EXIT = "exit"
     BARRIER = "barrier"
+    MBARRIER_WAIT = "wait for an mbarrier"
 
 
 @dataclass(frozen=True, slots=True)

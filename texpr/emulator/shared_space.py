@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from texpr.emulator.async_checks import AsyncShadow
 from texpr.emulator.checks import EQUAL_STORES, SharedShadow
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.memory import WIDEST_ACCESS
@@ -40,6 +41,9 @@ class SharedSpace:
         self.data = np.zeros(self.size * batch.shape.programs, np.uint8)
         self.window = batch.slot * self.size
         self.shadow: SharedShadow | None = None
+        self.async_shadow: AsyncShadow | None = None
+        """The same as `shadow`, for kernels that use the async proxy."""
+        self._uses_async_proxy = False
         self._narrowest = WIDEST_ACCESS
         self._touched: dict[tuple[str, int], tuple[Instruction, int, int]] = {}
         """By verb and identity: an instruction and the range of window offsets that it has accessed."""
@@ -47,10 +51,17 @@ class SharedSpace:
     def declare_access(self, size: int, *, stores: bool) -> None:
         self._narrowest = min(self._narrowest, size)
 
+    def declare_async(self) -> None:
+        """The kernel uses the async proxy, in pieces of 8 bytes (mbarriers) or more."""
+        self._uses_async_proxy = True
+        self.declare_access(8, stores=True)
+
     def begin_checks(self) -> None:
         """All accesses are declared: lay out the shadow memory, if checks are on and there is anything to check."""
         if self.batch.shape.checks and self.limit > SHARED_BASE:
-            self.shadow = SharedShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
+            if self._uses_async_proxy:
+                self.async_shadow = AsyncShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
+            self.shadow = self.async_shadow or SharedShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
 
     def clear(self) -> None:
         self.data.fill(0xCD)
@@ -118,6 +129,38 @@ class SharedSpace:
         self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
         if self.shadow is not None:
             self.shadow.end_copy(lanes, index, size)
+
+    # The async proxy ----------------------------------------------------------------------------------------
+
+    def places(self, lanes: Array, address: Array) -> Array:
+        """Indices into `data` of addresses that are known to be good."""
+        return np.asarray(address.astype(np.int64) + self.window[lanes])
+
+    def offset_of(self, place: int) -> int:
+        """The offset in a program's shared memory of an index into `data`."""
+        return place % self.size - SHARED_BASE
+
+    def touch_mbarriers(self, site: Instruction, lanes: Array, address: Array) -> Array:
+        """Indices into `data` of the mbarriers that lanes use, as if by atomics."""
+        index = self._locate(site, lanes, address, 8, "wrote")
+        if self.shadow is not None:
+            self.shadow.atomic(site, lanes, index, 8)
+        return index
+
+    def region(self, site: Instruction, lane: int, shared: Array, size: int, verb: str) -> tuple[Array, Array | None]:
+        """Where pieces of `size` bytes at shared addresses of a lane's program lie, and what granules they cover."""
+        index = self._locate(site, np.full(len(shared), lane), shared, size, verb)
+        return index, None if self.async_shadow is None else self.async_shadow.granules_of(index, size)
+
+    def peek(self, index: Array, size: int) -> Array:
+        """The bytes of pieces, without any check: one row each."""
+        width = min(size, 8)
+        return self._rows(width, size // width).take(index // size, axis=0).view(np.uint8)
+
+    def poke(self, index: Array, size: int, octets: Array) -> None:
+        """Write pieces, without any check."""
+        width = min(size, 8)
+        self._rows(width, size // width)[index // size] = np.ascontiguousarray(octets).view(f"u{width}")
 
     # Synchronisation ----------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ typedef void (*entry_point)(void);
   E(cuModuleUnload, cuModuleUnload) E(cuModuleGetFunction, cuModuleGetFunction) \
   E(cuFuncGetAttribute, cuFuncGetAttribute) E(cuFuncSetAttribute, cuFuncSetAttribute) E(cuFuncLoad, cuFuncLoad) \
   E(cuFuncSetCacheConfig, cuFuncSetCacheConfig) E(cuLaunchKernel, cuLaunchKernel) \
-  E(cuLaunchKernelEx, cuLaunchKernelEx)
+  E(cuLaunchKernelEx, cuLaunchKernelEx) E(cuTensorMapEncodeTiled, cuTensorMapEncodeTiled)
 
 #define DECLARE(name, symbol) extern void symbol(void);
 ENTRIES(DECLARE)

@@ -1,0 +1,131 @@
+"""Checks of operations of the async proxy on shared memory: bulk copies and wgmma operands.
+
+They are ordered by different means than ordinary accesses:
+
+- What a bulk copy wrote may be used by those who know that the phase of its mbarrier is complete.  So every mbarrier
+  is an *actor* with a clock of its own, in whose name copies write; a waiter learns the epochs of finished phases.
+- What threads wrote may be read or overwritten by an asynchronous operation only behind a `fence.proxy.async` that
+  lies on the way from the write to the operation.  So each warp also knows up to which epoch of every other warp
+  there has been such a fence; a fence by one warp covers the writes that the warp knows of, not those of others.
+- What an asynchronous operation reads must not be overwritten before its issuer has waited for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from texpr.emulator.checks import ASYNC, ASYNC_SHIFT, EPOCH_SHIFT, IN_FLIGHT, MANY, THREAD, WARP, SharedShadow
+from texpr.emulator.faults import FaultKind
+from texpr.emulator.ptx import Instruction
+from texpr.emulator.rows import Array, Mask
+
+if TYPE_CHECKING:
+    from texpr.emulator.batch import Batch
+
+ACTORS = 64
+"""Mbarriers of one program that are told apart; further ones share actors, which can only hide a mistake."""
+
+
+class AsyncShadow(SharedShadow):
+    """The shadow memory of kernels that use the async proxy."""
+
+    def __init__(self, batch: Batch, window: int, base: int, granule: int) -> None:
+        super().__init__(batch, window, base, granule, ACTORS)
+        self._readers = np.zeros(window * batch.shape.programs // granule, np.int16)
+        self._epochs = np.zeros((batch.shape.programs, ACTORS), np.int64)
+
+    def clear(self) -> None:
+        super().clear()
+        if self._readers is not None:  # not yet there when the base class clears for the first time
+            self._epochs.fill(0)
+
+    # Synchronisation ----------------------------------------------------------------------------------------
+
+    def fence(self, participants: Mask) -> None:
+        """fence.proxy.async: what these warps know of is visible to the async proxy."""
+        joining = self._participating(participants)
+        self._advance(joining)
+        fenced = self._clock[:, :, self._fenced_from :]
+        known = np.maximum(fenced, self._clock[:, :, : self._warps])
+        fenced[:] = np.where(joining[:, :, None], known, fenced)
+        self._clocks_changed()
+
+    def position(self, lane: int) -> tuple[int, int]:
+        """A lane's warp and that warp's epoch: when something happens now."""
+        return int(self._lane_warp[lane]), int(self._stamp[lane]) >> EPOCH_SHIFT
+
+    def is_fenced(self, lane: int, warp: int, epoch: int) -> bool:
+        """Whether a proxy fence lies between what a warp did in an epoch and what the lane does now."""
+        slot, own = int(self.batch.slot[lane]), int(self._lane_warp[lane])
+        return epoch < int(self._clock[slot, own, self._fenced_from + warp])
+
+    def finish_phase(self, slot: int, actor: int, published: NDArray[np.int32]) -> None:
+        """A phase of an mbarrier is complete: those who wait know its copies (noted in `published`)."""
+        self._epochs[slot, actor] += 1
+        published[self._warps + actor] = self._epochs[slot, actor]
+
+    def columns(self) -> int:
+        """The length of a published clock."""
+        return int(self._clock.shape[2])
+
+    def acquire_row(self, participants: Array, slot: int, published: NDArray[np.int32]) -> None:
+        """Lanes of one program learn a published clock."""
+        rows = np.zeros((len(self._clock), len(published)), np.int32)
+        rows[slot] = published
+        self.acquire(participants, rows)
+
+    # Regions ------------------------------------------------------------------------------------------------
+
+    def granules_of(self, index: Array, size: int) -> Array:
+        """The distinct granules that pieces of `size` bytes at `index` cover."""
+        if size <= self.granule:
+            return np.unique(index // self.granule)
+        first = (index // self.granule).reshape(-1)
+        return np.unique(first[:, None] + np.arange(size // self.granule))
+
+    def begin_async_read(self, site: Instruction, lane: int, granules: Array, warps: int = 1) -> None:
+        """An operation issued by `lane` (and its like in `warps` warps) begins to read."""
+        written = self._written[granules]
+        lanes = np.full(len(granules), lane)
+        late = np.flatnonzero(written >= self._floor)
+        if len(late):
+            self._judge_read(site, granules, lanes, written, late)
+        self._require_fence(site, lane, granules, written)
+        assert self._readers is not None
+        self._readers[granules] += np.int16(warps)
+
+    def end_async_read(self, lane: int, granules: Array) -> None:
+        """The lane has waited: from now on that was a read of its warp."""
+        assert self._readers is not None
+        self._readers[granules] -= 1
+        self._read[granules, self._lane_warp[lane]] = self._stamp[lane] | MANY
+
+    def begin_async_write(self, site: Instruction, lane: int, granules: Array) -> None:
+        """A bulk copy issued by `lane` will write."""
+        lanes = np.full(len(granules), lane)
+        self._before_write(site, granules, lanes, self.granule, None)
+        self._require_fence(site, lane, granules, self._written[granules])
+        self._written[granules] = IN_FLIGHT
+
+    def land(self, slot: int, actor: int, granules: Array) -> None:
+        """A bulk copy has written, in the name of its mbarrier."""
+        self._written[granules] = np.int32(ASYNC + (int(self._epochs[slot, actor]) << ASYNC_SHIFT) + actor)
+
+    def _require_fence(self, site: Instruction, lane: int, granules: Array, written: Array) -> None:
+        """What threads wrote here is fenced for the async proxy."""
+        plain = written < ASYNC
+        slot, own = int(self.batch.slot[lane]), int(self._lane_warp[lane])
+        writer = np.where(plain, (written & THREAD) // WARP, 0)
+        fenced = self._clock[slot, own, self._fenced_from + writer]
+        missing = np.flatnonzero(plain & (written >> EPOCH_SHIFT >= fenced))
+        if len(missing):
+            first = int(missing[0])
+            place, thread = self._place(int(granules[first])), int(written[first]) & THREAD
+            message = (
+                f"{place}: an asynchronous operation follows a write by thread {thread} with no fence.proxy.async "
+                "between"
+            )
+            raise self._fault(FaultKind.MISSING_FENCE, message, site, lane, int(granules[first]), "wrote")

@@ -1,0 +1,175 @@
+"""cp.async.bulk: copies and reductions of contiguous bytes between global and shared memory, and their groups.
+
+A lane that executes one of these issues one whole copy.  See `bulk_copies.py` for when it takes effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from texpr.emulator.batch import Batch
+from texpr.emulator.bind import per_lane
+from texpr.emulator.faults import FaultKind
+from texpr.emulator.isa_mbarrier import shared_addresses
+from texpr.emulator.isa_memory import address_source
+from texpr.emulator.mbarriers import Mbarrier
+from texpr.emulator.ptx import Instruction, Integer
+from texpr.emulator.reductions import reduce_global
+from texpr.emulator.registers import OperandError
+from texpr.emulator.rows import Array, Mask, Modifiers, Row, Step, special
+from texpr.emulator.types import TYPES
+
+PIECE = 16
+"""Bulk copies move multiples of 16 aligned bytes."""
+
+
+def each_lane(batch: Batch, mask: Mask) -> list[int]:
+    """The executing lanes one by one."""
+    return [int(lane) for lane in (np.arange(batch.lanes) if mask is None else np.flatnonzero(mask))]
+
+
+def fetch_global(batch: Batch, site: Instruction, lane: int, address: Array, size: int) -> Array:
+    """Pieces of `size` bytes from global memory, as rows of bytes."""
+    width = min(size, 8)
+    lanes = np.full(len(address), lane)
+    return batch.global_space.load(site, lanes, address, width, size // width).view(np.uint8)
+
+
+def put_global(batch: Batch, site: Instruction, lane: int, address: Array, octets: Array) -> None:
+    """Write rows of bytes to pieces of global memory."""
+    width = min(octets.shape[1], 8)
+    rows = np.ascontiguousarray(octets).view(f"u{width}")
+    batch.global_space.store(site, np.full(len(address), lane), address, rows)
+
+
+def start_load(
+    batch: Batch, site: Instruction, lane: int, shared: Array, size: int, barrier: Mbarrier, fetch: Callable[[], Array]
+) -> None:
+    """Begin a copy into pieces of shared memory; `fetch` gives the bytes when they arrive."""
+    index, granules = batch.shared_space.region(site, lane, shared, size, "wrote")
+    shadow = batch.shared_space.async_shadow
+    if shadow is not None and granules is not None:
+        shadow.begin_async_write(site, lane, granules)
+    barrier.load = (site, lane, barrier.phase)
+
+    def deliver() -> None:
+        batch.shared_space.poke(index, size, fetch())
+        if shadow is not None and granules is not None:
+            shadow.land(barrier.slot, barrier.actor, granules)
+        barrier.load = (site, lane, barrier.phase)
+        batch.mbarriers.complete_bytes(barrier, len(shared) * size)
+
+    batch.bulk.issue_load(site, lane, deliver)
+
+
+def start_store(
+    batch: Batch, site: Instruction, lane: int, shared: Array, size: int, write: Callable[[Array], None]
+) -> None:
+    """Begin a copy out of pieces of shared memory; `write` takes the bytes."""
+    index, granules = batch.shared_space.region(site, lane, shared, size, "read")
+    shadow = batch.shared_space.async_shadow
+    if shadow is not None and granules is not None:
+        shadow.begin_async_read(site, lane, granules)
+    batch.bulk.issue_store(site, lane, granules, lambda: batch.shared_space.peek(index, size), write)
+
+
+def _range(batch: Batch, site: Instruction, lane: int, start: int, size: int) -> Array:
+    """The pieces of a contiguous range."""
+    if size % PIECE or size <= 0:
+        message = f"a bulk copy of {size} bytes, which is not a positive multiple of {PIECE}"
+        raise batch.fault(FaultKind.MISALIGNED, message, site, lane)
+    return np.asarray(np.uint64(start) + np.arange(0, size, PIECE, dtype=np.uint64))
+
+
+def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """cp.async.bulk.shared.global [shared], [global], size, [mbarrier]"""
+    to, given, size_operand, at = instruction.operands[:4]
+    batch.shared_space.declare_async()
+    shared = shared_addresses(batch, to, generic=False)
+    addresses = address_source(batch, given)
+    sizes = per_lane(batch, size_operand, TYPES["u32"])
+    barriers = shared_addresses(batch, at, generic=False)
+
+    def run(mask: Mask) -> None:
+        for lane in each_lane(batch, mask):
+            one = np.array([lane])
+            size = int(sizes[lane])
+            barrier = batch.mbarriers.find(instruction, lane, barriers(one))
+            source = _range(batch, instruction, lane, int(addresses(one)[0]), size)
+            pieces = _range(batch, instruction, lane, int(shared(one)[0]), size)
+
+            def fetch(lane: int = lane, source: Array = source) -> Array:
+                return fetch_global(batch, instruction, lane, source, PIECE)
+
+            start_load(batch, instruction, lane, pieces, PIECE, barrier, fetch)
+
+    return run
+
+
+def _store(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """cp.async.bulk.global.shared::cta [global], [shared], size, and cp.reduce.async.bulk"""
+    to, given, size_operand = instruction.operands[:3]
+    batch.shared_space.declare_async()
+    shared = shared_addresses(batch, given, generic=False)
+    addresses = address_source(batch, to)
+    sizes = per_lane(batch, size_operand, TYPES["u32"])
+    operation = modifiers.get("op")
+    if not operation:
+        batch.global_space.declare_access(PIECE, stores=True)
+
+    def run(mask: Mask) -> None:
+        for lane in each_lane(batch, mask):
+            one = np.array([lane])
+            size = int(sizes[lane])
+            target = _range(batch, instruction, lane, int(addresses(one)[0]), size)
+            pieces = _range(batch, instruction, lane, int(shared(one)[0]), size)
+
+            def write(octets: Array, lane: int = lane, target: Array = target) -> None:
+                if operation:
+                    reduce_global(batch, instruction, lane, target, octets, operation, modifiers["type"])
+                else:
+                    put_global(batch, instruction, lane, target, octets)
+
+            start_store(batch, instruction, lane, pieces, PIECE, write)
+
+    return run
+
+
+def _commit(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    return batch.bulk.commit
+
+
+def _wait(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    operand = instruction.operands[0]
+    if not isinstance(operand, Integer):
+        raise OperandError("wait_group needs a constant")
+    allowed, reading_only = operand.value, "read" in modifiers
+    return lambda mask: batch.bulk.wait(mask, allowed, reading_only=reading_only)
+
+
+def nothing(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """Prefetches change no values."""
+    return lambda mask: None
+
+
+_SHARED = "(shared::cta|shared::cluster)"
+HINT = "L2::cache_hint?"
+REPORT = "mbarrier::complete_tx::bytes"
+_BITWISE = "op:(and|or|xor).type:(b32|b64)"
+_ARITHMETIC = "op:(add|inc|dec|min|max).type:(u32|s32|u64|s64)"
+_FLOAT_ADD = "op:add.noftz?.type:(f16|bf16|f32|f64)"
+_FLOAT_LIMIT = "op:(min|max).type:(f16|bf16)"
+
+ROWS: tuple[Row, ...] = (
+    special(f"cp.async.bulk.{_SHARED}.global.{REPORT}.{HINT}", "address address u32 address any?", _load),
+    special(f"cp.async.bulk.global.shared::cta.bulk_group.{HINT}", "address address u32 any?", _store),
+    *(
+        special(f"cp.reduce.async.bulk.global.shared::cta.bulk_group.{HINT}.{what}", "address address u32 any?", _store)
+        for what in (_BITWISE, _ARITHMETIC, _FLOAT_ADD, _FLOAT_LIMIT)
+    ),
+    special(f"cp.async.bulk.prefetch.L2.global.{HINT}", "address u32 any?", nothing),
+    special("cp.async.bulk.commit_group", "", _commit),
+    special("cp.async.bulk.wait_group.read?", "integer", _wait),
+)

@@ -1,0 +1,308 @@
+"""Mbarrier objects: phases, arrivals, expected bytes, and the threads that wait for them.
+
+An mbarrier is a 64-bit word of shared memory.  What it means is kept here; the word itself holds a pattern that
+changes with the state, so that a program that overwrites it is found out.  A phase is complete when no arrivals are
+pending and as many bytes have arrived as were expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from texpr.emulator.async_checks import ACTORS
+from texpr.emulator.faults import Fault, FaultKind
+from texpr.emulator.ptx import Instruction
+from texpr.emulator.rows import Array
+
+if TYPE_CHECKING:
+    from texpr.emulator.batch import Batch
+
+LARGEST_COUNT = (1 << 20) - 1
+_BYTES = 8
+
+
+@dataclass(slots=True)
+class Mbarrier:
+    """One object. `place` is its byte in `shared_space.data`; `missing` counts arrivals, `bytes` expected data.
+
+    `published` collects what those who arrived in this phase had done, `completed` is that of the last whole phase.
+    `waited` is the number of phases that somebody knows to be complete; `load` the last copy that reports here, and
+    the phase it belongs to.
+    """
+
+    site: Instruction
+    slot: int
+    place: int
+    actor: int
+    count: int
+    missing: int
+    maker: tuple[int, int]
+    visible: bool = False
+    bytes: int = 0
+    phase: int = 0
+    waited: int = 0
+    load: tuple[Instruction, int, int] | None = None
+    published: NDArray[np.int32] | None = None
+    completed: NDArray[np.int32] | None = None
+
+    @property
+    def word(self) -> int:
+        """What the object looks like in memory."""
+        return (self.phase & 1) << 63 | self.missing << 40 | self.count << 20 | 0xB1
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """Lanes that wait for phase number `phase` of an mbarrier; `result` is where they want to read true."""
+
+    site: Instruction
+    barrier: Mbarrier
+    phase: int
+    lanes: Array
+    result: Array | None
+    acquires: bool
+
+
+class Mbarriers:
+    """The mbarriers of all programs of a batch."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.woken: Array | None = None
+        """Lanes whose wait has ended, until the machine takes them."""
+        self._objects: dict[int, Mbarrier] = {}
+        self._waiters: list[_Waiter] = []
+        self._made = np.zeros(batch.shape.programs, np.int64)
+
+    def clear(self) -> None:
+        self.woken = None
+        self._objects.clear()
+        self._waiters.clear()
+        self._made.fill(0)
+
+    # Life ---------------------------------------------------------------------------------------------------
+
+    def init(self, site: Instruction, lanes: Array, addresses: Array, counts: Array) -> None:
+        space = self.batch.shared_space
+        zeros = np.zeros((len(lanes), 1), np.uint64)
+        space.store(site, lanes, addresses, zeros)
+        for lane, place, count in zip(lanes, space.places(lanes, addresses), counts, strict=True):
+            if not 1 <= count <= LARGEST_COUNT:
+                raise self._misuse(site, int(lane), f"an mbarrier for {int(count)} arrivals (1 to {LARGEST_COUNT})")
+            if int(place) in self._objects:
+                known = self._objects[int(place)]
+                raise self._misuse(site, int(lane), f"{self._name(known)} is already initialised (invalidate it first)")
+            slot = int(self.batch.slot[lane])
+            shadow = space.async_shadow
+            maker = shadow.position(int(lane)) if shadow is not None else (0, 0)
+            actor = int(self._made[slot]) % ACTORS
+            self._made[slot] += 1
+            made = Mbarrier(site, slot, int(place), actor, int(count), int(count), maker)
+            if shadow is not None:
+                made.published = np.zeros(shadow.columns(), np.int32)
+            self._objects[made.place] = made
+            self._show(made)
+
+    def invalidate(self, site: Instruction, lanes: Array, addresses: Array) -> None:
+        for barrier, group in self._groups(site, lanes, addresses):
+            lane = int(group[0])
+            if any(waiter.barrier is barrier for waiter in self._waiters):
+                raise self._misuse(site, lane, f"{self._name(barrier)} is invalidated while threads wait for it")
+            if barrier.bytes:
+                message = f"{self._name(barrier)} is invalidated while {barrier.bytes} bytes are expected"
+                raise self._misuse(site, lane, message)
+            self._require_waited(barrier)
+            del self._objects[barrier.place]
+        self.batch.shared_space.store(site, lanes, addresses, np.zeros((len(lanes), 1), np.uint64))
+
+    def make_visible(self, lanes: Array) -> None:
+        """fence.mbarrier_init: earlier initialisations become visible to the async proxy."""
+        slots = set(self.batch.slot[lanes].tolist())
+        for barrier in self._objects.values():
+            barrier.visible |= barrier.slot in slots
+
+    def finish(self) -> None:
+        """All programs have ended: every copy must have been waited for."""
+        for barrier in self._objects.values():
+            self._require_waited(barrier)
+
+    # Arrivals -----------------------------------------------------------------------------------------------
+
+    def arrive(
+        self,
+        site: Instruction,
+        lanes: Array,
+        addresses: Array,
+        counts: Array,
+        expected: Array | None = None,
+        *,
+        releases: bool = True,
+        drops: bool = False,
+    ) -> Array:
+        """Arrivals, `counts` per lane (0: only `expected` bytes are announced); gives the phases arrived in."""
+        phases = np.zeros(len(lanes), np.uint64)
+        position = {int(lane): number for number, lane in enumerate(lanes)}
+        for barrier, group in self._groups(site, lanes, addresses):
+            where = np.array([position[int(lane)] for lane in group])
+            phases[where] = barrier.phase
+            if expected is not None:
+                barrier.bytes += int(expected[where].astype(np.int64).sum())
+            coming = int(counts[where].astype(np.int64).sum())
+            if coming > barrier.missing:
+                message = f"{coming} arrivals at {self._name(barrier)}, whose phase misses {barrier.missing}"
+                raise self._misuse(site, int(group[0]), message)
+            if releases and barrier.published is not None and coming:
+                published = self.batch.shared_space.release(self._mask(group))
+                if published is not None:
+                    np.maximum(barrier.published, published[barrier.slot], out=barrier.published)
+            barrier.missing -= coming
+            if drops:
+                barrier.count -= coming
+            self._step(barrier)
+        return phases
+
+    def find(self, site: Instruction, lane: int, address: Array) -> Mbarrier:
+        """The mbarrier at an address (an array of one), for a copy that one lane issues."""
+        barrier, _ = next(self._groups(site, np.array([lane]), address))
+        shadow = self.batch.shared_space.async_shadow
+        if shadow is not None and not barrier.visible and not shadow.is_fenced(lane, *barrier.maker):
+            message = (
+                f"a copy reports to {self._name(barrier)}, whose initialisation (line {barrier.site.line}) is not "
+                "fenced for the async proxy"
+            )
+            raise self.batch.fault(FaultKind.MISSING_FENCE, message, site, lane, buffer="shared memory")
+        return barrier
+
+    def complete_bytes(self, barrier: Mbarrier, size: int) -> None:
+        """Data has arrived."""
+        barrier.bytes -= size
+        self._step(barrier)
+
+    def _step(self, barrier: Mbarrier) -> None:
+        if barrier.missing == 0 and barrier.bytes == 0:
+            self._complete(barrier)
+        self._show(barrier)
+
+    def _complete(self, barrier: Mbarrier) -> None:
+        barrier.phase += 1
+        barrier.missing = barrier.count
+        shadow = self.batch.shared_space.async_shadow
+        if shadow is not None and barrier.published is not None:
+            shadow.finish_phase(barrier.slot, barrier.actor, barrier.published)
+            barrier.completed = barrier.published.copy()
+        still: list[_Waiter] = []
+        for waiter in self._waiters:
+            if waiter.barrier is barrier and waiter.phase < barrier.phase:
+                self._pass(waiter.barrier, waiter.lanes, waiter.result, waiter.acquires)
+                mask = self._mask(waiter.lanes)
+                self.woken = mask if self.woken is None else self.woken | mask
+            else:
+                still.append(waiter)
+        self._waiters = still
+
+    # Waiting ------------------------------------------------------------------------------------------------
+
+    def wait(
+        self,
+        site: Instruction,
+        lanes: Array,
+        addresses: Array,
+        wanted: Array,
+        result: Array | None,
+        *,
+        parity: bool,
+        blocks: bool,
+        acquires: bool = True,
+    ) -> Array:
+        """Which of the lanes must go on waiting; the others read true in `result`.
+
+        `wanted` is a phase's parity, or the phase number that an arrival gave.  Lanes that may not block read false.
+        """
+        still: list[Array] = []
+        number = wanted.astype(np.int64)
+        for value in np.unique(number):
+            some = number == value
+            for barrier, group in self._groups(site, lanes[some], addresses[some]):
+                phase = barrier.phase
+                if parity:
+                    phase -= int(phase & 1 != int(value) & 1)
+                else:
+                    phase = int(value)
+                if phase < barrier.phase:
+                    self._pass(barrier, group, result, acquires)
+                elif blocks:
+                    self._waiters.append(_Waiter(site, barrier, phase, group, result, acquires))
+                    still.append(group)
+                elif result is not None:
+                    result[group] = False
+        return np.concatenate(still) if still else np.empty(0, np.int64)
+
+    def _pass(self, barrier: Mbarrier, lanes: Array, result: Array | None, acquires: bool) -> None:
+        if result is not None:
+            result[lanes] = True
+        barrier.waited = barrier.phase
+        shadow = self.batch.shared_space.async_shadow
+        if shadow is not None and acquires and barrier.completed is not None:
+            shadow.acquire_row(self._mask(lanes), barrier.slot, barrier.completed)
+
+    # Details ------------------------------------------------------------------------------------------------
+
+    def _groups(self, site: Instruction, lanes: Array, addresses: Array) -> Iterator[tuple[Mbarrier, Array]]:
+        """The lanes by the mbarrier they address."""
+        space = self.batch.shared_space
+        places = space.touch_mbarriers(site, lanes, addresses)
+        for place in np.unique(places):
+            group = lanes[places == place]
+            barrier = self._objects.get(int(place))
+            if barrier is None:
+                offset = space.offset_of(int(place))
+                message = f"there is no mbarrier at shared offset {offset} (initialise it)"
+                raise self._misuse(site, int(group[0]), message)
+            if int(space.data[barrier.place : barrier.place + _BYTES].view(np.uint64)[0]) != barrier.word:
+                raise self._misuse(site, int(group[0]), f"{self._name(barrier)} has been overwritten")
+            yield barrier, group
+
+    def _show(self, barrier: Mbarrier) -> None:
+        word = np.array([barrier.word], np.uint64)
+        self.batch.shared_space.data[barrier.place : barrier.place + _BYTES] = word.view(np.uint8)
+
+    def _mask(self, lanes: Array) -> Array:
+        mask = np.zeros(self.batch.lanes, np.bool_)
+        mask[lanes] = True
+        return mask
+
+    def _name(self, barrier: Mbarrier) -> str:
+        return f"the mbarrier at shared offset {self.batch.shared_space.offset_of(barrier.place)}"
+
+    def _misuse(self, site: Instruction, lane: int, message: str) -> Fault:
+        return self.batch.fault(FaultKind.BARRIER_MISUSE, message, site, lane, buffer="shared memory")
+
+    def _require_waited(self, barrier: Mbarrier) -> None:
+        if barrier.load is None or not self.batch.shape.checks:
+            return
+        site, lane, phase = barrier.load
+        if barrier.waited <= phase:
+            message = f"nobody has waited for {self._name(barrier)}, to which this copy reports"
+            raise self.batch.fault(FaultKind.ASYNC_NOT_WAITED, message, site, lane, buffer="shared memory")
+
+    def describe(self) -> list[str]:
+        """One line per mbarrier that somebody waits for: what its phase misses."""
+        lines: list[str] = []
+        for waiter in self._waiters[:4]:
+            barrier = waiter.barrier
+            lane = int(waiter.lanes[0])
+            threads = self.batch.thread[waiter.lanes]
+            first, last = int(threads.min()), int(threads.max())
+            who = f"thread {first}" if first == last else f"threads {first} to {last}"
+            missing = f"{barrier.missing} of {barrier.count} arrivals and {barrier.bytes} bytes are missing"
+            lines.append(
+                f"program {self.batch.program_index(lane)}: {who} wait at line {waiter.site.line} for phase "
+                f"{waiter.phase} of {self._name(barrier)} (initialised at line {barrier.site.line}): {missing} in "
+                f"phase {barrier.phase}"
+            )
+        return lines
