@@ -238,12 +238,14 @@ def _join_quotient(terms: Terms, monomial: Monomial, factor: FloorDiv, others: M
     return _sum_terms([*rest, (k * factor.num, -1), (k * (factor.num % factor.den), 1)])
 
 
+@cache
 def _add(a: IntExpr, b: IntExpr) -> IntExpr:
     if isinstance(a, Const) and isinstance(b, Const):
         return Const(a.value + b.value)
     return from_terms(_sum_terms([(a, 1), (b, 1)]))
 
 
+@cache
 def _multiply(a: IntExpr, b: IntExpr) -> IntExpr:
     if isinstance(a, Const) and isinstance(b, Const):
         return Const(a.value * b.value)
