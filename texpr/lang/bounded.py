@@ -162,6 +162,7 @@ def _carried(name: OpName, args: Sequence[Bounded], value: Array) -> Array:
             b = args[1]
             safe = np.abs(b.value) > b.bound
             quotient = (a.bound + np.abs(value) * b.bound) / (np.abs(b.value) - b.bound)
+            quotient = np.where(np.isinf(a.value) & (a.bound == 0), 0.0, quotient)  # still infinite, with the same sign
             found = np.where(safe | (b.bound == 0), np.where(b.bound == 0, a.bound / np.abs(b.value), quotient), np.inf)
             small = np.abs(value) + (np.abs(a.value) + a.bound) / b.least  # by a large divisor, even an infinite one
             return np.where((b.least > 0) & np.isfinite(small), np.minimum(found, small), found)

@@ -133,8 +133,11 @@ def _extremum(greatest: bool, value: Array, terms: _Terms) -> Bounded:
         return Bounded(value, EXACT, doubt | terms.doubtful.any(axis=-1))
     sign = 1.0 if greatest else -1.0
     centre = sign * part.value
-    upper = np.where(terms.possible, centre + part.bound, -np.inf).max(axis=-1, initial=-np.inf)
-    lower = np.where(terms.kept & ~terms.doubtful, centre - part.bound, -np.inf).max(axis=-1, initial=-np.inf)
+    unknown = np.isinf(part.bound)  # even where the value is infinite as well
+    highest = np.where(unknown, np.inf, centre + part.bound)
+    lowest = np.where(unknown, -np.inf, centre - part.bound)
+    upper = np.where(terms.possible, highest, -np.inf).max(axis=-1, initial=-np.inf)
+    lower = np.where(terms.kept & ~terms.doubtful, lowest, -np.inf).max(axis=-1, initial=-np.inf)
     above = np.where(upper == sign * value, 0.0, upper - sign * value)
     below = np.where(lower == sign * value, 0.0, sign * value - lower)
     bound = np.maximum(above, below)

@@ -14,7 +14,7 @@ from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, Sta
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, LoopAxis, Node, Reduction, Stage, TileAxis, Write
 from texpr.plan.resolve import Context
-from texpr.plan.staging import Access, Reach, stage_form, window_of
+from texpr.plan.staging import Access, Reach, stage_form, window_of, window_reach
 from texpr.schedule.records import LoopOf, Memory, Program, Tile
 from texpr.schedule.records import Stage as StageRecord
 
@@ -62,15 +62,37 @@ def node_names(node: Node) -> tuple[str, ...]:
 def shared_windows(context: Context, nodes: Sequence[Node], tile: Sequence[TileAxis]) -> tuple[Node, ...]:
     """Give every func kept in shared memory its window: the box of points that later nodes read. The last one first,
     since what a window reads depends on how large it is."""
-    result = list(nodes)
+    return _windows(context, nodes, Reach(_tile_lanes(tile), {}), None)
+
+
+def _windows(
+    context: Context, nodes: Sequence[Node], reach: Reach, owner: Reduction | Write | None
+) -> tuple[Node, ...]:
+    """``nodes`` run in that order, inside of ``owner``'s loops and before its own expressions."""
+    result: list[Node] = []
+    for node in nodes:
+        if isinstance(node, Reduction | Write) and node.body:
+            node = dataclasses.replace(node, body=_windows(context, node.body, _below(node, reach), node))
+        result.append(node)
     for n, node in reversed(list(enumerate(result))):
         if not isinstance(node, Compute) or node.memory is not Memory.SHARED:
             continue
-        window = window_of(accesses_to(node.func.name, result[n + 1 :], Reach(_tile_lanes(tile), {})), context.facts)
+        accesses = accesses_to(node.func.name, result[n + 1 :], reach)
+        if owner is not None:
+            accesses += [Access(r, reach) for e in node_exprs(owner) for r in reads_of(e) if r.source is node.func]
+        window = window_of(accesses, context.facts)
         if isinstance(window, str):
             raise WindowNotAffine(name=node.func.name, position="the tile", why=window, at=context.record.location)
         result[n] = dataclasses.replace(node, window=window)
     return tuple(result)
+
+
+def _below(node: Reduction | Write, reach: Reach) -> Reach:
+    """The reach inside of a node's loops: those that are unrolled run inside of its body's reach."""
+    unrolled = {loop.axis: _steps(loop) for loop in node.loops if loop.unrolled}
+    lanes = {**reach.lanes, **{loop.axis: loop.size for loop in node.loops}}
+    own = {axis: size for axis, size in lanes.items() if axis not in unrolled}
+    return dataclasses.replace(reach, lanes=own, inner={**reach.inner, **unrolled})
 
 
 def accesses_to(name: str, nodes: Sequence[Node], reach: Reach) -> list[Access]:
@@ -78,11 +100,9 @@ def accesses_to(name: str, nodes: Sequence[Node], reach: Reach) -> list[Access]:
     found: list[Access] = []
     for node in nodes:
         loops = {loop.axis: _steps(loop) for loop in node_loops(node)}
-        local = Reach(reach.lanes, {**reach.inner, **loops}, reach.starts)
+        local = dataclasses.replace(reach, inner={**reach.inner, **loops})
         if isinstance(node, Compute) and node.window is not None:
-            extents = dict(zip(node.axes, node.window.extent, strict=True))
-            starts = dict(zip(node.axes, node.window.lo, strict=True))
-            local = Reach({**reach.lanes, **extents}, local.inner, starts)
+            local = window_reach(node.axes, node.window, local)
         found += [Access(read, local) for e in node_exprs(node) for read in reads_of(e) if read.source.name == name]
         found += accesses_to(name, node_body(node), local)
     return found
@@ -184,8 +204,7 @@ def _into_body(
             choices=f"{node_names(node)[0]}.{dynamic[-1].axis.name}",
             at=record.location_of("at"),
         )
-    unrolled: dict[Axis, IntExpr] = {loop.axis: _steps(loop) for loop in node.loops if loop.unrolled}
-    reach = Reach({a: size for a, size in lanes.items() if a not in unrolled}, unrolled)
+    reach = _below(node, Reach(lanes, {}))
     own = [Access(read, reach) for e in node_exprs(node) for read in reads_of(e) if read.source.name == tensor.name]
     accesses = [*own, *accesses_to(tensor.name, node.body, reach)]
     if not accesses:

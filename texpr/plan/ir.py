@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from texpr.lang.ir import Axis, Def, Expr, Func, Monoid, Read, ReduceOp, Tensor
+from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Read, ReduceOp, Tensor
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.schedule.records import Copy, Memory, Order, Position
 from texpr.schedule.records import Kernel as KernelRecord
@@ -69,10 +69,12 @@ class AxisTile:
 @dataclass(frozen=True, slots=True)
 class Window:
     """A staged box of the source: per dim the first index (over tile origins and outer loop variables) and a constant
-    extent."""
+    extent. ``boundary`` is what its reads do outside of the source, ``edges`` says in which dims they may be there."""
 
     lo: tuple[IntExpr, ...]
     extent: tuple[int, ...]
+    boundary: Boundary = NO_BOUNDARY
+    edges: tuple[bool, ...] = ()
 
     @property
     def points(self) -> int:

@@ -14,7 +14,7 @@ from texpr.math.expr import BoolExpr, le
 from texpr.math.integer import product
 from texpr.math.prove import is_proved
 from texpr.plan.attach import node_body, node_exprs, node_names
-from texpr.plan.checks import nodes_of
+from texpr.plan.checks import nodes_of, sized_nodes
 from texpr.plan.errors import (
     AliasNotElementwise,
     AsyncNeedsTensor,
@@ -30,7 +30,7 @@ from texpr.plan.errors import (
     UnknownAxis,
     near,
 )
-from texpr.plan.inline import reads_of
+from texpr.plan.inline import axes_of, key_of, reads_of
 from texpr.plan.ir import Compute, Cover, Dot, KernelPlan, Node, Reduction, Stage, TileAxis, Unit, Window, Write
 from texpr.plan.resolve import Context, written_out
 from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
@@ -233,7 +233,8 @@ def check_fills(context: Context, plan: KernelPlan) -> None:
         if not isinstance(node, Stage):
             continue
         at = context.record.stage[node.name].location
-        boundary, absent = node.reads[0].boundary, node.reads[0].absent
+        boundary = node.form.boundary if isinstance(node.form, Window) else node.reads[0].boundary
+        absent = node.reads[0].absent
         given = absent is None or _is_zero(absent)
         if node.copy is Copy.ASYNC and boundary.mode is BoundaryMode.FILL and boundary.fill != 0:
             why = f"outside of it reads give {boundary.fill}, and asynchronous copies fill with zero"
@@ -241,8 +242,10 @@ def check_fills(context: Context, plan: KernelPlan) -> None:
         if node.copy is Copy.ASYNC and not given and absent is not None:
             why = f"where it is absent reads give {expr_text(absent)}, and asynchronous copies fill with zero"
             raise AsyncNeedsTensor(name=node.name, why=why, at=at)
-        if isinstance(node.form, Window) and not given and absent is not None:
-            what = f"window of {node.name}, which is {expr_text(absent)} where it is absent,"
+        defaults = {key_of(read.absent): read.absent for read in node.reads if read.absent is not None}
+        if isinstance(node.form, Window) and (len(defaults) > 1 or any(axes_of(e) for e in defaults.values())):
+            texts = " and ".join(expr_text(expr) for expr in defaults.values())
+            what = f"window of {node.name}, which is {texts} where it is absent,"
             raise NotLowered(what=what, instead="remove the stage", at=at)
 
 
@@ -259,6 +262,31 @@ def check_window_pieces(context: Context, plan: KernelPlan) -> None:
             record = context.record.stage.get(name) or context.record.place.get(name)
             why = f"its window of {window.points} points is filled in {pieces} pieces of {size}; at most {_MOST_PIECES}"
             raise ByInvalid(func=name, why=why, at=record.location_of("by") if record is not None else None)
+
+
+def check_accumulator_pieces(context: Context, plan: KernelPlan) -> None:
+    """An accumulator that one output wants in pieces exists in those pieces only."""
+    sizes = {t.axis: t.size for t in plan.tile}
+    for node, local in sized_nodes(plan.nodes, sizes):
+        if not isinstance(node, Reduction) or node.dot is None or not node.dot.piece:
+            continue
+        (column,) = node.dot.cols
+        pieces = ((column.name, node.dot.piece),)
+        readers = [n for n in nodes_of(plan.nodes) if any(_mentions(e, node.funcs[0]) for e in node_exprs(n))]
+        if node.dot.piece >= local[column] and all(not isinstance(n, Write) or len(n.chunk) < 2 for n in readers):
+            continue
+        others = [n for n in readers if not isinstance(n, Write) or n.chunk != pieces]
+        if others:
+            cut = next(n for n in readers if isinstance(n, Write) and n.chunk)
+            name = node_names(others[0])[0]
+            why = f"{node.funcs[0].name} is kept in pieces of {node.dot.piece} along {column.name}, and {name} reads it"
+            place = context.record.place[cut.func.name]
+            hint = f"by: {{{column.name}: {node.dot.piece}}}, and nothing else, for every output that reads it"
+            raise ByInvalid(func=cut.func.name, why=f"{why} otherwise", at=place.location_of("by"), hint=hint)
+
+
+def _mentions(expr: Expr, func: Func) -> bool:
+    return any(read.source is func for read in reads_of(expr))
 
 
 def _is_zero(expr: Expr) -> bool:

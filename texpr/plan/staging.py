@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from texpr.lang.index import to_int_expr
-from texpr.lang.ir import Axis, Read
+from texpr.lang.ir import NO_BOUNDARY, Axis, BoundaryMode, Read, Tensor
 from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, Max, Min, Sym, free_symbols, maximum, minimum, substitute
 from texpr.math.footprint import footprint, is_injective
-from texpr.plan.inline import axes_of, key_of
+from texpr.plan.inline import axes_of, key_of, spans
 from texpr.plan.ir import AxisTile, Window
 from texpr.plan.resolve import constant, origin
 
@@ -24,11 +24,13 @@ from texpr.plan.resolve import constant, origin
 @dataclass(frozen=True, slots=True)
 class Reach:
     """How far every axis moves below a position: in-tile lanes (``lanes``: axis -> size), from the tile's origin
-    or from ``starts``, and whole inner loops (``inner``: axis -> extent). Axes in none of them are fixed there."""
+    or from ``starts``, and whole inner loops (``inner``: axis -> extent). Axes in none of them are fixed there. Points
+    along ``scattered`` axes may be anywhere: they wrap around or reflect at an edge."""
 
     lanes: Mapping[Axis, int]
     inner: Mapping[Axis, IntExpr]
     starts: Mapping[Axis, IntExpr] = field(default_factory=dict)
+    scattered: frozenset[Axis] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,10 @@ def stage_form(accesses: Sequence[Access], facts: Facts) -> AxisTile | Window | 
 
 def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
     """The box that holds every index of the accesses, the reach of every axis considered."""
-    if len({access.read.boundary for access in accesses}) > 1:
+    boundaries = {access.read.boundary for access in accesses if access.read.boundary != NO_BOUNDARY}
+    if len(boundaries) > 1:
         return "its reads have different boundaries"
+    boundary = boundaries.pop() if boundaries else NO_BOUNDARY
     boxes: list[list[tuple[IntExpr, IntExpr]]] = []
     clamps: list[tuple[Clamp, ...]] = []
     for access in accesses:
@@ -70,6 +74,8 @@ def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
                     return f"axis {axis.name} runs over {axis.extent} points below it"
                 tile[axis.name] = (0, extent)
                 continue
+            if axis in reach.scattered:
+                return f"axis {axis.name} wraps around or reflects where it is read"
             start = reach.starts.get(axis, origin(axis))
             if reach.lanes.get(axis, 1) > 1:
                 tile[f"{axis.name}'"] = (0, reach.lanes[axis])
@@ -107,7 +113,35 @@ def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
         high = max(hi for _, hi in offsets if hi is not None)
         lows.append(clamped(base + low, shared_clamps[dim]))
         extents.append(high - low)
-    return Window(tuple(lows), tuple(extents))
+    return Window(tuple(lows), tuple(extents), boundary, _edges(accesses))
+
+
+def _edges(accesses: Sequence[Access]) -> tuple[bool, ...]:
+    """Per dim, whether some read may lie outside of the source."""
+    source = accesses[0].read.source
+    extents = source.shape if isinstance(source, Tensor) else tuple(axis.extent for axis in source.axes)
+    return tuple(
+        any(a.read.boundary != NO_BOUNDARY and not spans(a.read.indices[d], extent) for a in accesses)
+        for d, extent in enumerate(extents)
+    )
+
+
+def window_reach(axes: Sequence[Axis], window: Window, reach: Reach) -> Reach:
+    """Where the points of a func's window are, for what is read there: in the box, or where the func's edge puts them.
+
+    An edge that clamps moves a point towards the tile's first index, which lies inside the axis: a box that holds that
+    index still holds the point. Any other box of clamped points starts at its clamped first point.
+    """
+    starts: dict[Axis, IntExpr] = {}
+    scattered: set[Axis] = set()
+    for axis, lo, extent, edge in zip(axes, window.lo, window.extent, window.edges, strict=True):
+        offset = constant(lo - origin(axis))
+        holds = offset is not None and offset <= 0 < offset + extent
+        starts[axis] = lo if holds else minimum(maximum(lo, 0), axis.extent - 1)
+        if edge and window.boundary.mode in (BoundaryMode.WRAP, BoundaryMode.MIRROR):
+            scattered.add(axis)
+    lanes = {**reach.lanes, **dict(zip(axes, window.extent, strict=True))}
+    return Reach(lanes, reach.inner, starts, frozenset(scattered))
 
 
 Clamp = tuple[tuple[type[Min] | type[Max], tuple[IntExpr, ...]], ...]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from texpr.lang.ir import Axis, AxisRef, Func, OpName, Read, Tensor
-from texpr.math.expr import IntExpr, Sym, const, substitute, sym
+from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Func, OpName, Read, Tensor
+from texpr.math.expr import IntExpr, Sym, const, maximum, substitute, sym
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import key_of, reads_of
@@ -158,7 +158,7 @@ def window_here(window: Window, scope: Scope) -> Window:
     origins: dict[str, IntExpr | int] = {
         tile_origin(axis).name: value.origin for axis, value in scope.axes.items() if value.tile is None
     }
-    return Window(tuple(substitute(lo, origins) for lo in window.lo), window.extent)
+    return dataclasses.replace(window, lo=tuple(substitute(lo, origins) for lo in window.lo))
 
 
 def fill_window(
@@ -193,7 +193,7 @@ def fill_window(
             at = tile.op(OpName.MOD, at, tile.uniform(extent))
         coordinates.append(tile.op(OpName.ADD, at, tile.uniform(window.lo[d])))
     inside = None if window.points % size == 0 else tile.op(OpName.LT, point, tile.uniform(window.points))
-    value = point_value(source, node, coordinates, kernel, scope, space, inside)
+    value = point_value(source, window, node, coordinates, kernel, scope, space, inside)
     value = tile.spread(value, space, 0)
     label = origin(source.name, node.schedule)
     inner.add(StoreShared(buffer.name, stage, value, (piece * size, size), origin=label))
@@ -206,6 +206,7 @@ def fill_window(
 
 def point_value(
     source: Tensor | Func,
+    window: Window,
     node: Stage | Compute,
     coordinates: Sequence[TileExpr],
     kernel: Kernel,
@@ -213,29 +214,46 @@ def point_value(
     space: Space,
     inside: TileExpr | None,
 ) -> TileExpr:
-    """The source at computed coordinates, boundary applied."""
-    if isinstance(node, Stage):
-        axes = tuple(Axis(f"{source.name}'{d}", extent) for d, extent in enumerate(node.source.shape))
-        boundary = node.reads[0].boundary
-        extents = node.source.shape
-    else:
-        axes = node.axes
-        boundary = None
-        extents = tuple(axis.extent for axis in node.axes)
-    points: dict[Axis, AxisValue] = {}
-    defined = isinstance(node, Compute)
-    for axis, coordinate, extent in zip(axes, coordinates, extents, strict=True):
-        value = coordinate
-        if defined:  # a func is computed where it is defined: its edge points serve the points beyond
-            value = tile.op(OpName.MIN, tile.op(OpName.MAX, coordinate, tile.uniform(0)), tile.uniform(extent - 1))
-        points[axis] = AxisValue(const(0), 1, full=defined, tile=value)
-    local = scope.with_axes(points)
+    """The source at computed coordinates, the window's boundary applied."""
     if isinstance(node, Compute):
-        return tile.cast(evaluate(node.expr, local, space, kernel.needs), node.func.dtype)
-    assert boundary is not None
-    read = Read(source, tuple(AxisRef(axis) for axis in axes), boundary, node.reads[0].absent)
+        return _func_at(node, window, coordinates, kernel, scope, space)
+    axes = tuple(Axis(f"{source.name}'{d}", extent) for d, extent in enumerate(node.source.shape))
+    local = scope.with_axes({axis: _at(value, inside=False) for axis, value in zip(axes, coordinates, strict=True)})
+    read = Read(source, tuple(AxisRef(axis) for axis in axes), window.boundary, node.reads[0].absent)
     loaded = masked_load(read, local, space, kernel.needs)
-    return loaded if inside is None else guarded(loaded, inside)
+    return with_absent(loaded if inside is None else guarded(loaded, inside), read, local, space, kernel.needs)
+
+
+def _func_at(
+    node: Compute, window: Window, coordinates: Sequence[TileExpr], kernel: Kernel, scope: Scope, space: Space
+) -> TileExpr:
+    """A func at points of its window. It is computed only where it is defined: points beyond an edge take the value of
+    the point that the boundary names, or the fill; those that no live lane reads take any."""
+    points: dict[Axis, AxisValue] = {}
+    outside: list[TileExpr] = []
+    for axis, coordinate, edge in zip(node.axes, coordinates, window.edges, strict=True):
+        last = tile.uniform(axis.extent - 1)
+        match window.boundary.mode if edge else BoundaryMode.NONE:
+            case BoundaryMode.WRAP:
+                value = tile.op(OpName.MOD, coordinate, tile.uniform(axis.extent))
+            case BoundaryMode.MIRROR:
+                period = tile.uniform(maximum((axis.extent - 1) * 2, 1))
+                value = tile.op(OpName.MOD, coordinate, period)
+                value = tile.op(OpName.MIN, value, tile.op(OpName.SUB, period, value))
+            case mode:
+                value = tile.op(OpName.MIN, tile.op(OpName.MAX, coordinate, tile.uniform(0)), last)
+                if mode is BoundaryMode.FILL:
+                    outside.append(tile.op(OpName.NE, coordinate, value))
+        points[axis] = _at(value, inside=True)
+    result = tile.cast(evaluate(node.expr, scope.with_axes(points), space, kernel.needs), node.func.dtype)
+    for beyond in outside:
+        fill = window.boundary.fill
+        result = tile.choose(beyond, tile.literal(float(fill) if result.dtype.is_float else fill, result.dtype), result)
+    return result
+
+
+def _at(coordinate: TileExpr, *, inside: bool) -> AxisValue:
+    return AxisValue(const(0), 1, full=inside, tile=coordinate)
 
 
 def guarded(loaded: Load, condition: TileExpr) -> Load:

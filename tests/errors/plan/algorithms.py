@@ -71,7 +71,7 @@ def ones(x: Any, w: Any, y: Any) -> None:
 def pool(x: Any, s: Any, y: Any) -> None:
     (i,) = te.axes(i="N")
     low = x.padded(float("-inf"))
-    y[i] = te.maximum(low[i - 1], low[i + 1]) * te.minimum(s.clamped().get(i, 1), s.clamped().get(i + 1, 1))
+    y[i] = te.maximum(low[i - 1], low[i + 1]) * te.minimum(s.clamped().get(i, 1), s.clamped().get(i + 1, 2))
 
 
 @te.algorithm("t: f32[M, M], b: f32[M, N] -> y: f32[M, N]")
