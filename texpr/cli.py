@@ -286,7 +286,7 @@ def _add_pack(commands: _Commands[argparse.ArgumentParser]) -> None:
         commands,
         "pack",
         "put kernels, cases and a runner in one folder, to be checked and timed on a GPU elsewhere",
-        "texpr pack blend softmax -o pack --target sm_90a\npython pack/run.py --slice 9m",
+        "texpr pack blend dense -o pack --target sm_90a\npython pack/run.py --slice 9m",
     )
     parser.add_argument(
         "names", nargs="+", metavar="NAME", help="an algorithm of the folder kernels, or FILE.py:NAME; several"

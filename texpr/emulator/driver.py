@@ -3,7 +3,7 @@
 A bundle's launcher reaches the driver only through this table, so the very C code that ships runs on the emulator in
 this process:
 
-    driver = EmulatedDriver([Path("build/softmax")], sm=80)
+    driver = EmulatedDriver([Path("build/dense")], sm=80)
     library.softmax_init(ctx, ctypes.byref(driver.table), error)
 
 A callback cannot raise through C. Whatever goes wrong in one is kept, becomes a ``CUresult`` for the C code, and is

@@ -39,7 +39,7 @@ class PeersFile(TExprError):
     code = "TX0805"
     title = "unreadable file of peers"
     template = "{file}: {why}"
-    default_hint = "a YAML mapping from algorithm names to Python expressions, such as softmax: torch.softmax(x, -1)"
+    default_hint = "a YAML mapping from algorithm names to Python expressions, such as dense: x @ w"
 
 
 class NoLauncher(TExprError):

@@ -1,4 +1,4 @@
-"""Sizes that a user wants timed: ``linear_gelu:M=4096,N=4096,K=4096``."""
+"""Sizes that a user wants timed: ``dense:M=4096,N=4096,K=4096``."""
 
 from __future__ import annotations
 

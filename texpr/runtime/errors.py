@@ -15,7 +15,7 @@ class NotABundleError(TExprError):
     code = "TX0701"
     title = "not a bundle"
     template = "{directory} is not a bundle: {problem}"
-    default_hint = "give the directory that `texpr aot` wrote, e.g. build/linear_gelu"
+    default_hint = "give the directory that `texpr aot` wrote, e.g. build/dense"
 
 
 class ManifestError(TExprError):

@@ -1,11 +1,16 @@
 """The Python spelling of schedules: one function per record, the same keys and the same checks as in YAML.
 
-from texpr.schedule import kernel, mma, place, schedule, stage, variant
+    from texpr.schedule import kernel, mma, place, schedule, stage, variant
 
-linear = schedule( "linear_gelu", variant("wide", target=["sm_80", "sm_90a"], when="M >= 128 and aligned(x, w, y,
-16)", kernels=[ kernel("linear_gelu", writes=["y"], grid=dict(i=128, j=128), order=dict(group="i", by=8), warps=4,
-place=dict(acc=place(at="tile", loop=dict(k=32), mma=mma(rows="i", cols="j"))), stage=dict(x=stage(at="acc.k",
-in_="shared", depth=3, copy="async"), w=stage(at="acc.k", in_="shared", depth=3, copy="async"))), ]), )
+    dense = schedule(
+        "dense",
+        variant("wide", target=["sm_80", "sm_90a"], when="M >= 128 and aligned(x, w, y, 16)", kernels=[
+            kernel("dense", writes=["y"], grid=dict(i=128, j=128), order=dict(group="i", by=8), warps=4,
+                place=dict(acc=place(at="tile", loop=dict(k=32), mma=mma(rows="i", cols="j"))),
+                stage=dict(x=stage(at="acc.k", in_="shared", depth=3, copy="async"),
+                           w=stage(at="acc.k", in_="shared", depth=3, copy="async"))),
+        ]),
+    )
 
 Keys that are Python words take an underscore: ``in_``, ``with_``. Nested mappings may be dicts or these calls; a
 call has its own place in messages. A key whose value is None is not given. Reuse is functions from records to
