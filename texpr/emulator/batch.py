@@ -43,6 +43,7 @@ class Shape:
     programs: int
     shared_bytes: int
     checks: bool
+    counters: bool = False
 
     @property
     def threads(self) -> int:

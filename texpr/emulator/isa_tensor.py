@@ -39,7 +39,7 @@ _SHARED_ALIGNMENT = 128
 _MAP_ALIGNMENT = 64
 
 
-class _Box:
+class TensorBox:
     """The `[map, {coordinates}]` operand of a copy."""
 
     def __init__(self, batch: Batch, instruction: Instruction, operand: Operand, rank: int) -> None:
@@ -88,7 +88,7 @@ def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     """Elements outside of the tensor arrive as zeros (or NaNs, if the map says so) and count as bytes all the same."""
     to, source, at = instruction.operands[:3]
     batch.shared_space.declare_async()
-    box = _Box(batch, instruction, source, int(modifiers["rank"][0]))
+    box = TensorBox(batch, instruction, source, int(modifiers["rank"][0]))
     shared = shared_addresses(batch, to, generic=False)
     barriers = shared_addresses(batch, at, generic=False)
 
@@ -130,7 +130,7 @@ def _store(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step
     """Elements outside of the tensor are not written."""
     target, given = instruction.operands[:2]
     batch.shared_space.declare_async()
-    box = _Box(batch, instruction, target, int(modifiers["rank"][0]))
+    box = TensorBox(batch, instruction, target, int(modifiers["rank"][0]))
     shared = shared_addresses(batch, given, generic=False)
     operation = modifiers.get("op")
     batch.global_space.declare_access(1, stores=True)

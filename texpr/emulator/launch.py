@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from texpr.emulator.batch import Batch, Shape
 from texpr.emulator.conflicts import GlobalConflicts
+from texpr.emulator.counters import Counters, Launched
 from texpr.emulator.faults import LaunchError
 from texpr.emulator.kernel import Kernel, PtxModule
 from texpr.emulator.machine import Machine
@@ -26,13 +27,14 @@ _MACHINES_KEPT = 8
 class LaunchStats:
     """What a launch did: programs run, blocks of instructions executed, instructions times threads.
 
-    `warnings` counts things that are suspicious but harmless, by message.
+    `warnings` counts things that are suspicious but harmless, by message.  `counters` are there if the device counts.
     """
 
     programs: int
     blocks: int
     thread_instructions: int
     warnings: dict[str, int] = field(default_factory=dict)
+    counters: Counters | None = None
 
 
 class Device:
@@ -43,6 +45,7 @@ class Device:
     side by side; like the number of programs resident on a GPU, it bounds who can wait for whom.
     `multiprocessors` is only reported.  `seed`: None runs warps in lockstep where possible; a number runs them in
     a random order that this number fixes.  `step_limit`: blocks a batch may execute before it counts as hung.
+    `counters`: count what launches do (see `counters.py`), at some cost.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Device:
         *,
         seed: int | None = None,
         step_limit: int = 3_000_000,
+        counters: bool = False,
     ) -> None:
         if batch < 1:
             raise ValueError("a batch has at least one program")
@@ -63,6 +67,7 @@ class Device:
         self.multiprocessors = multiprocessors
         self.seed = seed
         self.step_limit = step_limit
+        self.counters = counters
         self.memory = GlobalMemory()
         self._symbols: dict[int, tuple[PtxModule, dict[str, int]]] = {}
         self._machines: OrderedDict[tuple[int, str, Shape], Machine] = OrderedDict()
@@ -134,19 +139,24 @@ class Device:
         blocks = threads = 0
         conflicts: GlobalConflicts | None = None
         warnings: Counter[str] = Counter()
+        counted: dict[Machine, int] = {}
         for start in range(0, total, self.batch):
             programs = range(start, min(start + self.batch, total))
-            shape = Shape(shape_block, len(programs), shared, self.checks)
+            shape = Shape(shape_block, len(programs), shared, self.checks, self.counters)
             machine = self._machine(module, entry, shape)
             before = (machine.counts.blocks, machine.counts.thread_instructions)
             machine.batch.warnings.clear()
             if conflicts is None and self.checks:
                 conflicts = GlobalConflicts(total, machine.batch.global_space.narrowest_store)
+            if machine.recorder is not None:
+                if machine not in counted:
+                    machine.recorder.clear()
+                counted[machine] = counted.get(machine, 0) + len(programs)
             machine.run(programs, extents, packed, conflicts)
             blocks += machine.counts.blocks - before[0]
             threads += machine.counts.thread_instructions - before[1]
             warnings.update(machine.batch.warnings)
-        return LaunchStats(total, blocks, threads, dict(warnings))
+        return LaunchStats(total, blocks, threads, dict(warnings), _counters(entry, counted) if self.counters else None)
 
     def _kernel(self, module: PtxModule, name: str) -> Kernel:
         if name not in module.kernels:
@@ -192,6 +202,12 @@ class Device:
         while len(self._machines) > _MACHINES_KEPT:
             self._machines.popitem(last=False)
         return self._machines[key]
+
+
+def _counters(kernel: Kernel, machines: Mapping[Machine, int]) -> Counters:
+    """What the machines of one launch have counted, with the number of programs that each of them ran."""
+    parts = [machine.recorder.counters(programs) for machine, programs in machines.items() if machine.recorder]
+    return Counters.total([Counters({kernel.name: Launched(launches=1)}), *parts])
 
 
 def _octets(data: bytes | bytearray | memoryview | NDArray[Any]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from texpr.emulator.isa_mbarrier import bind_wait
 from texpr.emulator.isa_warp import missing_lanes
 from texpr.emulator.kernel import Block, Operation, Transfer
 from texpr.emulator.ptx import Instruction
+from texpr.emulator.recorder import Recorder
 from texpr.emulator.registers import OperandError
 from texpr.emulator.rows import Array, ControlKind, Mask, Step
 from texpr.emulator.scheduler import NOT_RUNNING, Lockstep, Policy, RandomBursts
@@ -50,6 +51,7 @@ class Machine:
         self.batch = batch
         self.step_limit = step_limit
         self.counts = Counts()
+        self.recorder = Recorder(batch) if batch.shape.counters else None
         self._barriers = Barriers(batch)
         self._policy: Policy = (
             Lockstep(batch.warps) if seed is None else RandomBursts(batch.warps, batch.warps_per_program, seed)
@@ -142,12 +144,15 @@ class Machine:
         steps = tuple(bind(self.batch, operation) for operation in block.operations)
         size = len(steps) + (block.transfer.operation is not None)
         operation = block.transfer.operation
-        if operation is None:
-            return BoundBlock(steps, self._jump(block.transfer.following), size)
-        try:
-            return BoundBlock(steps, self._bind_transfer(operation, block.transfer), size)
-        except OperandError as error:
-            raise operand_error(self.batch, operation.instruction, str(error)) from None
+        leave = self._jump(block.transfer.following)
+        if operation is not None:
+            try:
+                leave = self._bind_transfer(operation, block.transfer)
+            except OperandError as error:
+                raise operand_error(self.batch, operation.instruction, str(error)) from None
+        if self.recorder is not None:
+            steps, leave = self.recorder.watch(block, steps, leave)
+        return BoundBlock(steps, leave, size)
 
     def _bind_transfer(self, operation: Operation, transfer: Transfer) -> Step:
         match transfer.kind:
