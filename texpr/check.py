@@ -22,7 +22,7 @@ from texpr.aot.manifest import load_manifest, mark_checked
 from texpr.checking.calls import Candidate
 from texpr.checking.cases import Problem
 from texpr.checking.execute import MULTIPROCESSORS, Bench
-from texpr.checking.report import CheckReport, Row, as_json, table
+from texpr.checking.report import CheckReport, Row, as_json, counters_as_json, table
 from texpr.checking.rows import Effort, check_row
 from texpr.compile import chosen_targets, domain_facts, find_schedule, load_algorithm, package_of
 from texpr.errors import TExprError
@@ -219,10 +219,12 @@ def run_check(
     bundle: Path | None = None,
     effort: Effort | None = None,
     json_output: bool = False,
+    counters_file: Path | None = None,
     quiet: bool = False,
 ) -> int:
     """What the command does: check, print, and return the exit status. With ``bundle``, what is in that folder is
-    checked."""
+    checked. Counters, if the effort asks for them, are part of the table; ``counters_file`` is where they are written
+    as JSON."""
 
     def show(row: Row) -> None:
         print(f"{row.entry} {row.variant} {row.target}  {row.calls} calls  {row.verdict}", file=sys.stderr, flush=True)
@@ -240,5 +242,7 @@ def run_check(
             source, schedule, selection.targets, selection.types, selection.statics, all_targets=selection.all_targets,
             effort=effort, progress=silent if quiet else compiled, report=told,
         )  # fmt: skip
+    if counters_file is not None:
+        counters_file.write_text(json.dumps(counters_as_json(found), indent=2) + "\n", encoding="utf-8")
     print(json.dumps(as_json(found), indent=2) if json_output else table(found))
     return 0 if found.ok else 1

@@ -257,6 +257,10 @@ def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs and sizes (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
+    parser.add_argument(
+        "--counters", action="store_true", help="count what the largest right call of every row executes, and print it"
+    )
+    parser.add_argument("--counters-json", type=Path, metavar="FILE", help="write these counters as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="do not tell how far it is")
     parser.set_defaults(run=_check)
 
@@ -272,8 +276,11 @@ def _check(options: argparse.Namespace) -> int:
         options.schedule,
         selection,
         bundle=options.bundle,
-        effort=Effort(calls=options.calls, seed=options.seed),
+        effort=Effort(
+            calls=options.calls, seed=options.seed, counters=options.counters or options.counters_json is not None
+        ),
         json_output=options.json,
+        counters_file=options.counters_json,
         quiet=options.quiet,
     )
 

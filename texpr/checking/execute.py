@@ -12,6 +12,7 @@ import numpy as np
 
 from texpr.checking.calls import Case, storage_of
 from texpr.checking.inputs import Inputs
+from texpr.emulator.counters import Counters
 from texpr.emulator.driver import EmulatedDriver
 from texpr.lang.arrays import Array, storage_dtype
 from texpr.lang.ir import Algorithm, Role, Tensor
@@ -76,6 +77,16 @@ class Bench:
         finally:
             for base in {buffer.base for buffer in buffers.values()}:
                 self._driver.gpu.free(base)
+
+    def count(self, case: Case, inputs: Inputs, symbols: Mapping[str, int]) -> Counters:
+        """Launch once more, with counters; a call that `run` was content with."""
+        gpu = self._driver.gpu
+        gpu.counters, gpu.device.counters = Counters(), True
+        try:
+            self.run(case, inputs, symbols)
+        finally:
+            gpu.device.counters = False
+        return gpu.counters
 
     def _place(self, tensor: Tensor, case: Case, inputs: Inputs, symbols: Mapping[str, int]) -> _Buffer:
         extents, strides = storage_of(tensor, symbols)

@@ -9,6 +9,9 @@ from enum import Enum
 from typing import Any
 
 from texpr.checking.calls import Case
+from texpr.emulator.counters import Counters
+from texpr.emulator.counters_report import as_json as counters_json
+from texpr.emulator.counters_report import tables
 
 
 class Trouble(Enum):
@@ -34,7 +37,8 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Row:
     """A variant of an entry on a target. ``worst`` is in units of the error bound; ``undecided`` counts elements of
-    ``elements`` that the bound says nothing about; ``sizes`` maps each dim to the sizes it was given."""
+    ``elements`` that the bound says nothing about; ``sizes`` maps each dim to the sizes it was given; ``counters`` are
+    those of ``counted_call``, if they were asked for."""
 
     entry: str
     binding: str
@@ -48,6 +52,8 @@ class Row:
     worst_call: str = ""
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    counters: Counters | None = None
+    counted_call: str = ""
 
     @property
     def verdict(self) -> str:
@@ -89,6 +95,10 @@ def table(report: CheckReport) -> str:
                 f"{failure.trouble.value}: {row.entry}, variant {row.variant}, {row.target}, with {failure.call}",
             ]
             lines += [f"  {line}" for line in failure.text.splitlines()]
+    for row in report.rows:
+        if row.counters is not None:
+            lines += ["", f"counters of {row.entry}, variant {row.variant}, {row.target}, with {row.counted_call}", ""]
+            lines += tables(row.counters).splitlines()
     calls = sum(row.calls for row in report.rows)
     failed = sum(bool(row.failures) for row in report.rows)
     verdict = (
@@ -113,6 +123,23 @@ def _error(row: Row) -> str:
 def as_json(report: CheckReport) -> dict[str, Any]:
     """The report as plain data; an infinite error is the string ``inf``."""
     return {"algorithm": report.algorithm, "ok": report.ok, "rows": [_row_json(row) for row in report.rows]}
+
+
+def counters_as_json(report: CheckReport) -> dict[str, Any]:
+    """The counters of every row that has some, as plain data."""
+    rows = [
+        {
+            "entry": row.entry,
+            "binding": row.binding,
+            "variant": row.variant,
+            "target": row.target,
+            "call": row.counted_call,
+            **counters_json(row.counters),
+        }
+        for row in report.rows
+        if row.counters is not None
+    ]
+    return {"algorithm": report.algorithm, "rows": rows}
 
 
 def _row_json(row: Row) -> dict[str, Any]:

@@ -4,12 +4,13 @@ compiler's."""
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from texpr.checking.bound import accuracy_of, compare, expected_outputs
-from texpr.checking.calls import Case, symbols_of
+from texpr.checking.calls import Case, elements_of, symbols_of
 from texpr.checking.cases import Problem, choose_cases
 from texpr.checking.execute import MULTIPROCESSORS, Bench, NotWritten
 from texpr.checking.inputs import make_inputs
@@ -18,6 +19,7 @@ from texpr.emulator.cuda import CudaError
 from texpr.emulator.faults import Fault, PtxError
 from texpr.errors import TExprError
 from texpr.lang.accuracy import Accuracy
+from texpr.lang.ir import Tensor
 
 _MOST_FAILURES: Final = 2
 """After so many failing calls a row is given up: more of them say nothing new."""
@@ -25,11 +27,13 @@ _MOST_FAILURES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much to do: calls per row, points computed in one call, and the seed of everything random."""
+    """How much to do: calls per row, points computed in one call, the seed of everything random, and whether the
+    largest call of each row is run once more with counters."""
 
     calls: int = 16
     work: int = 600_000
     seed: int = 0
+    counters: bool = False
 
 
 def check_row(row: Row, bench: Bench, problem: Problem, folder: Path, effort: Effort) -> Row:
@@ -43,12 +47,33 @@ def check_row(row: Row, bench: Bench, problem: Problem, folder: Path, effort: Ef
         )
     accuracy = accuracy_of(problem.algorithm, [row.target])
     done: list[Case] = []
+    right: list[tuple[Case, int]] = []
     for number, case in enumerate(cases):
         done.append(case)
+        before = len(row.failures)
         row = _after(row, bench, problem, case, seed + number, folder, accuracy)
+        if len(row.failures) == before:
+            right.append((case, seed + number))
         if len(row.failures) >= _MOST_FAILURES:
             break
-    return replace(row, calls=len(done), sizes=size_range(done))
+    row = replace(row, calls=len(done), sizes=size_range(done))
+    return _counted(row, bench, problem, right) if effort.counters and right else row
+
+
+def _counted(row: Row, bench: Bench, problem: Problem, right: Sequence[tuple[Case, int]]) -> Row:
+    """``row`` with counters of the call whose tensors have the most elements, the first of several."""
+    algorithm = problem.algorithm
+
+    def size(call: tuple[Case, int]) -> int:
+        symbols = symbols_of(algorithm, call[0], MULTIPROCESSORS) or {}
+        tensors = [p for p in algorithm.params if isinstance(p, Tensor) and p.name not in call[0].absent]
+        return sum(elements_of(tensor, symbols) for tensor in tensors)
+
+    case, seed = max(right, key=size)
+    symbols = symbols_of(algorithm, case, MULTIPROCESSORS)
+    assert symbols is not None
+    counters = bench.count(case, make_inputs(algorithm, case, symbols, seed), symbols)
+    return replace(row, counters=counters, counted_call=case.text())
 
 
 def _after(row: Row, bench: Bench, problem: Problem, case: Case, seed: int, folder: Path, accuracy: Accuracy) -> Row:

@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from texpr.emulator.counters import Counters
+from texpr.emulator.counters_report import as_json, tables
 from texpr.emulator.images import BundleError
 from texpr.emulator.libcuda_build import CompilerError
 from texpr.emulator.run_ptx import main as run_ptx
@@ -43,6 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     run.add_argument(
         "--multiprocessors", type=int, default=4, metavar="N", help="multiprocessor count to report (default: 4)"
     )
+    run.add_argument(
+        "--counters", action="store_true", help="count what each kernel executes, and print it when the program ends"
+    )
+    run.add_argument("--counters-json", type=Path, metavar="FILE", help="write these counters as JSON")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="the program and its arguments")
     options = parser.parse_args(arguments)
     program = options.program[1:] if options.program[:1] == ["--"] else options.program
@@ -51,13 +58,31 @@ def main(arguments: Sequence[str]) -> int:
     if not options.bundle:
         run.error("no bundle given; name the directories of the bundles the program uses with --bundle DIR")
     try:
-        return run_program(program, options.bundle, options.sm, multiprocessors=options.multiprocessors)
+        return run_program(
+            program,
+            options.bundle,
+            options.sm,
+            multiprocessors=options.multiprocessors,
+            counted=(lambda counters: _report(counters, options)) if _counts(options) else None,
+        )
     except (BundleError, CompilerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: cannot run {program[0]}: {error.strerror}", file=sys.stderr)
         return _NO_SUCH_PROGRAM
+
+
+def _counts(options: argparse.Namespace) -> bool:
+    return bool(options.counters or options.counters_json)
+
+
+def _report(counters: Counters, options: argparse.Namespace) -> None:
+    """Beside the program's own output, which goes to stdout."""
+    if options.counters:
+        print(tables(counters) if counters.launched else "no kernel was launched", file=sys.stderr)
+    if options.counters_json:
+        options.counters_json.write_text(json.dumps(as_json(counters), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from texpr.emulator.counters import Counters
 from texpr.emulator.cuda import STATIC_SHARED_LIMIT, CudaError, DeviceAttribute, FunctionAttribute, Result
 from texpr.emulator.faults import Fault, LaunchError, PtxError
 from texpr.emulator.images import BundleError, ImageIndex, KernelImage
@@ -44,8 +45,8 @@ class _Function:
 class VirtualGpu:
     """One simulated GPU of capability ``sm`` (major * 10 + minor) that can run the cubins of ``bundles``.
 
-    ``multiprocessors``, ``checks`` and ``batch`` are those of :class:`texpr.emulator.Device`. Safe to call from several
-    threads.
+    ``multiprocessors``, ``checks``, ``batch`` and ``counting`` (its ``counters``) are those of
+    :class:`texpr.emulator.Device`; ``counters`` sums up what launches counted. Safe to call from several threads.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class VirtualGpu:
         multiprocessors: int = 4,
         checks: bool = True,
         batch: int = 16,
+        counting: bool = False,
     ) -> None:
         self.sm = sm
         self.multiprocessors = multiprocessors
-        self.device = Device(sm=sm, checks=checks, batch=batch, multiprocessors=multiprocessors)
+        self.device = Device(sm=sm, checks=checks, batch=batch, multiprocessors=multiprocessors, counters=counting)
         self.faults: list[Fault] = []
+        self.counters = Counters()
         self._images = ImageIndex(bundles)
         self._modules: dict[int, _Module] = {}
         self._functions: dict[int, _Function] = {}
@@ -259,7 +262,11 @@ class VirtualGpu:
         with self._lock:
             self._name_buffers(image, params)
             try:
-                self.device.launch(module, image.kernel, grid=grid, block=block, shared=shared, params=list(params))
+                stats = self.device.launch(
+                    module, image.kernel, grid=grid, block=block, shared=shared, params=list(params)
+                )
+                if stats.counters is not None:
+                    self.counters += stats.counters
             except LaunchError as error:
                 raise CudaError(Result.INVALID_VALUE, str(error)) from error
             except PtxError as error:

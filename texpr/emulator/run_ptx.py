@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from texpr.emulator.arguments import Argument, ArgumentError, Buffer, make_argument, make_buffer
+from texpr.emulator.counters_report import as_json, tables
 from texpr.emulator.faults import Fault, LaunchError, PtxError
 from texpr.emulator.kernel import PtxModule
 from texpr.emulator.launch import Device, LaunchStats
@@ -45,17 +47,18 @@ def run_ptx(
     checks: bool = True,
     seed: int | None = None,
     random_seed: int = 0,
+    counters: bool = False,
 ) -> PtxRun:
     """Run a kernel (the only one, if not named) of a PTX text.
 
     `arguments` describe the parameters in order, `buffers` memory that only tensor maps refer to (see
     `arguments.py`); pointers that are left out at the end are null.  `shared` is dynamic shared memory in bytes,
-    `seed` permutes the schedule and delays asynchronous copies, `random_seed` fixes random contents.  Raises
-    ArgumentError, PtxError, LaunchError, or Fault.
+    `seed` permutes the schedule and delays asynchronous copies, `random_seed` fixes random contents, `counters` fills
+    the statistics' counters.  Raises ArgumentError, PtxError, LaunchError, or Fault.
     """
     module = load_ptx(text, name)
     entry = _choose_kernel(module, kernel)
-    device = Device(sm=_capability(module) if sm is None else sm, checks=checks, seed=seed)
+    device = Device(sm=_capability(module) if sm is None else sm, checks=checks, seed=seed, counters=counters)
     known: dict[str, Buffer] = {}
     for description in buffers:
         made = make_buffer(description, device, random_seed)
@@ -109,6 +112,7 @@ def main(arguments: Sequence[str], program: str = "texpr emulate") -> int:
             checks=not options.no_checks,
             seed=options.schedule_seed,
             random_seed=options.random_seed,
+            counters=options.counters or options.counters_json is not None,
         )
     except Fault as fault:
         print(fault, file=sys.stderr)
@@ -123,6 +127,11 @@ def main(arguments: Sequence[str], program: str = "texpr emulate") -> int:
         print(f"error: cannot read {path}: {error.strerror}", file=sys.stderr)
         return 2
     _report(result)
+    counters = result.stats.counters
+    if counters is not None and options.counters:
+        print(f"\n{tables(counters)}")
+    if counters is not None and options.counters_json is not None:
+        options.counters_json.write_text(json.dumps(as_json(counters), indent=2) + "\n", encoding="utf-8")
     for wanted in options.save:
         label, _, target = wanted.partition("=")
         if label not in result.buffers or not target:
@@ -172,4 +181,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--random-seed", type=int, default=0, metavar="N", help="fixes random contents (default: 0)")
     parser.add_argument("--no-checks", action="store_true", help="only bounds and alignment")
     parser.add_argument("--save", action="append", default=[], metavar="BUFFER=FILE.npy", help="save a buffer")
+    parser.add_argument("--counters", action="store_true", help="count instructions, memory accesses and conflicts")
+    parser.add_argument("--counters-json", type=Path, metavar="FILE", help="write the counters as JSON")
     return parser

@@ -21,6 +21,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, TextIO
 
+from texpr.emulator.counters import Counters
 from texpr.emulator.cuda import CudaError, Result
 from texpr.emulator.faults import Fault
 from texpr.emulator.gpu import VirtualGpu
@@ -59,18 +60,21 @@ def run_program(
     *,
     multiprocessors: int = 4,
     errors: TextIO | None = None,
+    counted: Callable[[Counters], None] | None = None,
 ) -> int:
     """Run ``argv`` with the stand-in driver and return its exit status (128 + n when signal n killed it).
 
     ``bundles`` are the directories whose cubins the program may load, ``sm`` the simulated compute capability (default:
     80, or the lowest the bundles have code for). Faults are printed to ``errors`` (default: stderr) like compiler
-    errors, and a program that exits with 0 in spite of one gives 1. Raises BundleError, CompilerError, or OSError when
-    the program cannot be started.
+    errors, and a program that exits with 0 in spite of one gives 1. ``counted`` is told, at the end, what the
+    kernels of all processes counted. Raises BundleError, CompilerError, or OSError when the program cannot be started.
     """
     directories = [Path(bundle).resolve() for bundle in bundles]
     capability = choose_capability(directories) if sm is None else sm
     library = standin_directory()
-    with EmulatorServer(directories, sm=capability, multiprocessors=multiprocessors, errors=errors) as server:
+    with EmulatorServer(
+        directories, sm=capability, multiprocessors=multiprocessors, errors=errors, counting=counted is not None
+    ) as server:
         environment = dict(os.environ)
         inherited = environment.get("LD_LIBRARY_PATH")
         environment["LD_LIBRARY_PATH"] = f"{library}:{inherited}" if inherited else str(library)
@@ -80,6 +84,8 @@ def run_program(
                 status = program.wait()
             except KeyboardInterrupt:
                 status = program.wait()
+    if counted is not None:
+        counted(server.counters)
     if status < 0:
         return _SIGNAL_STATUS - status
     return 1 if status == 0 and server.failed else status
@@ -87,15 +93,25 @@ def run_program(
 
 class EmulatorServer:
     """Listens on a Unix socket (``path``) as a context manager. ``failed`` tells whether any kernel faulted or the
-    emulator failed.
+    emulator failed; ``counters``, when it is closed, what all processes counted.
     """
 
     def __init__(
-        self, bundles: Sequence[Path], *, sm: int, multiprocessors: int = 4, errors: TextIO | None = None
+        self,
+        bundles: Sequence[Path],
+        *,
+        sm: int,
+        multiprocessors: int = 4,
+        errors: TextIO | None = None,
+        counting: bool = False,
     ) -> None:
         self.failed = False
         self._errors = sys.stderr if errors is None else errors
-        self._new_gpu: Callable[[], VirtualGpu] = lambda: VirtualGpu(bundles, sm=sm, multiprocessors=multiprocessors)
+        self.counters = Counters()
+        self._counters_lock = threading.Lock()
+        self._new_gpu: Callable[[], VirtualGpu] = lambda: VirtualGpu(
+            bundles, sm=sm, multiprocessors=multiprocessors, counting=counting
+        )
         self._directory = tempfile.TemporaryDirectory(prefix="texpr-")
         self.path = os.path.join(self._directory.name, "gpu")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -128,18 +144,21 @@ class EmulatorServer:
             self._threads.append(server)
 
     def _serve(self, connection: socket.socket) -> None:
+        gpu = self._new_gpu()
         with connection:
-            client = _Client(self._new_gpu(), self._report)
+            client = _Client(gpu, self._report)
             while (header := _receive(connection, _REQUEST.size)) is not None:
                 operation, size = _REQUEST.unpack(header)
                 payload = _receive(connection, size)
                 if payload is None:
-                    return
+                    break
                 result, reply = client.answer(operation, payload)
                 try:
                     connection.sendall(_REPLY.pack(result, len(reply)) + reply)
                 except OSError:
-                    return
+                    break
+        with self._counters_lock:
+            self.counters += gpu.counters
 
     def _report(self, message: str, failed: bool) -> None:
         self.failed = self.failed or failed
