@@ -11,7 +11,7 @@ from typing import Final
 
 from texpr.checking.bound import accuracy_of, compare, expected_outputs
 from texpr.checking.calls import Case, elements_of, symbols_of
-from texpr.checking.cases import Problem, choose_cases
+from texpr.checking.cases import Problem, choose_cases, work_of
 from texpr.checking.execute import MULTIPROCESSORS, Bench, NotWritten
 from texpr.checking.inputs import make_inputs
 from texpr.checking.report import Failure, Row, Trouble, size_range
@@ -61,13 +61,17 @@ def check_row(row: Row, bench: Bench, problem: Problem, folder: Path, effort: Ef
 
 
 def _counted(row: Row, bench: Bench, problem: Problem, right: Sequence[tuple[Case, int]]) -> Row:
-    """``row`` with counters of the call whose tensors have the most elements, the first of several."""
+    """``row`` with counters of the call that computes the most points, or of those the one with the most elements,
+    the first of several."""
     algorithm = problem.algorithm
 
-    def size(call: tuple[Case, int]) -> int:
+    def size(call: tuple[Case, int]) -> tuple[int, int]:
         symbols = symbols_of(algorithm, call[0], MULTIPROCESSORS) or {}
         tensors = [p for p in algorithm.params if isinstance(p, Tensor) and p.name not in call[0].absent]
-        return sum(elements_of(tensor, symbols) for tensor in tensors)
+        return (
+            work_of(algorithm, problem.record, symbols),
+            sum(elements_of(tensor, symbols) for tensor in tensors),
+        )
 
     case, seed = max(right, key=size)
     symbols = symbols_of(algorithm, case, MULTIPROCESSORS)

@@ -1,0 +1,65 @@
+"""Counters of shipped kernels against totals that follow from the sizes and the schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.counted import counted
+from texpr.emulator.counters import Channel, Level, Traffic, Way
+
+ROOT = Path(__file__).parents[2]
+COPY = f"{ROOT}/kernels/movement.py:copy"
+TRANSPOSE = f"{ROOT}/kernels/movement.py:transpose"
+SOFTMAX = f"{ROOT}/kernels/rows.py:softmax"
+LINEAR = f"{ROOT}/kernels/linear.py:linear_gelu"
+MMA = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
+
+
+def test_copy_moves_every_byte_once_in_full_sectors() -> None:
+    memory = counted(COPY, "sm_80", {"T": "f32"}, {"M": 9, "N": 1024}, "aligned").memory()
+    size = 9 * 1024 * 4
+    assert list(memory) == [Channel(Level.GLOBAL, Way.LOAD, 16), Channel(Level.GLOBAL, Way.STORE, 16)]
+    for traffic in memory.values():
+        assert (traffic.accesses, traffic.bytes, traffic.unique_bytes) == (size // 16, size, size)
+        assert traffic.sectors == traffic.ideal_sectors == size // 32
+
+
+def test_softmax_of_short_rows_shuffles_ten_times_per_row_and_leaves_shared_memory_alone() -> None:
+    """A warp has a row: two butterflies over 32 lanes."""
+    counters = counted(SOFTMAX, "sm_80", {"T": "f16"}, {"M": 12, "N": 1024}, "rows_1024")
+    shuffles = sum(e.executed.warps for e in counters.instructions if e.site.opcode.startswith("shfl.sync.bfly"))
+    assert shuffles == 10 * 12
+    size = 12 * 1024 * 2
+    assert counters.traffic(Level.GLOBAL, Way.LOAD) == Traffic(
+        size // 512, size // 16, size, size, size // 32, size // 32)
+    assert counters.traffic(Level.SHARED) == Traffic()
+    assert counters.divergence().splits == 0
+
+
+def test_linear_gelu_multiplies_and_copies_as_its_tiles_say() -> None:
+    """Four programs of 128 x 128 x 32 tiles, 4 warps each."""
+    m, n, k, element = 256, 256, 128, 2
+    counters = counted(LINEAR, "sm_80", {"T": "f16"}, {"M": m, "N": n, "K": k}, "tile128")
+    assert counters.tensor()[MMA].warps == (m // 16) * (n // 8) * (k // 16)
+    assert counters.flops == 2 * m * n * k
+    programs = (m // 128) * (n // 128)
+    copied = programs * (128 + 128) * k * element
+    memory = counters.memory()
+    read, written = memory[Channel(Level.GLOBAL, Way.COPY, 16)], memory[Channel(Level.SHARED, Way.COPY, 16)]
+    assert (read.bytes, read.sectors, read.efficiency) == (copied, copied // 32, 1.0)
+    ldmatrix = memory[Channel(Level.SHARED, Way.MATRIX_LOAD, 16)]
+    assert ldmatrix.requests == programs * 4 * (k // 32) * 16
+    assert written.conflicts == ldmatrix.conflicts == 0
+    assert memory[Channel(Level.GLOBAL, Way.STORE, 16)].bytes == m * n * element
+
+
+@pytest.mark.parametrize("dtype", ["f16", "f32"])
+def test_a_transposed_tile_meets_no_bank_conflicts_as_its_code_asserts(dtype: str) -> None:
+    counters = counted(TRANSPOSE, "sm_80", {"T": dtype}, {"M": 128, "N": 192}, "aligned")
+    size = 128 * 192 * (2 if dtype == "f16" else 4)
+    for way in (Way.LOAD, Way.STORE):
+        shared, far = counters.traffic(Level.SHARED, way), counters.traffic(Level.GLOBAL, way)
+        assert shared.bytes == far.bytes == size
+        assert shared.conflicts == 0 and far.efficiency == 1.0
