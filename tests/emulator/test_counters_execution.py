@@ -8,7 +8,7 @@ import pytest
 
 from tests.emulator.counting import count, find
 from tests.emulator.test_table import expansions
-from texpr.emulator import Device
+from texpr.emulator import Device, Fault
 from texpr.emulator.counters import Channel, Counters, Executed, Launched, Level, Traffic, Way
 from texpr.emulator.instruction_classes import InstructionClass, class_of
 from texpr.emulator.isa import TABLE
@@ -173,6 +173,15 @@ def test_launches_add_up_and_a_launch_counts_only_itself() -> None:
     assert len(both.instructions) == len(first.instructions)
     assert both.traffic(Level.GLOBAL).bytes == 20 * 256
     assert Counters.total([first, again]) == both and first + Counters() == first
+
+
+def test_what_a_launch_counted_before_its_fault_is_forgotten() -> None:
+    device = Device(sm=120, checks=False, counters=True)
+    body, good = "ld.global.b32 %r0, [%at];", [4 * i for i in range(32)]
+    before = count(body, good, device=device)
+    with pytest.raises(Fault):
+        count(body, [1 << 20] * 32, device=device)
+    assert count(body, good, device=device) == before
 
 
 def test_counters_of_a_launch_survive_a_trip_to_another_process() -> None:

@@ -6,6 +6,7 @@ Invariant: an instruction either has a row in the instruction table or the modul
 is ever skipped.  The package knows PTX and nothing of the compiler whose PTX it runs.
 """
 
+from texpr.emulator.counters import Counters
 from texpr.emulator.faults import Fault, FaultKind, LaunchError, PtxError
 from texpr.emulator.kernel import Kernel, PtxModule
 from texpr.emulator.launch import Device, LaunchStats
@@ -15,6 +16,7 @@ from texpr.emulator.run_ptx import PtxRun, run_ptx
 from texpr.emulator.tensor_maps import encode_tiled
 
 __all__ = [
+    "Counters",
     "Device",
     "Fault",
     "FaultKind",

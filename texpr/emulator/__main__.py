@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from texpr.emulator.counters import Counters
-from texpr.emulator.counters_report import as_json, tables
+from texpr.emulator.counters_report import save, tables
 from texpr.emulator.images import BundleError
 from texpr.emulator.libcuda_build import CompilerError
 from texpr.emulator.run_ptx import main as run_ptx
@@ -82,7 +81,10 @@ def _report(counters: Counters, options: argparse.Namespace) -> None:
     if options.counters:
         print(tables(counters) if counters.launched else "no kernel was launched", file=sys.stderr)
     if options.counters_json:
-        options.counters_json.write_text(json.dumps(as_json(counters), indent=2) + "\n", encoding="utf-8")
+        try:
+            save(counters, options.counters_json)
+        except OSError as error:
+            print(f"error: cannot write {options.counters_json}: {error.strerror}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the executing lanes to it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import TypeVar
 
 import numpy as np
@@ -34,21 +35,33 @@ from texpr.emulator.types import TYPES
 Addresses = Callable[[Array | None], None]
 """Looks at the addresses of the given lanes (None: all) and counts what they ask for."""
 
-_PATTERNS_KEPT = 128
+_PATTERNS_KEPT = 1024
 _SHARED_ROW = 128
+
+
 _Requests = TypeVar("_Requests", GlobalRequests, SharedRequests)
 
 
+def _relative(address: Array, unit: int) -> Array:
+    """Addresses from the multiple of `unit` at or below the lowest, as 32-bit numbers if they fit."""
+    start = int(address.min()) // unit * unit
+    moved: Array = address - address.dtype.type(start)
+    return moved if int(moved.max()) >> 32 else moved.astype(np.uint32)
+
+
 class _Memory:
-    """Remembers the counts of patterns of addresses: the iterations of a loop mostly repeat a few."""
+    """Remembers the counts of patterns of addresses, by their digests: the iterations of a loop repeat a few."""
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes | None, bytes], tuple[int, ...]] = {}
+        self._known: dict[bytes, tuple[int, ...]] = {}
 
     def find(self, lanes: Array | None, relative: Array, count: Callable[[], _Requests]) -> tuple[int, ...]:
-        key = (None if lanes is None else lanes.tobytes(), relative.tobytes())
+        digest = blake2b(relative.data, digest_size=16, salt=b"all" if lanes is None else b"some")
+        if lanes is not None:
+            digest.update(lanes.astype(np.int32).data)
+        key = digest.digest()
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= _PATTERNS_KEPT:
@@ -82,10 +95,9 @@ class Access:
     def global_memory(self, lanes: Array | None, address: Array) -> None:
         """Each lane accesses `channel.width` bytes."""
         width = self.channel.width
-        start = int(address.min()) // SECTOR * SECTOR
-        relative = address - address.dtype.type(start)
-        warps = (self._all if lanes is None else lanes) // WARP
-        found = self._memory.find(lanes, relative, lambda: count_sectors(warps, relative, width))
+        relative = _relative(address, SECTOR)
+        chosen = self._all if lanes is None else lanes
+        found = self._memory.find(lanes, relative, lambda: count_sectors(chosen // WARP, relative, width))
         self._add_global(len(address), len(address) * width, *found)
 
     def partial_reads(self, lanes: Array | None, address: Array, reads: Array) -> None:
@@ -105,8 +117,7 @@ class Access:
 
     def shared_memory(self, lanes: Array | None, address: Array, *, size: int, one_by_one: bool = False) -> None:
         """Each lane accesses `size` bytes (or gives the address of a row of so many)."""
-        start = int(address.min()) // _SHARED_ROW * _SHARED_ROW
-        relative = address - address.dtype.type(start)
+        relative = _relative(address, _SHARED_ROW)
         chosen = self._all if lanes is None else lanes
         requests, wavefronts, ideal = self._memory.find(
             lanes, relative, lambda: count_wavefronts(chosen, relative, size, one_by_one=one_by_one)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from texpr.emulator.counters import (
@@ -29,6 +31,11 @@ def tables(counters: Counters) -> str:
 def as_json(counters: Counters) -> dict[str, Any]:
     """The same and more as plain data: totals of every kernel, and every instruction that was executed."""
     return {"kernels": [_kernel_json(counters.of(kernel), kernel) for kernel in counters.launched]}
+
+
+def save(counters: Counters, path: Path) -> None:
+    """Write the plain data as a JSON file. Raises OSError."""
+    path.write_text(json.dumps(as_json(counters), indent=2) + "\n", encoding="utf-8")
 
 
 # Tables -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 
 class InstructionClass(Enum):
@@ -85,6 +86,7 @@ _RULES: tuple[_Rule, ...] = (
 )
 
 
+@cache
 def class_of(opcode: str) -> InstructionClass:
     """The class of an opcode with all its words, such as `ld.global.v4.b32`."""
     head, *words = opcode.split(".")

@@ -38,7 +38,7 @@ class Recorder:
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._warp_threads = np.count_nonzero(batch.exists.reshape(-1, WARP), axis=1)
+        self._warp_threads = _per_warp(batch.exists)
         self._visits: dict[int, _Visits] = {}
         self._accesses: dict[int, list[Access]] = {}
         self._splits: dict[int, int] = {}
@@ -143,7 +143,7 @@ class Recorder:
         if mask is None:
             visits.whole += 1
             return
-        active = np.count_nonzero(mask.reshape(-1, WARP), axis=1)
+        active = _per_warp(mask)
         visits.warps += int(np.count_nonzero(active))
         visits.threads += int(active.sum())
         visits.partial += int(np.count_nonzero((active > 0) & (active < self._warp_threads)))
@@ -189,6 +189,11 @@ class Recorder:
         return InstructionCounters(site, executed, memory)
 
 
+def _per_warp(lanes: Array) -> Array:
+    """How many lanes of each warp are chosen; eight booleans are counted at once."""
+    return np.asarray(np.bitwise_count(lanes.view(np.uint64)).reshape(-1, WARP // 8).sum(axis=1, dtype=np.int64))
+
+
 def _several_values(values: Array, mask: Mask) -> int:
     """Warps whose active lanes have different values."""
     table = values.reshape(-1, WARP).astype(np.int64)
@@ -200,6 +205,6 @@ def _several_values(values: Array, mask: Mask) -> int:
 
 def _some_but_not_all(chosen: Array, mask: Mask) -> int:
     """Warps some of whose active lanes are chosen, and some not."""
-    some = np.count_nonzero(chosen.reshape(-1, WARP), axis=1)
-    active = WARP if mask is None else np.count_nonzero(mask.reshape(-1, WARP), axis=1)
+    some = _per_warp(chosen)
+    active = WARP if mask is None else _per_warp(mask)
     return int(np.count_nonzero((some > 0) & (some < active)))

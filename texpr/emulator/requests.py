@@ -19,6 +19,7 @@ from texpr.emulator.rows import Array
 
 SECTOR = 32
 """Bytes of global memory that are moved together."""
+_SECTOR_BITS = 5
 
 WARP = 32
 _WORD = 4
@@ -51,7 +52,7 @@ def count_sectors(warps: Array, address: Array, size: int) -> GlobalRequests:
     table, active = _by_warp(warps, address)
     ordered = _ascending(table)
     unique = _distinct(ordered, active) * size
-    sectors = int(_distinct(ordered // SECTOR, active).sum())
+    sectors = int(_distinct(ordered >> _SECTOR_BITS, active).sum())
     return GlobalRequests(len(table), int(unique.sum()), sectors, int((-(-unique // SECTOR)).sum()))
 
 
@@ -99,7 +100,10 @@ def _by_warp(warps: Array, address: Array) -> tuple[Array, Array]:
     wanted = np.asarray(address, np.int64)
     if len(warps) % WARP == 0 and (warps[::WARP] == warps[WARP - 1 :: WARP]).all():
         return wanted.reshape(-1, WARP), np.full(len(warps) // WARP, WARP)
-    _, first, row, active = np.unique(warps, return_index=True, return_inverse=True, return_counts=True)
+    changes = warps[1:] != warps[:-1]
+    first = np.concatenate(([0], np.flatnonzero(changes) + 1))
+    row = np.concatenate(([0], np.cumsum(changes)))
+    active = np.diff(first, append=len(warps))
     table = np.full((len(first), WARP), _ABSENT)
     table[row, np.arange(len(warps)) - first[row]] = wanted
     return table, active
@@ -112,5 +116,5 @@ def _ascending(table: Array) -> Array:
 
 def _distinct(ordered: Array, active: Array) -> Array:
     """Different values per row of a table with sorted rows, not counting those of absent lanes."""
-    changes = np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1)
+    changes = (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
     return np.asarray(changes + (active == WARP))

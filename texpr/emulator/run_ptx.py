@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from texpr.emulator.arguments import Argument, ArgumentError, Buffer, make_argument, make_buffer
-from texpr.emulator.counters_report import as_json, tables
+from texpr.emulator.counters_report import save, tables
 from texpr.emulator.faults import Fault, LaunchError, PtxError
 from texpr.emulator.kernel import PtxModule
 from texpr.emulator.launch import Device, LaunchStats
@@ -131,7 +130,11 @@ def main(arguments: Sequence[str], program: str = "texpr emulate") -> int:
     if counters is not None and options.counters:
         print(f"\n{tables(counters)}")
     if counters is not None and options.counters_json is not None:
-        options.counters_json.write_text(json.dumps(as_json(counters), indent=2) + "\n", encoding="utf-8")
+        try:
+            save(counters, options.counters_json)
+        except OSError as error:
+            print(f"error: cannot write {options.counters_json}: {error.strerror}", file=sys.stderr)
+            return 2
     for wanted in options.save:
         label, _, target = wanted.partition("=")
         if label not in result.buffers or not target:
