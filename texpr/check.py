@@ -243,6 +243,10 @@ def run_check(
             effort=effort, progress=silent if quiet else compiled, report=told,
         )  # fmt: skip
     if counters_file is not None:
-        counters_file.write_text(json.dumps(counters_as_json(found), indent=2) + "\n", encoding="utf-8")
+        try:
+            counters_file.write_text(json.dumps(counters_as_json(found), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            print(f"error: cannot write {counters_file}: {error.strerror}", file=sys.stderr)
+            return 1
     print(json.dumps(as_json(found), indent=2) if json_output else table(found))
     return 0 if found.ok else 1

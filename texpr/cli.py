@@ -442,6 +442,8 @@ def _add_emulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--bundle", metavar="DIR", help="a bundle the program uses; repeatable")
     parser.add_argument("--sm", metavar="NN", help="compute capability to simulate (default: the lowest built)")
     parser.add_argument("--multiprocessors", metavar="N", help="multiprocessor count to report")
+    parser.add_argument("--counters", action="store_true", help="count what each kernel executes, and print it")
+    parser.add_argument("--counters-json", metavar="FILE", help="write these counters as JSON")
     parser.add_argument("program", nargs="*", metavar="-- PROGRAM", help="the program and its arguments")
 
 

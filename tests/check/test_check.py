@@ -15,6 +15,7 @@ from texpr.aot.manifest import load_manifest, mark_checked
 from texpr.check import BundleMismatch, NothingToCheck, Selection, check_bundle, representative, run_check
 from texpr.checking.report import CheckReport, Row, Trouble, as_json, table
 from texpr.checking.rows import Effort
+from texpr.emulator.counters import Level
 
 FEW = Effort(calls=6)
 
@@ -119,6 +120,27 @@ def test_the_command_prints_a_table_or_json_and_exits_by_the_verdict(
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is False
     assert [row["verdict"] for row in found["rows"]] == ["ok", "WRONG"]
+
+
+def test_counters_are_of_one_call_and_name_it(copied: Path) -> None:
+    report = check_bundle(copied, scaled, effort=Effort(calls=6, counters=True))
+    for row in report.rows:
+        assert row.counters is not None and row.counters.traffic(Level.GLOBAL).bytes > 0
+        assert [launched.launches for launched in row.counters.launched.values()] == [1]
+        assert f"{row.target}, with {row.counted_call}" in table(report)
+    assert only(check_bundle(copied, scaled, effort=FEW), "any").counters is None
+
+
+def test_counters_are_written_as_json(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = f"{Path(__file__).parent}/algorithms.py:scaled"
+    file = tmp_path / "counters.json"
+    effort = Effort(calls=4, counters=True)
+    assert run_check(source, None, Selection(), bundle=copied, effort=effort, counters_file=file, quiet=True) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["variant"], row["kernels"][0]["launches"]) for row in rows] == [("wide", 1), ("any", 1)]
+    assert "counters of scaled" in capsys.readouterr().out
+    nowhere = tmp_path / "missing" / "file"
+    assert run_check(source, None, Selection(), bundle=copied, effort=effort, counters_file=nowhere, quiet=True) == 1
 
 
 def test_an_infinite_error_is_written_as_text() -> None:
