@@ -77,10 +77,19 @@ def test_waiting_for_a_group_leaves_later_groups_in_flight() -> None:
     assert "cp.async" not in fault.value.ptx_text and "ld.shared" in fault.value.ptx_text
 
 
-def test_copies_that_nobody_waits_for_are_counted() -> None:
-    text = copy_kernel("cp.async.cg.shared.global [%s], [%in], 16;")
-    _, _, stats = run_kernel(text, {"in": np.zeros(128, np.uint32), "out": 4}, shared=1024)
-    assert list(stats.warnings) == ["asynchronous copies are still in flight when the programs end"]
+def test_copies_that_nobody_waits_for_are_faults_at_the_end() -> None:
+    data = {"in": np.zeros(128, np.uint32), "out": 4}
+    for end in ("", "cp.async.commit_group;", "cp.async.commit_group; cp.async.wait_group 1;"):
+        with pytest.raises(Fault) as fault:
+            run_kernel(copy_kernel("cp.async.cg.shared.global [%s], [%in], 16;" + end), data, shared=1024)
+        assert fault.value.kind is FaultKind.ASYNC_NOT_WAITED and "cp.async.cg" in fault.value.ptx_text
+
+
+def test_groups_that_move_nothing_may_be_left_over() -> None:
+    """A pipeline issues such copies behind the end of its input."""
+    body = "cp.async.cg.shared.global [%s], [%in], 16, 0; setp.gt.u32 %p, %t, 99; @%p " \
+           "cp.async.cg.shared.global [%s], [%in], 16; cp.async.commit_group;"
+    run_kernel(copy_kernel(body), {"in": np.zeros(128, np.uint32), "out": 4}, shared=1024)
 
 
 def test_only_lanes_that_wait_see_their_copies() -> None:

@@ -130,7 +130,7 @@ def test_copies_arrive_by_themselves(noinc: str) -> None:
 
 
 MISUSE = {
-    "nothing there": ("mbarrier.arrive.shared.b64 _, [%b+512];", "read before anything was written"),
+    "nothing there": ("mbarrier.arrive.shared.b64 _, [%b+512];", "there is no mbarrier"),
     "no object": ("st.shared.b64 [%b+512], 0; mbarrier.arrive.shared.b64 _, [%b+512];", "there is no mbarrier"),
     "too many arrivals": ("mbarrier.arrive.shared.b64 _, [%b], 2;", "2 arrivals at the mbarrier"),
     "initialised twice": ("mbarrier.init.shared.b64 [%b], 1;", "already initialised"),

@@ -7,6 +7,7 @@ They are ordered by different means than ordinary accesses:
 - What threads wrote may be read or overwritten by an asynchronous operation only behind a `fence.proxy.async` that
   lies on the way from the write to the operation.  So each warp also knows up to which epoch of every other warp
   there has been such a fence; a fence by one warp covers the writes that the warp knows of, not those of others.
+  Fences of shared and of global memory are told apart (for the latter see `async_global.py`).
 - What an asynchronous operation reads must not be overwritten before its issuer has waited for it.
 """
 
@@ -34,6 +35,7 @@ class AsyncShadow(SharedShadow):
 
     def __init__(self, batch: Batch, window: int, base: int, granule: int) -> None:
         super().__init__(batch, window, base, granule, ACTORS)
+        self._fenced_globally_from = self._fenced_from + self._warps
         self._readers = np.zeros(window * batch.shape.programs // granule, np.int16)
         self._epochs = np.zeros((batch.shape.programs, ACTORS), np.int64)
 
@@ -44,14 +46,29 @@ class AsyncShadow(SharedShadow):
 
     # Synchronisation ----------------------------------------------------------------------------------------
 
-    def fence(self, participants: Mask) -> None:
-        """fence.proxy.async: what these warps know of is visible to the async proxy."""
+    def fence(self, participants: Mask, *, shared: bool, globally: bool) -> None:
+        """fence.proxy.async: what these warps know of in shared or global memory is visible to the async proxy."""
         joining = self._participating(participants)
         self._advance(joining)
-        fenced = self._clock[:, :, self._fenced_from :]
-        known = np.maximum(fenced, self._clock[:, :, : self._warps])
-        fenced[:] = np.where(joining[:, :, None], known, fenced)
+        for start, covered in ((self._fenced_from, shared), (self._fenced_globally_from, globally)):
+            if covered:
+                fenced = self._clock[:, :, start : start + self._warps]
+                known = np.maximum(fenced, self._clock[:, :, : self._warps])
+                fenced[:] = np.where(joining[:, :, None], known, fenced)
         self._clocks_changed()
+
+    def epochs(self, lanes: Array) -> Array:
+        """The epochs of the lanes' warps."""
+        return np.asarray(self._stamp[lanes] >> EPOCH_SHIFT)
+
+    def known(self, lanes: Array, warps: Array) -> Array:
+        """Per lane: up to which epoch of a warp of its program everything is ordered before what it does now."""
+        return np.asarray(self._clock[self.batch.slot[lanes], self._lane_warp[lanes], warps])
+
+    def fenced_globally(self, lane: int, warps: Array) -> Array:
+        """Up to which epochs of warps of its program a lane knows global memory to be fenced."""
+        slot, own = int(self.batch.slot[lane]), int(self._lane_warp[lane])
+        return np.asarray(self._clock[slot, own, self._fenced_globally_from + warps])
 
     def position(self, lane: int) -> tuple[int, int]:
         """A lane's warp and that warp's epoch: when something happens now."""
@@ -61,6 +78,11 @@ class AsyncShadow(SharedShadow):
         """Whether a proxy fence lies between what a warp did in an epoch and what the lane does now."""
         slot, own = int(self.batch.slot[lane]), int(self._lane_warp[lane])
         return epoch < int(self._clock[slot, own, self._fenced_from + warp])
+
+    def knows(self, lane: int, warp: int, epoch: int) -> bool:
+        """Whether what a warp did in an epoch is ordered before what the lane does now."""
+        own = int(self._lane_warp[lane])
+        return warp == own or epoch < int(self._clock[int(self.batch.slot[lane]), own, warp])
 
     def finish_phase(self, slot: int, actor: int, published: NDArray[np.int32]) -> None:
         """A phase of an mbarrier is complete: those who wait know its copies (noted in `published`)."""

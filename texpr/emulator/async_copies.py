@@ -1,16 +1,19 @@
 """The queue of outstanding cp.async copies of a batch.
 
 A copy reads global memory when it is issued and writes shared memory as late as the program permits: when the
-issuing thread waits for its group.  So a read that does not wait sees old data (and, with checks, is a fault).
+issuing thread waits for its group, or when nobody can run on without the mbarrier that counts its arrival.  So a read
+that does not wait sees old data (and, with checks, is a fault).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from texpr.emulator.faults import FaultKind
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import Array, Mask
 
@@ -22,14 +25,18 @@ if TYPE_CHECKING:
 class Copy:
     """Copies issued by one instruction: for each lane, `data` goes to byte `index` of the shared memories.
 
-    `group` is the number of the commit group that the copy of each lane belongs to.
+    `group` is the number of the commit group that the copy of each lane belongs to; `reads` how many bytes of global
+    memory each lane moves (None: all).  `number` counts the copies of the batch.
     """
+
+    number: int
 
     site: Instruction
     lanes: Array
     index: Array
     data: Array
     group: Array
+    reads: Array | None
 
 
 class AsyncCopies:
@@ -39,11 +46,13 @@ class AsyncCopies:
         self.batch = batch
         self.committed = np.zeros(batch.lanes, np.int32)
         self.pending: list[Copy] = []
+        self._issued = 0
         self._all_lanes = np.arange(batch.lanes)
 
     def clear(self) -> None:
         self.committed.fill(0)
         self.pending.clear()
+        self._issued = 0
 
     def issue(
         self, site: Instruction, lanes: Array | None, to: Array, given: Array, size: int, reads: Array | None
@@ -53,7 +62,8 @@ class AsyncCopies:
         where = self._all_lanes if lanes is None else lanes
         index = batch.shared_space.begin_copy(site, lanes, to, size)
         data = self._read(site, where, given, size, reads)
-        self.pending.append(Copy(site, where, index, data, self.committed[where]))
+        self.pending.append(Copy(self._issued, site, where, index, data, self.committed[where], reads))
+        self._issued += 1
 
     def _read(self, site: Instruction, lanes: Array, given: Array, size: int, reads: Array | None) -> Array:
         space = self.batch.global_space
@@ -78,29 +88,54 @@ class AsyncCopies:
 
     def wait(self, mask: Mask, allowed: int) -> None:
         """Land all copies of the lanes except those of their `allowed` most recent groups."""
+
+        def done(copy: Copy) -> Array:
+            finished = copy.group < self.committed[copy.lanes] - allowed
+            return np.asarray(finished if mask is None else finished & mask[copy.lanes])
+
+        self._land(done, None)
+
+    def landing(self, lanes: Array, stamps: Array | None) -> Callable[[], None]:
+        """A function that lands what these lanes have issued so far, as writes done when `stamps` were taken."""
+        mine = np.zeros(self.batch.lanes, np.bool_)
+        mine[lanes] = True
+        issued = self._issued
+        return lambda: self._land(lambda copy: mine[copy.lanes] & (copy.number < issued), stamps)
+
+    def _land(self, done: Callable[[Copy], Array], stamps: Array | None) -> None:
+        """Land those copies of lanes that are done; `stamps` (see `checks.py`) says when they count as written."""
         still: list[Copy] = []
         for copy in self.pending:
-            done = copy.group < self.committed[copy.lanes] - allowed
-            if mask is not None:
-                done &= mask[copy.lanes]
-            if done.all():
-                self._land(copy)
-                continue
-            if done.any():
-                self._land(_part(copy, done))
-                still.append(_part(copy, ~done))
-            else:
+            chosen = done(copy)
+            if not chosen.any():
                 still.append(copy)
+                continue
+            landed = copy if chosen.all() else _part(copy, chosen)
+            self.batch.shared_space.end_copy(landed.lanes, landed.index, landed.data, stamps)
+            if landed is not copy:
+                still.append(_part(copy, ~chosen))
         self.pending = still
 
-    def note_leftovers(self) -> None:
-        """All programs have ended: copies that nobody waited for are harmless but probably a mistake."""
-        if self.pending:
-            self.batch.warn("asynchronous copies are still in flight when the programs end")
-
-    def _land(self, copy: Copy) -> None:
-        self.batch.shared_space.end_copy(copy.lanes, copy.index, copy.data)
+    def finish(self) -> None:
+        """All programs have ended: nothing may be in flight but copies that move nothing."""
+        for copy in self.pending if self.batch.shape.checks else ():
+            moving = copy.lanes if copy.reads is None else copy.lanes[copy.reads > 0]
+            if len(moving):
+                message = "the program ends while this copy into its shared memory is in flight (wait for its group)"
+                lane = int(moving[0])
+                raise self.batch.fault(
+                    FaultKind.ASYNC_NOT_WAITED, message, copy.site, lane, buffer="shared memory"
+                )
+        self.pending.clear()
 
 
 def _part(copy: Copy, chosen: Array) -> Copy:
-    return Copy(copy.site, copy.lanes[chosen], copy.index[chosen], copy.data[chosen], copy.group[chosen])
+    return Copy(
+        copy.number,
+        copy.site,
+        copy.lanes[chosen],
+        copy.index[chosen],
+        copy.data[chosen],
+        copy.group[chosen],
+        None if copy.reads is None else copy.reads[chosen],
+    )

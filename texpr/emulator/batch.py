@@ -117,6 +117,8 @@ class Batch:
         self.copies.clear()
         self.mbarriers.clear()
         self.bulk.clear()
+        if self.global_space.bulk is not None:
+            self.global_space.bulk.clear()
         self.wgmma.clear()
 
     def active(self, mask: Mask) -> Array | None:

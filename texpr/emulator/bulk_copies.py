@@ -2,8 +2,9 @@
 
 A copy into shared memory is complete when it reports to its mbarrier; nobody may rely on it before.  A copy out of
 shared memory belongs to a bulk group of the issuing thread, which may wait until its groups have been read, or
-written.  Without a seed everything happens at once; with one, copies are delivered in random order and as late as
-the rules allow: when somebody waits for them, or when nobody could run on otherwise.
+written.  Copies are as late as the rules allow: one into shared memory arrives when nobody can run on without it (or
+when somebody has polled its mbarrier for long), one out of shared memory reads and writes when it is waited for, or
+at the end.  With a seed, both happen at random moments before that.
 """
 
 from __future__ import annotations
@@ -19,33 +20,44 @@ from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import Array, Mask
 
 if TYPE_CHECKING:
+    from texpr.emulator.async_global import GlobalWrite
     from texpr.emulator.batch import Batch
+    from texpr.emulator.mbarriers import Mbarrier
 
 _LATEST = 20_000
-"""Steps after which even a delayed copy arrives: somebody may be polling."""
+"""Steps after which even a delayed copy arrives, with a seed."""
+
+_POLLS = 64
+"""Times that a program may ask an mbarrier in vain, with instructions that do not block, before its copies arrive."""
 
 
 @dataclass(frozen=True, slots=True)
-class BulkLoad:
-    """A copy into shared memory; `deliver` carries it out and reports to its mbarrier."""
+class Delivery:
+    """Something that will report to an mbarrier; `deliver` carries it out.  `leftover` is what is wrong if the program
+    ends before that ('' if nothing is).
+    """
 
     site: Instruction
     lane: int
     due: int
+    barrier: Mbarrier
     deliver: Callable[[], None]
+    leftover: str
 
 
 @dataclass(slots=True)
 class BulkStore:
     """A copy out of shared memory, in two stages: `read` gives the data that `write` takes.
 
-    `granules` is what it reads (for the checks); `released` says that its issuer has waited for the reading.
+    `granules` is what it reads and `target` what it writes (for the checks); `released` says that its issuer has
+    waited for the reading.
     """
 
     site: Instruction
     lane: int
     group: int
     granules: Array | None
+    target: GlobalWrite | None
     read: Callable[[], Array]
     write: Callable[[Array], None]
     data: Array | None = None
@@ -70,36 +82,85 @@ class BulkCopies:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.random: np.random.Generator | None = None
-        """If given, copies are delayed."""
-        self.loads: list[BulkLoad] = []
+        """If given, copies take effect at random moments; otherwise as late as possible."""
+        self.in_use = False
+        """Whether the kernel has instructions that start bulk copies."""
+        self.loads: list[Delivery] = []
         self.stores: list[BulkStore] = []
         self._committed = np.zeros(batch.lanes, np.int64)
         self._step = 0
+        self._polls: dict[int, int] = {}
 
     def clear(self) -> None:
         self.loads.clear()
         self.stores.clear()
         self._committed.fill(0)
         self._step = 0
+        self._polls.clear()
 
-    def issue_load(self, site: Instruction, lane: int, deliver: Callable[[], None]) -> None:
+    # Into shared memory -------------------------------------------------------------------------------------
+
+    def issue_load(
+        self, site: Instruction, lane: int, barrier: Mbarrier, deliver: Callable[[], None], leftover: str = ""
+    ) -> None:
+        delay = 0 if self.random is None else min(int(4 ** self.random.uniform(0, 9)), _LATEST)
+        self.loads.append(Delivery(site, lane, self._step + delay, barrier, deliver, leftover))
+
+    def tick(self) -> None:
+        """A step has been executed: deliver what chance says is due."""
         if self.random is None:
-            deliver()
             return
-        delay = min(int(4 ** self.random.uniform(0, 9)), _LATEST)
-        self.loads.append(BulkLoad(site, lane, self._step + delay, deliver))
+        self._step += 1
+        due = [load for load in self.loads if load.due <= self._step]
+        if due:
+            self.loads = [load for load in self.loads if load.due > self._step]
+            for load in due:
+                load.deliver()
+
+    def deliver_some(self) -> bool:
+        """Nobody can run on: deliver what somebody waits for, or else anything; whether there was something."""
+        if not self.loads:
+            return False
+        if self.random is not None:
+            self.loads.pop(int(self.random.integers(len(self.loads)))).deliver()
+            return True
+        awaited = self.batch.mbarriers.awaited()
+        self._deliver([load for load in self.loads if load.barrier.place in awaited] or self.loads)
+        return True
+
+    def polled(self, barrier: Mbarrier) -> None:
+        """Somebody has asked an mbarrier in vain without blocking."""
+        count = self._polls.get(barrier.place, 0) + 1
+        self._polls[barrier.place] = count
+        if count >= _POLLS:
+            self._polls[barrier.place] = 0
+            self._deliver([load for load in self.loads if load.barrier is barrier])
+
+    def _deliver(self, chosen: list[Delivery]) -> None:
+        """Deliver these, the last one first: nothing says that copies arrive in the order of issue."""
+        picked = {id(load) for load in chosen}
+        self.loads = [load for load in self.loads if id(load) not in picked]
+        for load in reversed(chosen):
+            load.deliver()
+
+    # Out of shared memory -----------------------------------------------------------------------------------
 
     def issue_store(
         self,
         site: Instruction,
         lane: int,
         granules: Array | None,
+        target: GlobalWrite | None,
         read: Callable[[], Array],
         write: Callable[[Array], None],
     ) -> None:
-        store = BulkStore(site, lane, int(self._committed[lane]), granules, read, write)
-        if self.random is None:
-            store.finish()
+        store = BulkStore(site, lane, int(self._committed[lane]), granules, target, read, write)
+        if self.random is not None:
+            progress = int(self.random.integers(3))
+            if progress == 1:
+                store.fetch()
+            elif progress == 2:
+                store.finish()
         self.stores.append(store)
 
     def commit(self, mask: Mask) -> None:
@@ -109,18 +170,20 @@ class BulkCopies:
     def wait(self, mask: Mask, allowed: int, *, reading_only: bool) -> None:
         """The lanes wait for all their groups but the `allowed` most recent ones."""
         still: list[BulkStore] = []
-        for store in self.stores:
+        for store in reversed(self.stores):
             waits = mask is None or bool(mask[store.lane])
             if not waits or store.group >= self._committed[store.lane] - allowed:
                 still.append(store)
                 continue
             store.fetch()
             self._release(store)
-            if not reading_only:
-                store.finish()
-            if not store.written:
+            if reading_only:
                 still.append(store)
-        self.stores = still
+                continue
+            store.finish()
+            if store.target is not None:
+                store.target.end()
+        self.stores = still[::-1]
 
     def _release(self, store: BulkStore) -> None:
         shadow = self.batch.shared_space.async_shadow
@@ -128,34 +191,18 @@ class BulkCopies:
             shadow.end_async_read(store.lane, store.granules)
         store.released = True
 
-    def tick(self) -> None:
-        """A step has been executed: deliver what is due."""
-        self._step += 1
-        due = [load for load in self.loads if load.due <= self._step]
-        if due:
-            self.loads = [load for load in self.loads if load.due > self._step]
-            for load in due:
-                load.deliver()
-
-    def deliver_one(self) -> bool:
-        """Nobody can run on: deliver one copy, if there is one."""
-        if not self.loads:
-            return False
-        chosen = int(self.random.integers(len(self.loads))) if self.random is not None else 0
-        self.loads.pop(chosen).deliver()
-        return True
-
     def finish(self) -> None:
         """All programs have ended: nothing may still use their shared memory."""
-        if self.loads:
-            load = self.loads[0]
-            message = "the program ends while this copy into its shared memory is in flight"
-            raise self.batch.fault(FaultKind.ASYNC_NOT_WAITED, message, load.site, load.lane, buffer="shared memory")
-        for store in self.stores:
+        for load in self.loads:
+            if load.leftover and self.batch.shape.checks:
+                raise self._leftover(load.leftover, load.site, load.lane)
+        self.loads.clear()
+        for store in reversed(self.stores):
             if not store.released and self.batch.shape.checks:
                 message = "the program ends while this copy may still read its shared memory (wait for its bulk group)"
-                raise self.batch.fault(
-                    FaultKind.ASYNC_NOT_WAITED, message, store.site, store.lane, buffer="shared memory"
-                )
+                raise self._leftover(message, store.site, store.lane)
             store.finish()
         self.stores.clear()
+
+    def _leftover(self, message: str, site: Instruction, lane: int) -> Exception:
+        return self.batch.fault(FaultKind.ASYNC_NOT_WAITED, message, site, lane, buffer="shared memory")

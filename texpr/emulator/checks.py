@@ -67,8 +67,11 @@ class SharedShadow:
         self._written = np.empty(granules, np.int32)
         self._read = np.empty((granules, warps), np.int32)
         self._fenced_from = warps + actors
-        self._clock = np.empty((programs, warps, warps + actors + (warps if actors else 0)), np.int32)
-        """What each warp knows: epochs of the warps, of the actors, and of the warps as far as proxy-fenced."""
+        self._clock = np.empty((programs, warps, warps + actors + (2 * warps if actors else 0)), np.int32)
+        """What each warp knows: epochs of the warps, of the actors, and of the warps as far as proxy-fenced (twice: for
+        shared and for global memory)."""
+        self.followers: list[Callable[[int], None]] = []
+        """Told when epochs are counted anew, and how many are forgotten."""
         self._readers: NDArray[np.int16] | None = None
         """Per granule: how many asynchronous operations may still be reading it."""
         self._diagonal = np.arange(warps)
@@ -92,6 +95,11 @@ class SharedShadow:
 
     def release(self, participants: Mask) -> NDArray[np.int32]:
         """Those who arrive publish what they did: the joined clocks per program [programs, warps]."""
+        published = self._publish(participants)
+        self._restamp()  # what they do from now on is not published
+        return published
+
+    def _publish(self, participants: Mask) -> NDArray[np.int32]:
         joining = self._participating(participants)
         self._advance(joining)
         return np.asarray(np.where(joining[:, :, None], self._clock, 0).max(axis=1))
@@ -105,7 +113,7 @@ class SharedShadow:
 
     def barrier(self, participants: Mask) -> None:
         """Everybody arrives and goes on."""
-        self.acquire(participants, self.release(participants))
+        self.acquire(participants, self._publish(participants))
 
     def warp_barrier(self, participants: Mask) -> None:
         """Orders accesses inside of each warp: a new epoch is enough."""
@@ -130,8 +138,11 @@ class SharedShadow:
         if int(epochs.max()) > _LAST_EPOCH:
             self._begin_epochs_anew(oldest - 1)
             oldest = 1
-            epochs = self._clock[:, self._diagonal, self._diagonal]
         self._floor = oldest << EPOCH_SHIFT
+        self._restamp()
+
+    def _restamp(self) -> None:
+        epochs = self._clock[:, self._diagonal, self._diagonal]
         self._stamp[:] = (np.repeat(epochs.reshape(-1), WARP) << EPOCH_SHIFT) | self.batch.thread
 
     def _begin_epochs_anew(self, past: int) -> None:
@@ -139,6 +150,8 @@ class SharedShadow:
         self._clock[:, :, : self._warps] -= np.int32(past)
         fenced = self._clock[:, :, self._fenced_from :]
         np.maximum(fenced - np.int32(past), 0, out=fenced)
+        for follow in self.followers:
+            follow(past)
         real = self._written < ASYNC
         for stamps, counted in ((self._written, real), (self._read, True)):
             epochs = np.maximum((stamps >> EPOCH_SHIFT) - past, 0)
@@ -189,10 +202,21 @@ class SharedShadow:
         self._before_write(site, granules, lane, size, None)
         self._written[granules] = IN_FLIGHT
 
-    def end_copy(self, lanes: Array, index: Array, size: int) -> None:
-        """The issuing lanes have waited for their copies: from now on these are writes of theirs."""
+    def end_copy(self, lanes: Array, index: Array, size: int, stamps: Array | None = None) -> None:
+        """Copies have landed: from now on these are writes of the issuing lanes, done when `stamps` were taken."""
         granules, lane = self._cover(lanes, index, size)
-        self._written[granules] = self._stamp if lane is None else self._stamp[lane]
+        # Stamps that are kept do not follow when epochs are counted anew; none is later than now.
+        now = self._stamp if stamps is None else np.minimum(stamps, self._stamp)
+        self._written[granules] = now if lane is None else now[lane]
+
+    def stamps(self) -> Array:
+        """The stamps of writes that lanes do now."""
+        return self._stamp.copy()
+
+    def forget(self, index: Array, size: int) -> None:
+        """Nothing is written here any more."""
+        granules, _ = self._cover(None, index, size)
+        self._written[granules] = _UNINITIALISED
 
     def atomic(self, site: Instruction, lanes: Array | None, index: Array, size: int) -> None:
         """Lanes update atomically; atomics do not race with each other."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from texpr.emulator.async_global import AsyncGlobal
 from texpr.emulator.conflicts import GlobalConflicts
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.memory import WIDEST_ACCESS, BadAddress, GlobalMemory, Part
@@ -14,6 +15,7 @@ from texpr.emulator.rows import Array
 from texpr.emulator.spaces import Cells, check_alignment, unequal
 
 if TYPE_CHECKING:
+    from texpr.emulator.async_checks import AsyncShadow
     from texpr.emulator.batch import Batch
 
 
@@ -26,10 +28,18 @@ class GlobalSpace:
         self.narrowest_store = WIDEST_ACCESS
         self.conflicts: GlobalConflicts | None = None
         """What this launch knows about who wrote where; None without checks."""
+        self.narrowest_access = WIDEST_ACCESS
+        self.bulk: AsyncGlobal | None = None
+        """The checks of bulk copies, for kernels that have some."""
 
     def declare_access(self, size: int, *, stores: bool) -> None:
+        self.narrowest_access = min(self.narrowest_access, size)
         if stores:
             self.narrowest_store = min(self.narrowest_store, size)
+
+    def check_bulk_copies(self, shadow: AsyncShadow) -> None:
+        """All accesses are declared: bulk copies are checked from now on."""
+        self.bulk = AsyncGlobal(self.batch, shadow, self.narrowest_access)
 
     def synchronise(self, lanes: Array | None) -> None:
         """A fence, an atomic or a strong access orders memory between programs."""
@@ -37,10 +47,21 @@ class GlobalSpace:
             self.conflicts.synchronise(self.batch, lanes)
 
     def load(
-        self, site: Instruction, lanes: Array | None, address: Array, width: int, count: int, *, strong: bool = False
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        width: int,
+        count: int,
+        *,
+        strong: bool = False,
+        by_copy: bool = False,
     ) -> Array:
+        """`by_copy`: a bulk copy reads, in the name of the lanes."""
         size = width * count
-        parts = self._locate(site, lanes, address, size)
+        parts = self.locate(site, lanes, address, size)
+        if self.bulk is not None and not by_copy:
+            self.bulk.thread_reads(site, lanes, parts, size)
         if self.batch.shape.checks:
             self._require_written(site, lanes, parts, width, count)
             if strong:
@@ -54,15 +75,25 @@ class GlobalSpace:
         return rows
 
     def store(
-        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        rows: Array,
+        *,
+        strong: bool = False,
+        by_copy: bool = False,
     ) -> None:
+        """`by_copy`: a bulk copy writes, in the name of the lanes."""
         count = rows.shape[1]
         size = rows.itemsize * count
         checked = self.conflicts is not None and not strong
         if strong:
             self.synchronise(lanes)
-        for part in self._locate(site, lanes, address, size):
+        for part in self.locate(site, lanes, address, size):
             self._require_writable(site, lanes, part)
+            if self.bulk is not None and not by_copy:
+                self.bulk.thread_writes(site, lanes, part, size)
             values = rows if part.chosen is None else rows[part.chosen]
             row = part.index // size
             cells = part.allocation.rows(rows.itemsize, count)
@@ -74,16 +105,20 @@ class GlobalSpace:
             if checked:
                 self._require_one_value(site, lanes, part, cells, row, values)
 
-    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
-        parts = self._locate(site, lanes, address, size)
+    def atomic_cells(
+        self, site: Instruction, lanes: Array | None, address: Array, size: int, *, by_copy: bool = False
+    ) -> list[Cells]:
+        parts = self.locate(site, lanes, address, size)
         for part in parts:
             self._require_writable(site, lanes, part)
+            if self.bulk is not None and not by_copy:
+                self.bulk.thread_writes(site, lanes, part, size, atomic=True)
         if self.batch.shape.checks:
             self._require_written(site, lanes, parts, size, 1)
             self.synchronise(lanes)
         return [Cells(part.allocation.data, part.index, part.chosen) for part in parts]
 
-    def _locate(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Part]:
+    def locate(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Part]:
         """Where the accesses fall; faults if one is misaligned or outside of every live allocation."""
         batch = self.batch
         check_alignment(batch, site, lanes, address, size, "global")

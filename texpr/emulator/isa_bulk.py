@@ -15,6 +15,7 @@ from texpr.emulator.faults import FaultKind
 from texpr.emulator.isa_mbarrier import shared_addresses
 from texpr.emulator.isa_memory import address_source
 from texpr.emulator.mbarriers import Mbarrier
+from texpr.emulator.memory import Part
 from texpr.emulator.ptx import Instruction, Integer
 from texpr.emulator.reductions import reduce_global
 from texpr.emulator.registers import OperandError
@@ -23,6 +24,13 @@ from texpr.emulator.types import TYPES
 
 PIECE = 16
 """Bulk copies move multiples of 16 aligned bytes."""
+
+
+def declare(batch: Batch, piece: int) -> None:
+    """The kernel has bulk copies, whose pieces in global memory have so many bytes or more."""
+    batch.shared_space.declare_async()
+    batch.global_space.declare_access(piece, stores=False)
+    batch.bulk.in_use = True
 
 
 def each_lane(batch: Batch, mask: Mask) -> list[int]:
@@ -34,20 +42,32 @@ def fetch_global(batch: Batch, site: Instruction, lane: int, address: Array, siz
     """Pieces of `size` bytes from global memory, as rows of bytes."""
     width = min(size, 8)
     lanes = np.full(len(address), lane)
-    return batch.global_space.load(site, lanes, address, width, size // width).view(np.uint8)
+    return batch.global_space.load(site, lanes, address, width, size // width, by_copy=True).view(np.uint8)
 
 
 def put_global(batch: Batch, site: Instruction, lane: int, address: Array, octets: Array) -> None:
     """Write rows of bytes to pieces of global memory."""
     width = min(octets.shape[1], 8)
     rows = np.ascontiguousarray(octets).view(f"u{width}")
-    batch.global_space.store(site, np.full(len(address), lane), address, rows)
+    batch.global_space.store(site, np.full(len(address), lane), address, rows, by_copy=True)
 
 
 def start_load(
-    batch: Batch, site: Instruction, lane: int, shared: Array, size: int, barrier: Mbarrier, fetch: Callable[[], Array]
+    batch: Batch,
+    site: Instruction,
+    lane: int,
+    shared: Array,
+    size: int,
+    barrier: Mbarrier,
+    given: Array,
+    fetch: Callable[[], Array],
 ) -> None:
-    """Begin a copy into pieces of shared memory; `fetch` gives the bytes when they arrive."""
+    """Begin a copy into pieces of shared memory; `given` are the addresses of those that come from global memory, and
+    `fetch` gives all bytes when they arrive.
+    """
+    parts = _locate(batch, site, lane, given, size)
+    tracker = batch.global_space.bulk
+    read = None if tracker is None else tracker.begin_read(site, lane, parts, size)
     index, granules = batch.shared_space.region(site, lane, shared, size, "wrote")
     shadow = batch.shared_space.async_shadow
     if shadow is not None and granules is not None:
@@ -56,23 +76,44 @@ def start_load(
 
     def deliver() -> None:
         batch.shared_space.poke(index, size, fetch())
+        if tracker is not None and read is not None:
+            tracker.end_read(read)
         if shadow is not None and granules is not None:
             shadow.land(barrier.slot, barrier.actor, granules)
         barrier.load = (site, lane, barrier.phase)
-        batch.mbarriers.complete_bytes(barrier, len(shared) * size)
+        batch.mbarriers.complete_bytes(site, lane, barrier, len(shared) * size)
 
-    batch.bulk.issue_load(site, lane, deliver)
+    leftover = "the program ends while this copy into its shared memory is in flight"
+    batch.bulk.issue_load(site, lane, barrier, deliver, leftover)
 
 
 def start_store(
-    batch: Batch, site: Instruction, lane: int, shared: Array, size: int, write: Callable[[Array], None]
+    batch: Batch,
+    site: Instruction,
+    lane: int,
+    shared: Array,
+    size: int,
+    given: Array,
+    write: Callable[[Array], None],
+    *,
+    reduces: bool,
 ) -> None:
-    """Begin a copy out of pieces of shared memory; `write` takes the bytes."""
+    """Begin a copy out of pieces of shared memory; `given` are the addresses that it changes, `write` takes the
+    bytes.
+    """
+    parts = _locate(batch, site, lane, given, size)
     index, granules = batch.shared_space.region(site, lane, shared, size, "read")
     shadow = batch.shared_space.async_shadow
     if shadow is not None and granules is not None:
         shadow.begin_async_read(site, lane, granules)
-    batch.bulk.issue_store(site, lane, granules, lambda: batch.shared_space.peek(index, size), write)
+    tracker = batch.global_space.bulk
+    target = None if tracker is None else tracker.begin_write(site, lane, parts, size, reduces=reduces)
+    batch.bulk.issue_store(site, lane, granules, target, lambda: batch.shared_space.peek(index, size), write)
+
+
+def _locate(batch: Batch, site: Instruction, lane: int, address: Array, size: int) -> list[Part]:
+    """Where pieces of global memory lie; a copy that reaches outside is found out when it is issued."""
+    return batch.global_space.locate(site, np.full(len(address), lane), address, size) if len(address) else []
 
 
 def _range(batch: Batch, site: Instruction, lane: int, start: int, size: int) -> Array:
@@ -86,7 +127,7 @@ def _range(batch: Batch, site: Instruction, lane: int, start: int, size: int) ->
 def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     """cp.async.bulk.shared.global [shared], [global], size, [mbarrier]"""
     to, given, size_operand, at = instruction.operands[:4]
-    batch.shared_space.declare_async()
+    declare(batch, PIECE)
     shared = shared_addresses(batch, to, generic=False)
     addresses = address_source(batch, given)
     sizes = per_lane(batch, size_operand, TYPES["u32"])
@@ -103,7 +144,7 @@ def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
             def fetch(lane: int = lane, source: Array = source) -> Array:
                 return fetch_global(batch, instruction, lane, source, PIECE)
 
-            start_load(batch, instruction, lane, pieces, PIECE, barrier, fetch)
+            start_load(batch, instruction, lane, pieces, PIECE, barrier, source, fetch)
 
     return run
 
@@ -111,7 +152,7 @@ def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
 def _store(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     """cp.async.bulk.global.shared::cta [global], [shared], size, and cp.reduce.async.bulk"""
     to, given, size_operand = instruction.operands[:3]
-    batch.shared_space.declare_async()
+    declare(batch, PIECE)
     shared = shared_addresses(batch, given, generic=False)
     addresses = address_source(batch, to)
     sizes = per_lane(batch, size_operand, TYPES["u32"])
@@ -132,7 +173,7 @@ def _store(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step
                 else:
                     put_global(batch, instruction, lane, target, octets)
 
-            start_store(batch, instruction, lane, pieces, PIECE, write)
+            start_store(batch, instruction, lane, pieces, PIECE, target, write, reduces=bool(operation))
 
     return run
 

@@ -14,6 +14,7 @@ from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane
 from texpr.emulator.generic_space import SHARED_WINDOW
 from texpr.emulator.isa_memory import address_source
+from texpr.emulator.mbarriers import Promise
 from texpr.emulator.ptx import Instruction, Operand
 from texpr.emulator.registers import OperandError
 from texpr.emulator.rows import Array, ControlKind, Mask, Modifiers, Row, Step, control, special
@@ -107,12 +108,21 @@ def _expect(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
 def _copies_arrive(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     """cp.async.mbarrier.arrive: an arrival when the thread's copies have landed; without .noinc one that is extra."""
     addresses = _object(batch, instruction.operands[0], modifiers)
-    count = np.full(batch.lanes, 1 if "noinc" in modifiers else 0, np.uint32)
+    extra = "noinc" not in modifiers
 
     def run(mask: Mask) -> None:
         lanes = _lanes(batch, mask)
-        batch.copies.wait(mask, -1)
-        batch.mbarriers.arrive(instruction, lanes, addresses(lanes), count[lanes])
+        if not len(lanes):
+            return
+        stamps = batch.shared_space.stamps()
+        for promise in batch.mbarriers.promise(instruction, lanes, addresses(lanes), extra=extra):
+            land = batch.copies.landing(promise.lanes, stamps)
+
+            def deliver(promise: Promise = promise, land: Callable[[], None] = land) -> None:
+                land()
+                batch.mbarriers.keep(promise)
+
+            batch.bulk.issue_load(instruction, int(promise.lanes[0]), promise.barrier, deliver)
 
     return run
 
@@ -161,11 +171,12 @@ def _fence_init(batch: Batch, instruction: Instruction, modifiers: Modifiers) ->
 
 
 def _fence_async(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
-    """fence.proxy.async orders the generic proxy before the async proxy; checked is what concerns shared memory."""
+    """fence.proxy.async orders the generic proxy before the async proxy, for shared or global memory or both."""
+    space = modifiers.get("space")
 
     def run(mask: Mask) -> None:
-        if modifiers.get("space") != "global" and (shadow := batch.shared_space.async_shadow) is not None:
-            shadow.fence(mask)
+        if (shadow := batch.shared_space.async_shadow) is not None:
+            shadow.fence(mask, shared=space != "global", globally=space in ("", "global"))
 
     return run
 

@@ -15,7 +15,17 @@ from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.floats import FORMATS
-from texpr.emulator.isa_bulk import HINT, REPORT, each_lane, fetch_global, nothing, put_global, start_load, start_store
+from texpr.emulator.isa_bulk import (
+    HINT,
+    REPORT,
+    declare,
+    each_lane,
+    fetch_global,
+    nothing,
+    put_global,
+    start_load,
+    start_store,
+)
 from texpr.emulator.isa_mbarrier import shared_addresses
 from texpr.emulator.isa_memory import address_source
 from texpr.emulator.memory import FIRST_ADDRESS
@@ -87,7 +97,7 @@ def read_map(batch: Batch, site: Instruction, lane: int, address: int) -> bytes:
 def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     """Elements outside of the tensor arrive as zeros (or NaNs, if the map says so) and count as bytes all the same."""
     to, source, at = instruction.operands[:3]
-    batch.shared_space.declare_async()
+    declare(batch, 1)
     box = TensorBox(batch, instruction, source, int(modifiers["rank"][0]))
     shared = shared_addresses(batch, to, generic=False)
     barriers = shared_addresses(batch, at, generic=False)
@@ -98,7 +108,8 @@ def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
             tensor, pieces = box.cut(lane, int(shared(one)[0]))
             barrier = batch.mbarriers.find(instruction, lane, barriers(one))
             fetch = _fetcher(batch, instruction, lane, tensor, pieces)
-            start_load(batch, instruction, lane, pieces.shared, pieces.size, barrier, fetch)
+            given = pieces.address[pieces.inside]
+            start_load(batch, instruction, lane, pieces.shared, pieces.size, barrier, given, fetch)
 
     return run
 
@@ -129,7 +140,7 @@ def _nan(tensor: TensorMap) -> Array:
 def _store(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     """Elements outside of the tensor are not written."""
     target, given = instruction.operands[:2]
-    batch.shared_space.declare_async()
+    declare(batch, 1)
     box = TensorBox(batch, instruction, target, int(modifiers["rank"][0]))
     shared = shared_addresses(batch, given, generic=False)
     operation = modifiers.get("op")
@@ -149,7 +160,10 @@ def _store(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step
                 else:
                     put_global(batch, instruction, lane, pieces.address[inside], octets[inside])
 
-            start_store(batch, instruction, lane, pieces.shared, pieces.size, write)
+            changed = pieces.address[pieces.inside]
+            start_store(
+                batch, instruction, lane, pieces.shared, pieces.size, changed, write, reduces=bool(operation)
+            )
 
     return run
 

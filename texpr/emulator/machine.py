@@ -95,7 +95,7 @@ class Machine:
                     if not batch.alive.any():
                         self._finish()
                         return
-                    if batch.bulk.deliver_one():
+                    if batch.bulk.deliver_some():
                         self._wake()
                         continue
                     raise self._stuck(FaultKind.DEADLOCK, "no thread can run on")
@@ -103,7 +103,7 @@ class Machine:
 
     def _finish(self) -> None:
         """All programs have ended: nothing asynchronous may be left."""
-        self.batch.copies.note_leftovers()
+        self.batch.copies.finish()
         self.batch.bulk.finish()
         self.batch.wgmma.finish()
         self.batch.mbarriers.finish()
@@ -147,7 +147,7 @@ class Machine:
         leave = self._jump(block.transfer.following)
         if operation is not None:
             try:
-                leave = self._bind_transfer(operation, block.transfer)
+                leave = self.batch.wgmma.watch_transfer(operation, self._bind_transfer(operation, block.transfer))
             except OperandError as error:
                 raise operand_error(self.batch, operation.instruction, str(error)) from None
         if self.recorder is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from texpr.emulator.async_checks import ACTORS
+from texpr.emulator.checks import WARP
 from texpr.emulator.faults import Fault, FaultKind
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import Array
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from texpr.emulator.batch import Batch
 
 LARGEST_COUNT = (1 << 20) - 1
+LARGEST_BYTES = (1 << 20) - 1
 _BYTES = 8
 
 
@@ -32,7 +34,7 @@ class Mbarrier:
 
     `published` collects what those who arrived in this phase had done, `completed` is that of the last whole phase.
     `waited` is the number of phases that somebody knows to be complete; `load` the last copy that reports here, and
-    the phase it belongs to.
+    the phase it belongs to; `armed` the last instruction that announced bytes.
     """
 
     site: Instruction
@@ -47,6 +49,7 @@ class Mbarrier:
     phase: int = 0
     waited: int = 0
     load: tuple[Instruction, int, int] | None = None
+    armed: Instruction | None = None
     published: NDArray[np.int32] | None = None
     completed: NDArray[np.int32] | None = None
 
@@ -66,6 +69,16 @@ class _Waiter:
     lanes: Array
     result: Array | None
     acquires: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Lanes that will arrive at an mbarrier when their copies have landed, and what they had done when they said so."""
+
+    site: Instruction
+    barrier: Mbarrier
+    lanes: Array
+    published: NDArray[np.int32] | None
 
 
 class Mbarriers:
@@ -118,18 +131,30 @@ class Mbarriers:
                 raise self._misuse(site, lane, message)
             self._require_waited(barrier)
             del self._objects[barrier.place]
-        self.batch.shared_space.store(site, lanes, addresses, np.zeros((len(lanes), 1), np.uint64))
+        space = self.batch.shared_space
+        space.store(site, lanes, addresses, np.zeros((len(lanes), 1), np.uint64))
+        space.forget(lanes, addresses, _BYTES)
 
     def make_visible(self, lanes: Array) -> None:
-        """fence.mbarrier_init: earlier initialisations become visible to the async proxy."""
-        slots = set(self.batch.slot[lanes].tolist())
+        """fence.mbarrier_init: initialisations that the fencing threads know of become visible to the async proxy."""
+        shadow = self.batch.shared_space.async_shadow
+        one_per_warp = {int(lane) // WARP: int(lane) for lane in lanes}.values()
         for barrier in self._objects.values():
-            barrier.visible |= barrier.slot in slots
+            barrier.visible |= any(
+                self.batch.slot[lane] == barrier.slot and (shadow is None or shadow.knows(lane, *barrier.maker))
+                for lane in one_per_warp
+            )
 
     def finish(self) -> None:
-        """All programs have ended: every copy must have been waited for."""
+        """All programs have ended: every copy must have been waited for, and no bytes be expected."""
         for barrier in self._objects.values():
             self._require_waited(barrier)
+            if barrier.bytes and self.batch.shape.checks:
+                message = f"the program ends while {self._name(barrier)} {_expects(barrier)}"
+                lane = barrier.slot * self.batch.shape.padded_threads
+                raise self.batch.fault(
+                    FaultKind.ASYNC_NOT_WAITED, message, barrier.armed or barrier.site, lane, buffer="shared memory"
+                )
 
     # Arrivals -----------------------------------------------------------------------------------------------
 
@@ -151,7 +176,8 @@ class Mbarriers:
             where = np.array([position[int(lane)] for lane in group])
             phases[where] = barrier.phase
             if expected is not None:
-                barrier.bytes += int(expected[where].astype(np.int64).sum())
+                barrier.armed = site
+                self._count_bytes(site, int(group[0]), barrier, int(expected[where].astype(np.int64).sum()))
             coming = int(counts[where].astype(np.int64).sum())
             if coming > barrier.missing:
                 message = f"{coming} arrivals at {self._name(barrier)}, whose phase misses {barrier.missing}"
@@ -178,9 +204,43 @@ class Mbarriers:
             raise self.batch.fault(FaultKind.MISSING_FENCE, message, site, lane, buffer="shared memory")
         return barrier
 
-    def complete_bytes(self, barrier: Mbarrier, size: int) -> None:
+    def complete_bytes(self, site: Instruction, lane: int, barrier: Mbarrier, size: int) -> None:
         """Data has arrived."""
-        barrier.bytes -= size
+        self._count_bytes(site, lane, barrier, -size)
+        self._step(barrier)
+
+    def _count_bytes(self, site: Instruction, lane: int, barrier: Mbarrier, change: int) -> None:
+        barrier.bytes += change
+        if abs(barrier.bytes) > LARGEST_BYTES:
+            message = f"{self._name(barrier)} counts {barrier.bytes} bytes (at most {LARGEST_BYTES} either way)"
+            raise self._misuse(site, lane, message)
+
+    def promise(self, site: Instruction, lanes: Array, addresses: Array, *, extra: bool) -> list[Promise]:
+        """Lanes will arrive later, in the name of copies of theirs; `extra`: those arrivals are not counted yet.
+
+        What the lanes have done by now is published when they arrive.
+        """
+        promises: list[Promise] = []
+        for barrier, group in self._groups(site, lanes, addresses):
+            if extra:
+                if barrier.missing + len(group) > LARGEST_COUNT:
+                    raise self._misuse(site, int(group[0]), f"{self._name(barrier)} counts more than {LARGEST_COUNT}")
+                barrier.missing += len(group)
+                self._show(barrier)
+            published = self.batch.shared_space.release(self._mask(group))
+            row = None if published is None else published[barrier.slot]
+            promises.append(Promise(site, barrier, group, row))
+        return promises
+
+    def keep(self, promise: Promise) -> None:
+        """The arrivals of a promise."""
+        barrier = promise.barrier
+        if len(promise.lanes) > barrier.missing:
+            message = f"{len(promise.lanes)} arrivals at {self._name(barrier)}, whose phase misses {barrier.missing}"
+            raise self._misuse(promise.site, int(promise.lanes[0]), message)
+        if barrier.published is not None and promise.published is not None:
+            np.maximum(barrier.published, promise.published, out=barrier.published)
+        barrier.missing -= len(promise.lanes)
         self._step(barrier)
 
     def _step(self, barrier: Mbarrier) -> None:
@@ -238,9 +298,15 @@ class Mbarriers:
                 elif blocks:
                     self._waiters.append(_Waiter(site, barrier, phase, group, result, acquires))
                     still.append(group)
-                elif result is not None:
-                    result[group] = False
+                else:
+                    self.batch.bulk.polled(barrier)
+                    if result is not None:
+                        result[group] = False
         return np.concatenate(still) if still else np.empty(0, np.int64)
+
+    def awaited(self) -> set[int]:
+        """The places of mbarriers that somebody waits for."""
+        return {waiter.barrier.place for waiter in self._waiters}
 
     def _pass(self, barrier: Mbarrier, lanes: Array, result: Array | None, acquires: bool) -> None:
         if result is not None:
@@ -255,14 +321,16 @@ class Mbarriers:
     def _groups(self, site: Instruction, lanes: Array, addresses: Array) -> Iterator[tuple[Mbarrier, Array]]:
         """The lanes by the mbarrier they address."""
         space = self.batch.shared_space
-        places = space.touch_mbarriers(site, lanes, addresses)
+        places = space.mbarrier_places(site, lanes, addresses)
+        missing = np.flatnonzero([int(place) not in self._objects for place in places])
+        if len(missing):
+            offset = space.offset_of(int(places[missing[0]]))
+            message = f"there is no mbarrier at shared offset {offset} (initialise it)"
+            raise self._misuse(site, int(lanes[missing[0]]), message)
+        space.touch_mbarriers(site, lanes, places)
         for place in np.unique(places):
             group = lanes[places == place]
-            barrier = self._objects.get(int(place))
-            if barrier is None:
-                offset = space.offset_of(int(place))
-                message = f"there is no mbarrier at shared offset {offset} (initialise it)"
-                raise self._misuse(site, int(group[0]), message)
+            barrier = self._objects[int(place)]
             if int(space.data[barrier.place : barrier.place + _BYTES].view(np.uint64)[0]) != barrier.word:
                 raise self._misuse(site, int(group[0]), f"{self._name(barrier)} has been overwritten")
             yield barrier, group
@@ -299,10 +367,17 @@ class Mbarriers:
             threads = self.batch.thread[waiter.lanes]
             first, last = int(threads.min()), int(threads.max())
             who = f"thread {first}" if first == last else f"threads {first} to {last}"
-            missing = f"{barrier.missing} of {barrier.count} arrivals and {barrier.bytes} bytes are missing"
+            bytes_ = f"{barrier.bytes} bytes are missing" if barrier.bytes >= 0 else _expects(barrier)
+            missing = f"{barrier.missing} of {barrier.count} arrivals and {bytes_}"
             lines.append(
                 f"program {self.batch.program_index(lane)}: {who} wait at line {waiter.site.line} for phase "
                 f"{waiter.phase} of {self._name(barrier)} (initialised at line {barrier.site.line}): {missing} in "
                 f"phase {barrier.phase}"
             )
         return lines
+
+
+def _expects(barrier: Mbarrier) -> str:
+    if barrier.bytes < 0:
+        return f"has got {-barrier.bytes} bytes more than it was told to expect"
+    return f"expects {barrier.bytes} more bytes"

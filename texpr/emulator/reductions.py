@@ -24,7 +24,7 @@ def reduce_global(
     per_row = octets.shape[1] // scalar.bytes
     places = (address[:, None] + np.arange(per_row, dtype=np.uint64) * np.uint64(scalar.bytes)).reshape(-1)
     new = np.ascontiguousarray(octets).view(unsigned).reshape(-1)
-    for cells in batch.global_space.atomic_cells(site, np.full(len(places), lane), places, scalar.bytes):
+    for cells in batch.global_space.atomic_cells(site, np.full(len(places), lane), places, scalar.bytes, by_copy=True):
         memory = cells.data.view(unsigned)
         row = cells.index // scalar.bytes
         values = new if cells.chosen is None else new[cells.chosen]

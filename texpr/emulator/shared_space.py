@@ -61,6 +61,8 @@ class SharedSpace:
         if self.batch.shape.checks and self.limit > SHARED_BASE:
             if self._uses_async_proxy:
                 self.async_shadow = AsyncShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
+                if self.batch.bulk.in_use:
+                    self.batch.global_space.check_bulk_copies(self.async_shadow)
             self.shadow = self.async_shadow or SharedShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
 
     def clear(self) -> None:
@@ -123,12 +125,21 @@ class SharedSpace:
             self.shadow.begin_copy(site, lanes, index, size)
         return index
 
-    def end_copy(self, lanes: Array, index: Array, rows: Array) -> None:
-        """The data of an asynchronous copy lands."""
+    def end_copy(self, lanes: Array, index: Array, rows: Array, stamps: Array | None = None) -> None:
+        """The data of an asynchronous copy lands; `stamps` says when it counts as written (None: now)."""
         size = rows.itemsize * rows.shape[1]
         self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
         if self.shadow is not None:
-            self.shadow.end_copy(lanes, index, size)
+            self.shadow.end_copy(lanes, index, size, stamps)
+
+    def stamps(self) -> Array | None:
+        """What marks writes that lanes do now, for `end_copy`."""
+        return None if self.shadow is None else self.shadow.stamps()
+
+    def forget(self, lanes: Array, address: Array, size: int) -> None:
+        """What these (good) addresses hold means nothing any more."""
+        if self.shadow is not None:
+            self.shadow.forget(self.places(lanes, address), size)
 
     # The async proxy ----------------------------------------------------------------------------------------
 
@@ -140,12 +151,14 @@ class SharedSpace:
         """The offset in a program's shared memory of an index into `data`."""
         return place % self.size - SHARED_BASE
 
-    def touch_mbarriers(self, site: Instruction, lanes: Array, address: Array) -> Array:
-        """Indices into `data` of the mbarriers that lanes use, as if by atomics."""
-        index = self._locate(site, lanes, address, 8, "wrote")
+    def mbarrier_places(self, site: Instruction, lanes: Array, address: Array) -> Array:
+        """Indices into `data` of what lanes take for mbarriers."""
+        return self._locate(site, lanes, address, 8, "wrote")
+
+    def touch_mbarriers(self, site: Instruction, lanes: Array, places: Array) -> None:
+        """Lanes use mbarriers, as if by atomics."""
         if self.shadow is not None:
-            self.shadow.atomic(site, lanes, index, 8)
-        return index
+            self.shadow.atomic(site, lanes, places, 8)
 
     def region(self, site: Instruction, lane: int, shared: Array, size: int, verb: str) -> tuple[Array, Array | None]:
         """Where pieces of `size` bytes at shared addresses of a lane's program lie, and what granules they cover."""

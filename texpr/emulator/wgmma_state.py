@@ -8,6 +8,8 @@ groups, as in PTX.  Until the group of a wgmma has been waited for,
   copy and unpack accumulators so before the wait, and the assembler puts both into one register;
 - its A registers must not be written.
 
+So no program without a fault can tell when the products were computed, or when the operands were read.
+
 Before a wgmma uses a register that something else has written, there must be a `wgmma.fence`.
 """
 
@@ -21,7 +23,7 @@ import numpy as np
 
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.kernel import Operation
-from texpr.emulator.ptx import Instruction, Operand, Pair, Register, Vector
+from texpr.emulator.ptx import Address, Instruction, Operand, Pair, Register, Vector
 from texpr.emulator.rows import Array, Mask, Step
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ class WgmmaState:
         accumulators, sources = ([self._number[n] for n in registers_of(part)] for part in matrices(site))
         used = accumulators + sources
         self._require(site, used, warps, self._written, "written since the last wgmma.fence", FaultKind.MISSING_FENCE)
-        self._require(site, sources, warps, self._results, "the result of an earlier wgmma, not waited for")
+        others = self._tracked(site.operands[2 if sources else 1 :])
+        self._require(site, sources + others, warps, self._results, "the result of an earlier wgmma, not waited for")
         group = self._committed + 1
         self._results[_cells(accumulators, warps)] = group[warps]
         if sources:
@@ -124,7 +127,9 @@ class WgmmaState:
         """All programs have ended."""
         if self._reads:
             read = self._reads[0]
-            message = "the program ends while this wgmma may still read its shared memory"
+            lost = read.group >= self._committed[read.lane // _WARP]
+            reason = "it was never committed to a group" if lost else "wait for its group"
+            message = f"the program ends while this wgmma may still read its shared memory ({reason})"
             raise self.batch.fault(FaultKind.ASYNC_NOT_WAITED, message, read.site, read.lane, buffer="shared memory")
 
     # Other instructions -------------------------------------------------------------------------------------
@@ -140,7 +145,7 @@ class WgmmaState:
         if not writes and not reads:
             return step
         if _is_move(operation):
-            return self._watch_move(writes, reads, step)
+            return self._watch_move(site, writes, reads, step)
 
         def run(mask: Mask) -> None:
             warps = self._warps(mask)
@@ -154,10 +159,30 @@ class WgmmaState:
 
         return run
 
-    def _watch_move(self, writes: list[int], reads: list[int], step: Step) -> Step:
+    def watch_transfer(self, operation: Operation, leave: Step) -> Step:
+        """The same for control instructions, which only read registers."""
+        site = operation.instruction
+        reads = self._tracked(site.operands)
+        if not self._number or not reads:
+            return leave
+
+        def run(mask: Mask) -> None:
+            if self._flying:
+                message = "the result of a wgmma that has not been waited for"
+                self._require(site, reads, self._warps(mask), self._results, message)
+            leave(mask)
+
+        return run
+
+    def _watch_move(self, site: Instruction, writes: list[int], reads: list[int], step: Step) -> Step:
         def run(mask: Mask) -> None:
             warps = self._warps(mask)
             awaited = self._results[_cells(reads, warps)].max(axis=0, initial=0)
+            if self._flying:
+                known = warps[awaited == 0]
+                message = "the result of a wgmma that has not been waited for"
+                self._require(site, writes, known, self._results, message)
+                self._require(site, writes, warps, self._inputs, "still read by a wgmma that has not been waited for")
             self._results[_cells(writes, warps)] = awaited
             # A copy of an accumulator in flight is the accumulator, for the assembler.
             self._written[_cells(writes, warps)] = awaited == 0
@@ -219,7 +244,7 @@ def matrices(multiply: Instruction) -> tuple[Operand, Operand]:
 
 
 def registers_of(operand: Operand) -> Iterator[str]:
-    """Names of the 32-bit-or-other registers in a list, a pair or a single operand."""
+    """Names of the registers in a list, a pair, an address or a single operand."""
     match operand:
         case Register(name, _):
             yield name
@@ -229,3 +254,6 @@ def registers_of(operand: Operand) -> Iterator[str]:
         case Pair(first, second):
             yield from registers_of(first)
             yield from registers_of(second)
+        case Address(base, _, extra):
+            for item in (base, *extra):
+                yield from registers_of(item)
