@@ -3,7 +3,7 @@ reference.
 
 For each binding of types, each target and each variant, calls are chosen that reach the variant at the edges of its
 tiles, with misaligned pointers, absent optional tensors and poisoned outputs (``texpr.checking``). A result is right if
-it is within the error bound of the algorithm's own operations.
+it is within the error bound of the algorithm's own operations, and the same under every schedule that is asked for.
 """
 
 from __future__ import annotations
@@ -199,15 +199,22 @@ def _check_target(
     records = {record.name: record for record in schedule.variants}
     facts = domain_facts(algorithm)
     binding = ", ".join(f"{name}={value}" for name, value in (function["types"] | function["statics"]).items())
-    bench = Bench(folder, library, function["symbol"], algorithm, TARGETS[target].capability)
+
+    def new_bench(seed: int | None) -> Bench:
+        return Bench(folder, library, function["symbol"], algorithm, TARGETS[target].capability, seed)
+
+    bench = new_bench(None)
+    scheduled = {seed: new_bench(seed) for seed in effort.schedules}
     rows = []
     for wanted in candidates:
         kernels = tuple(launch["kernel"] for launch in variants[wanted.position]["launches"])
         problem = Problem(algorithm, records[wanted.name], wanted, candidates, facts, MULTIPROCESSORS, effort.work)
-        row = check_row(Row(function["symbol"], binding, wanted.name, target, kernels), bench, problem, folder, effort)
+        empty = Row(function["symbol"], binding, wanted.name, target, kernels)
+        row = check_row(empty, bench, problem, folder, effort, scheduled)
         report(row)
         rows.append(row)
-    bench.close()
+    for used in (bench, *scheduled.values()):
+        used.close()
     return rows
 
 

@@ -142,6 +142,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _natural(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' should be a number from 0 on")
+    return int(text)
+
+
 # ---- texpr aot
 
 
@@ -256,6 +262,12 @@ def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
         "--calls", type=_positive, default=16, metavar="N", help="at most, per variant, type and target (default: 16)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs and sizes (default: 0)")
+    parser.add_argument(
+        "--schedules", type=_positive, metavar="K", help="run every call under K random schedules too (default: none)"
+    )
+    parser.add_argument(
+        "--schedule-seed", type=_natural, metavar="N", help="of the first of them; the others follow (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
     parser.add_argument(
         "--counters", action="store_true", help="count what the largest right call of every row executes, and print it"
@@ -271,13 +283,18 @@ def _check(options: argparse.Namespace) -> int:
 
     targets = tuple(options.target) if options.target else None
     selection = Selection(targets, dict(options.type), dict(options.static), options.all_targets)
+    first = 1 if options.schedule_seed is None else options.schedule_seed
+    count = options.schedules or (0 if options.schedule_seed is None else 1)
     return run_check(
         options.source,
         options.schedule,
         selection,
         bundle=options.bundle,
         effort=Effort(
-            calls=options.calls, seed=options.seed, counters=options.counters or options.counters_json is not None
+            calls=options.calls,
+            seed=options.seed,
+            counters=options.counters or options.counters_json is not None,
+            schedules=tuple(range(first, first + count)),
         ),
         json_output=options.json,
         counters_file=options.counters_json,
@@ -444,6 +461,7 @@ def _add_emulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--multiprocessors", metavar="N", help="multiprocessor count to report")
     parser.add_argument("--counters", action="store_true", help="count what each kernel executes, and print it")
     parser.add_argument("--counters-json", metavar="FILE", help="write these counters as JSON")
+    parser.add_argument("--schedule-seed", metavar="N", help="run warps in random order, delay copies at random")
     parser.add_argument("program", nargs="*", metavar="-- PROGRAM", help="the program and its arguments")
 
 

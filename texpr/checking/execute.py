@@ -43,11 +43,13 @@ class _Buffer:
 
 
 class Bench:
-    """An entry of a bundle, initialised on a simulated GPU of capability ``sm``."""
+    """An entry of a bundle, initialised on a simulated GPU of capability ``sm`` that runs the schedule of a seed."""
 
-    def __init__(self, folder: Path, library: Library, symbol: str, algorithm: Algorithm, sm: int) -> None:
+    def __init__(
+        self, folder: Path, library: Library, symbol: str, algorithm: Algorithm, sm: int, seed: int | None = None
+    ) -> None:
         self.algorithm = algorithm
-        self._driver = EmulatedDriver([folder], sm=sm, multiprocessors=MULTIPROCESSORS)
+        self._driver = EmulatedDriver([folder], sm=sm, multiprocessors=MULTIPROCESSORS, seed=seed)
         entry = next(entry for entry in library.manifest.entries if entry.symbol == symbol)
         try:
             self._context = EntryFunctions(library, entry).open(self._driver.table)

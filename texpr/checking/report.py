@@ -19,6 +19,7 @@ class Trouble(Enum):
 
     WRONG = "WRONG"  # a result beyond its bound
     FAULT = "FAULT"  # the emulator caught the kernel at something forbidden
+    ORDER = "ORDER"  # the result depends on the schedule
     UNWRITTEN = "UNWRITTEN"  # an output left as it was, or written beside it
     REFUSED = "REFUSED"  # the launcher refused a legal call
     DISPATCH = "DISPATCH"  # the launcher chose another variant than the guards say

@@ -4,7 +4,7 @@ compiler's."""
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from texpr.checking.cases import Problem, choose_cases, work_of
 from texpr.checking.execute import MULTIPROCESSORS, Bench, NotWritten
 from texpr.checking.inputs import make_inputs
 from texpr.checking.report import Failure, Row, Trouble, size_range
+from texpr.checking.schedules import difference
 from texpr.emulator.cuda import CudaError
 from texpr.emulator.faults import Fault, PtxError
 from texpr.errors import TExprError
@@ -27,17 +28,21 @@ _MOST_FAILURES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much to do: calls per row, points computed in one call, the seed of everything random, and whether the
-    largest call of each row is run once more with counters."""
+    """How much to do: calls per row, points computed in one call, the seed of everything random, whether the largest
+    call of each row is run once more with counters, and the seeds of the random schedules under which every call is run
+    as well."""
 
     calls: int = 16
     work: int = 600_000
     seed: int = 0
     counters: bool = False
+    schedules: tuple[int, ...] = ()
 
 
-def check_row(row: Row, bench: Bench, problem: Problem, folder: Path, effort: Effort) -> Row:
-    """``row`` with the results of calls that reach its variant."""
+def check_row(
+    row: Row, bench: Bench, problem: Problem, folder: Path, effort: Effort, scheduled: Mapping[int, Bench]
+) -> Row:
+    """``row`` with the results of calls that reach its variant. ``scheduled`` holds a bench per random schedule."""
     seed = zlib.crc32(f"{effort.seed} {row.entry} {row.variant} {row.target}".encode())
     cases = choose_cases(problem, effort.calls, seed)
     if not cases:
@@ -51,7 +56,7 @@ def check_row(row: Row, bench: Bench, problem: Problem, folder: Path, effort: Ef
     for number, case in enumerate(cases):
         done.append(case)
         before = len(row.failures)
-        row = _after(row, bench, problem, case, seed + number, folder, accuracy)
+        row = _after(row, bench, problem, case, seed + number, folder, accuracy, scheduled)
         if len(row.failures) == before:
             right.append((case, seed + number))
         if len(row.failures) >= _MOST_FAILURES:
@@ -80,7 +85,16 @@ def _counted(row: Row, bench: Bench, problem: Problem, right: Sequence[tuple[Cas
     return replace(row, counters=counters, counted_call=case.text())
 
 
-def _after(row: Row, bench: Bench, problem: Problem, case: Case, seed: int, folder: Path, accuracy: Accuracy) -> Row:
+def _after(
+    row: Row,
+    bench: Bench,
+    problem: Problem,
+    case: Case,
+    seed: int,
+    folder: Path,
+    accuracy: Accuracy,
+    scheduled: Mapping[int, Bench],
+) -> Row:
     """``row`` with the result of one more call."""
     algorithm = problem.algorithm
     symbols = symbols_of(algorithm, case, MULTIPROCESSORS)
@@ -109,6 +123,15 @@ def _after(row: Row, bench: Bench, problem: Problem, case: Case, seed: int, fold
             row = replace(row, worst=found.worst, worst_call=case.text())
         if found.wrong:
             return failed(Trouble.WRONG, found.text())
+    for schedule, other in scheduled.items():
+        try:
+            _, again = other.run(case, inputs, symbols)
+        except Fault as fault:
+            return failed(Trouble.FAULT, f"{_with_excerpt(fault, folder)}\n  with --schedule-seed {schedule}")
+        except NotWritten as error:
+            return failed(Trouble.UNWRITTEN, f"{error}, with --schedule-seed {schedule}")
+        if text := difference(algorithm, outputs, again, schedule):
+            return failed(Trouble.ORDER, text)
     return row
 
 

@@ -16,6 +16,7 @@ from texpr.emulator.counters_report import save, tables
 from texpr.emulator.images import BundleError
 from texpr.emulator.libcuda_build import CompilerError
 from texpr.emulator.run_ptx import main as run_ptx
+from texpr.emulator.scheduler import schedule_seed
 from texpr.emulator.standin import run_program
 
 _NO_SUCH_PROGRAM = 127
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str]) -> int:
         "--counters", action="store_true", help="count what each kernel executes, and print it when the program ends"
     )
     run.add_argument("--counters-json", type=Path, metavar="FILE", help="write these counters as JSON")
+    run.add_argument(
+        "--schedule-seed", type=schedule_seed, metavar="N", help="run warps in random order, delay copies at random"
+    )
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="the program and its arguments")
     options = parser.parse_args(arguments)
     program = options.program[1:] if options.program[:1] == ["--"] else options.program
@@ -62,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
             options.bundle,
             options.sm,
             multiprocessors=options.multiprocessors,
+            schedule_seed=options.schedule_seed,
             counted=(lambda counters: _report(counters, options)) if _counts(options) else None,
         )
     except (BundleError, CompilerError) as error:

@@ -123,9 +123,7 @@ class AsyncCopies:
             if len(moving):
                 message = "the program ends while this copy into its shared memory is in flight (wait for its group)"
                 lane = int(moving[0])
-                raise self.batch.fault(
-                    FaultKind.ASYNC_NOT_WAITED, message, copy.site, lane, buffer="shared memory"
-                )
+                raise self.batch.fault(FaultKind.ASYNC_NOT_WAITED, message, copy.site, lane, buffer="shared memory")
         self.pending.clear()
 
 

@@ -71,8 +71,9 @@ class EmulatedDriver:
     """A simulated GPU behind a ``texpr_driver`` table. The table is valid as long as this object lives.
 
     ``bundles`` are the directories whose cubins may be loaded; ``sm`` is the simulated compute capability (major * 10 +
-    minor). The device memory and its counters are ``gpu.device``. ``context`` is the handle that is current; setting it
-    to another value, or 0, simulates a thread with another context, or none.
+    minor), ``seed`` the schedule's (see :class:`texpr.emulator.Device`). The device memory and its counters are
+    ``gpu.device``. ``context`` is the handle that is current; setting it to another value, or 0, simulates a thread
+    with another context, or none.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class EmulatedDriver:
         multiprocessors: int = 4,
         checks: bool = True,
         batch: int = 16,
+        seed: int | None = None,
     ) -> None:
-        self.gpu = VirtualGpu(bundles, sm=sm, multiprocessors=multiprocessors, checks=checks, batch=batch)
+        self.gpu = VirtualGpu(bundles, sm=sm, multiprocessors=multiprocessors, checks=checks, batch=batch, seed=seed)
         self.context = CONTEXT
         self._pending: BaseException | None = None
         methods = {name: self._guarded(getattr(self, f"_{name}")) for name in _SIGNATURES}

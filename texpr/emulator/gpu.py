@@ -45,7 +45,7 @@ class _Function:
 class VirtualGpu:
     """One simulated GPU of capability ``sm`` (major * 10 + minor) that can run the cubins of ``bundles``.
 
-    ``multiprocessors``, ``checks``, ``batch`` and ``counting`` (its ``counters``) are those of
+    ``multiprocessors``, ``checks``, ``batch``, ``counting`` (its ``counters``) and ``seed`` are those of
     :class:`texpr.emulator.Device`; ``counters`` sums up what launches counted. Safe to call from several threads.
     """
 
@@ -58,10 +58,13 @@ class VirtualGpu:
         checks: bool = True,
         batch: int = 16,
         counting: bool = False,
+        seed: int | None = None,
     ) -> None:
         self.sm = sm
         self.multiprocessors = multiprocessors
-        self.device = Device(sm=sm, checks=checks, batch=batch, multiprocessors=multiprocessors, counters=counting)
+        self.device = Device(
+            sm=sm, checks=checks, batch=batch, multiprocessors=multiprocessors, counters=counting, seed=seed
+        )
         self.faults: list[Fault] = []
         self.counters = Counters()
         self._images = ImageIndex(bundles)

@@ -43,9 +43,10 @@ class Device:
     `sm`: the compute capability (80, 90, ...) that modules must be built for.  `checks`: detect races,
     uninitialised reads and conflicts (bounds and alignment are always checked).  `batch`: how many programs run
     side by side; like the number of programs resident on a GPU, it bounds who can wait for whom.
-    `multiprocessors` is only reported.  `seed`: None runs warps in lockstep where possible; a number runs them in
-    a random order that this number fixes.  `step_limit`: blocks a batch may execute before it counts as hung.
-    `counters`: count what launches do (see `counters.py`), at some cost.
+    `multiprocessors` is only reported.  `seed`: None runs warps in lockstep where possible, and asynchronous
+    copies are as late as possible; a number (0 or more) fixes a random order and random moments, the same for
+    every launch.  `step_limit`: blocks a batch may execute before it counts as hung.  `counters`: count what launches
+    do (see `counters.py`), at some cost.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Device:
     ) -> None:
         if batch < 1:
             raise ValueError("a batch has at least one program")
+        if seed is not None and seed < 0:
+            raise ValueError(f"the seed of a schedule is 0 or more, not {seed}")
         self.sm = sm
         self.checks = checks
         self.batch = batch

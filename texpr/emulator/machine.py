@@ -53,11 +53,9 @@ class Machine:
         self.counts = Counts()
         self.recorder = Recorder(batch) if batch.shape.counters else None
         self._barriers = Barriers(batch)
-        self._policy: Policy = (
-            Lockstep(batch.warps) if seed is None else RandomBursts(batch.warps, batch.warps_per_program, seed)
-        )
+        self._seed = seed
         self._seeded = seed is not None
-        batch.bulk.random = None if seed is None else np.random.default_rng(seed)
+        self._policy = self._new_policy(0)
         self._position = np.zeros(batch.lanes, np.int32)
         self._running = np.zeros(batch.lanes, np.bool_)
         self._together: int | None = None
@@ -79,6 +77,7 @@ class Machine:
         """Run programs (as many as the batch holds) to their end; raises `Fault`."""
         batch = self.batch
         batch.start(programs, grid, params, conflicts)
+        self._policy = self._new_policy(programs[0])
         self._barriers.clear()
         self._position.fill(0)
         self._running[:] = batch.alive
@@ -100,6 +99,13 @@ class Machine:
                         continue
                     raise self._stuck(FaultKind.DEADLOCK, "no thread can run on")
                 self._execute_some()
+
+    def _new_policy(self, program: int) -> Policy:
+        """Each run begins anew, so that what a seed does depends on nothing that ran before."""
+        if self._seed is None:
+            return Lockstep(self.batch.warps)
+        self.batch.bulk.random = np.random.default_rng([self._seed, program])
+        return RandomBursts(self.batch.warps, self.batch.warps_per_program, [self._seed, program])
 
     def _finish(self) -> None:
         """All programs have ended: nothing asynchronous may be left."""

@@ -21,6 +21,7 @@ from texpr.emulator.faults import Fault, LaunchError, PtxError
 from texpr.emulator.kernel import PtxModule
 from texpr.emulator.launch import Device, LaunchStats
 from texpr.emulator.module import load_ptx
+from texpr.emulator.scheduler import schedule_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--buffer", action="append", default=[], metavar="NAME=...", help="memory for tensor maps")
     parser.add_argument("--kernel", metavar="NAME", help="which entry (default: the only one)")
     parser.add_argument("--sm", type=int, metavar="NN", help="compute capability (default: the file's target)")
-    parser.add_argument("--schedule-seed", type=int, metavar="N", help="permute the order of warps, delay copies")
+    parser.add_argument(
+        "--schedule-seed", type=schedule_seed, metavar="N", help="run warps in random order, delay copies at random"
+    )
     parser.add_argument("--random-seed", type=int, default=0, metavar="N", help="fixes random contents (default: 0)")
     parser.add_argument("--no-checks", action="store_true", help="only bounds and alignment")
     parser.add_argument("--save", action="append", default=[], metavar="BUFFER=FILE.npy", help="save a buffer")

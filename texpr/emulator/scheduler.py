@@ -7,6 +7,7 @@ at it; they execute the block together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,13 @@ from texpr.emulator.rows import Array
 
 NOT_RUNNING = np.iinfo(np.int32).max
 """The front of a warp none of whose lanes can run."""
+
+
+def schedule_seed(text: str) -> int:
+    """The value of a command line's --schedule-seed; raises ValueError."""
+    if (seed := int(text)) < 0:
+        raise ValueError("the seed of a schedule is 0 or more")
+    return seed
 
 
 class Policy(Protocol):
@@ -56,7 +64,7 @@ class RandomBursts:
     Exposes dependence on order: polling loops really wait, and warps really run ahead of each other.
     """
 
-    def __init__(self, warps: int, warps_per_program: int, seed: int) -> None:
+    def __init__(self, warps: int, warps_per_program: int, seed: int | Sequence[int]) -> None:
         self._random = np.random.default_rng(seed)
         self._program = np.arange(warps) // warps_per_program
         self._current = 0

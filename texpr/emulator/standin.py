@@ -59,21 +59,28 @@ def run_program(
     sm: int | None = None,
     *,
     multiprocessors: int = 4,
+    schedule_seed: int | None = None,
     errors: TextIO | None = None,
     counted: Callable[[Counters], None] | None = None,
 ) -> int:
     """Run ``argv`` with the stand-in driver and return its exit status (128 + n when signal n killed it).
 
     ``bundles`` are the directories whose cubins the program may load, ``sm`` the simulated compute capability (default:
-    80, or the lowest the bundles have code for). Faults are printed to ``errors`` (default: stderr) like compiler
-    errors, and a program that exits with 0 in spite of one gives 1. ``counted`` is told, at the end, what the
-    kernels of all processes counted. Raises BundleError, CompilerError, or OSError when the program cannot be started.
+    80, or the lowest the bundles have code for), ``schedule_seed`` permutes the order of warps and delays copies.
+    Faults are printed to ``errors`` (default: stderr) like compiler errors, and a program that exits with 0 in spite of
+    one gives 1. ``counted`` is told, at the end, what the kernels of all processes counted. Raises BundleError,
+    CompilerError, or OSError when the program cannot be started.
     """
     directories = [Path(bundle).resolve() for bundle in bundles]
     capability = choose_capability(directories) if sm is None else sm
     library = standin_directory()
     with EmulatorServer(
-        directories, sm=capability, multiprocessors=multiprocessors, errors=errors, counting=counted is not None
+        directories,
+        sm=capability,
+        multiprocessors=multiprocessors,
+        schedule_seed=schedule_seed,
+        errors=errors,
+        counting=counted is not None,
     ) as server:
         environment = dict(os.environ)
         inherited = environment.get("LD_LIBRARY_PATH")
@@ -102,6 +109,7 @@ class EmulatorServer:
         *,
         sm: int,
         multiprocessors: int = 4,
+        schedule_seed: int | None = None,
         errors: TextIO | None = None,
         counting: bool = False,
     ) -> None:
@@ -110,7 +118,7 @@ class EmulatorServer:
         self.counters = Counters()
         self._counters_lock = threading.Lock()
         self._new_gpu: Callable[[], VirtualGpu] = lambda: VirtualGpu(
-            bundles, sm=sm, multiprocessors=multiprocessors, counting=counting
+            bundles, sm=sm, multiprocessors=multiprocessors, counting=counting, seed=schedule_seed
         )
         self._directory = tempfile.TemporaryDirectory(prefix="texpr-")
         self.path = os.path.join(self._directory.name, "gpu")

@@ -78,7 +78,12 @@ class TensorMap:
     @property
     def counts(self) -> tuple[int, ...]:
         """Elements that a copy moves in each dimension."""
-        return tuple(-(-extent // step) for extent, step in zip(self.box, self.element_strides, strict=True))
+        return tuple(-(-extent // step) for extent, step in zip(self.box, self.steps, strict=True))
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The element strides that count: that of the innermost dimension is ignored."""
+        return (1, *self.element_strides[1:])
 
     @property
     def box_bytes(self) -> int:
@@ -90,11 +95,11 @@ class TensorMap:
         if not 1 <= self.rank <= 5:
             return f"rank {self.rank} (1 to 5)"
         if not 0 <= self.element_type < len(ELEMENTS):
-            return f"data type {self.element_type}"
+            return f"data type {self.element_type} is not emulated"
         if self.address % 16:
             return f"the address 0x{self.address:x} is not a multiple of 16"
         if any(not 1 <= extent <= 1 << 32 for extent in self.dimensions):
-            return f"dimensions {self.dimensions}"
+            return f"dimensions {self.dimensions} (each 1 to 2**32)"
         if any(stride % 16 or not 0 <= stride < _LARGEST_STRIDE for stride in self.strides):
             return f"strides {self.strides} are not multiples of 16 below 2**40"
         if any(not 1 <= extent <= _LARGEST_BOX for extent in self.box):
@@ -105,6 +110,8 @@ class TensorMap:
             return "interleaved layouts are not emulated"
         if not 0 <= self.swizzle < len(SWIZZLE_BYTES):
             return f"swizzle {self.swizzle} is not emulated"
+        if not 0 <= self.promotion < 4:
+            return f"L2 promotion {self.promotion}"
         inner = self.counts[0] * self.element_bytes
         if inner % 16:
             return f"the inner extent of the box has {inner} bytes, not a multiple of 16"
@@ -201,14 +208,12 @@ def cut_box(tensor: TensorMap, coordinates: Sequence[int], base: int) -> Pieces:
     Swizzles exclusive-or bits 4 to 6 of the shared address with bits 7 to 9 (128 bytes; fewer bits for 64 and 32).
     """
     unit = tensor.element_bytes
-    size = unit
-    if tensor.element_strides[0] == 1:
-        size = gcd(16, coordinates[0] * unit, tensor.dimensions[0] * unit, tensor.box[0] * unit)
+    size = gcd(16, coordinates[0] * unit, tensor.dimensions[0] * unit, tensor.box[0] * unit)
     per_piece = size // unit
     inside = np.ones((), np.bool_)
     offset = np.zeros((), np.int64)
     for number in reversed(range(tensor.rank)):
-        step = tensor.element_strides[number] if number else max(per_piece, tensor.element_strides[0])
+        step = tensor.steps[number] if number else per_piece
         places = coordinates[number] + np.arange(0, tensor.box[number], step, dtype=np.int64)
         stride = tensor.strides[number - 1] if number else unit
         inside = inside[..., None] & (places >= 0) & (places < tensor.dimensions[number])

@@ -56,12 +56,15 @@ class Bundle:
     - ``stream=``: a CUDA stream handle or a torch stream, instead of the current one.
     """
 
-    def __init__(self, manifest: Manifest, *, device: str, sm: int | None) -> None:
+    def __init__(
+        self, manifest: Manifest, *, device: str, sm: int | None, schedule_seed: int | None = None
+    ) -> None:
         if device not in DEVICES:
             raise DeviceNameError(device=device)
         self.manifest = manifest
         self.device = device
         self.sm = sm
+        self.schedule_seed = schedule_seed
         self._library = Library(manifest)
         self._functions = {entry.symbol: EntryFunctions(self._library, entry) for entry in manifest.entries}
         self._resolutions: dict[Hashable, _Resolution] = {}
@@ -224,19 +227,26 @@ class Bundle:
         else:
             from texpr.runtime.emulated import EmulatedBackend
 
-            key, make = "emulator", lambda: EmulatedBackend(self.manifest, self.sm)
+            key, make = "emulator", lambda: EmulatedBackend(self.manifest, self.sm, self.schedule_seed)
         with self._lock:
             if key not in self._backends:
                 self._backends[key] = make()
             return self._backends[key]
 
 
-def load(directory: str | os.PathLike[str], device: str = "auto", sm: int | None = None) -> Bundle:
+def load(
+    directory: str | os.PathLike[str],
+    device: str = "auto",
+    sm: int | None = None,
+    *,
+    schedule_seed: int | None = None,
+) -> Bundle:
     """Open the bundle in ``directory``. Nothing is compiled, and no GPU or emulator is touched before the first call.
 
     ``device``: ``"cuda"``, ``"emulator"``, or ``"auto"``, which runs each call where its arrays are (CUDA arrays on
     their GPU, host arrays on the emulator). ``sm`` is the compute capability that the emulator simulates (major * 10 +
-    minor; default 80, or the lowest the bundle has code for). Raises NotABundleError, ManifestError, NoLibraryError,
-    LibraryError, DeviceNameError.
+    minor; default 80, or the lowest the bundle has code for). ``schedule_seed`` makes the emulator run warps in a
+    random order that this number (0 or more) fixes, and delay asynchronous copies at random. Raises NotABundleError,
+    ManifestError, NoLibraryError, LibraryError, DeviceNameError.
     """
-    return Bundle(read_manifest(Path(directory)), device=device, sm=sm)
+    return Bundle(read_manifest(Path(directory)), device=device, sm=sm, schedule_seed=schedule_seed)

@@ -23,14 +23,14 @@ from texpr.runtime.manifest import Manifest, Tensor
 
 class EmulatedBackend:
     """One simulated GPU for a bundle. ``sm`` is its compute capability; None means 8.0, or the lowest the bundle has
-    code for.
+    code for.  ``schedule_seed``: see ``texpr.runtime.load``.
 
     Output memory starts poisoned, so an element that no kernel writes comes back as 0xff bytes. Calls are serialised.
     """
 
-    def __init__(self, manifest: Manifest, sm: int | None) -> None:
+    def __init__(self, manifest: Manifest, sm: int | None, schedule_seed: int | None = None) -> None:
         capability = choose_capability([manifest.directory]) if sm is None else sm
-        self._driver = EmulatedDriver([manifest.directory], sm=capability)
+        self._driver = EmulatedDriver([manifest.directory], sm=capability, seed=schedule_seed)
         self._contexts: dict[str, Context] = {}
         self._lock = threading.Lock()
 

@@ -60,7 +60,7 @@ EXPORT CUresult cuTensorMapEncodeTiled(void *tensor_map, int data_type, uint32_t
     put(map, 64 + 2 * index, &extent, sizeof extent);
     map[74 + index] = step;
   }
-  inner = (box[0] + element_strides[0] - 1) / element_strides[0] * element_bytes[data_type];
+  inner = box[0] * element_bytes[data_type]; /* the element stride of the innermost dimension is ignored */
   REQUIRE(inner % 16 == 0 && (swizzle == 0 || inner <= swizzle_bytes[swizzle]), CUDA_ERROR_INVALID_VALUE);
   put(map, MAGIC_AT, &magic, sizeof magic);
   memcpy(tensor_map, map, sizeof map);
