@@ -42,7 +42,7 @@ def test_a_copy_reads_what_threads_wrote_behind_a_fence(between: str, kind: Faul
 
 
 def test_the_fault_names_the_writer() -> None:
-    with pytest.raises(Fault, match="a write by thread 32 with no fence.proxy.async for global memory") as caught:
+    with pytest.raises(Fault, match=r"a write by thread 32 with no fence\.proxy\.async for global memory") as caught:
         run_bulk(PUT + WARP_0 + FENCE + SYNC + LOAD_OUT, DATA, 256)
     assert "cp.async.bulk.shared" in caught.value.ptx_text
 

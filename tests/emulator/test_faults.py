@@ -81,6 +81,23 @@ def test_equal_stores_from_replicated_threads_are_only_counted() -> None:
     assert list(warnings) == ["threads store equal values to one shared address without synchronisation"]
 
 
+@pytest.mark.parametrize("lanes", ["xor.b32 %r1, %t, %t;", "and.b32 %r1, %t, 31;", "shr.u32 %r1, %t, 1;"])
+def test_threads_that_store_different_values_to_one_place_race(lanes: str) -> None:
+    """All threads, lanes of two warps, and lanes of one warp, in one instruction."""
+    fault = fault_of(lanes + "mad.lo.u32 %r1, %r1, 4, buffer; st.shared.b32 [%r1], %t;")
+    assert fault.kind is FaultKind.RACE and any("the values are 0x000000" in note for note in fault.notes)
+
+
+@pytest.mark.parametrize("order", ["", "setp.lt.u32 %p, %t, 32; @!%p bra B; st.shared.b32 [buffer], %r1; B: @!%p "])
+def test_a_race_of_nearly_equal_floats_is_explained(order: str) -> None:
+    """Replicated lanes whose sums were rounded differently: which value stays depends on chance."""
+    value = "shr.u32 %r1, %t, 5; add.u32 %r1, %r1, {}; " + order + "st.shared.b32 [buffer], %r1;"
+    for bits, near in ((0x3F800000, True), (0, False)):
+        fault = fault_of(value.format(bits))
+        assert fault.kind is FaultKind.RACE
+        assert any("as f32 they differ in the last places" in note for note in fault.notes) == near
+
+
 def test_without_checks_only_bounds_and_alignment_are_tested() -> None:
     run_body(CASES["read of another thread's store"].bad, checks=False)
     run_body(CASES["output read before it is written"].bad, checks=False)

@@ -102,19 +102,60 @@ def fault_of(body: str) -> Fault:
     return caught.value
 
 
+SECOND = MULTIPLY.replace(RESULT, "{" + ", ".join(f"%e{i}" for i in range(8)) + "}")
+A_OF_RESULT = SECOND.replace("%da,", "{%d0, %d1, %d2, %d3},").replace("1, 1, 1, 0, 0;", "1, 1, 1, 0;")
 USES = {
-    "read": "add.f32 %e0, %d0, %d1;", "stored": "st.global.b32 [%out], %d0;", "written": "add.f32 %d0, %e0, %e1;",
-    "moved, then read": "mov.b32 %e0, %d0; add.f32 %e1, %e0, %e0;",
+    "read": "add.f32 %r0, %d0, %d1;",
+    "stored": "mad.wide.u32 %x0, %t, 32, %out; st.global.b32 [%x0], %d0;",
+    "stored as a vector": "mad.wide.u32 %x0, %t, 32, %out; st.global.v4.b32 [%x0], {%r0, %r1, %r2, %d3};",
+    "stored to shared memory": "bar.sync 0; mad.lo.u32 %i, %t, 4, %s; st.shared.b32 [%i+3072], %d0;",
+    "converted": "cvt.rn.f16x2.f32 %r0, %d0, %d1;",
+    "compared": "setp.eq.f32 %p1, %d0, %d1;",
+    "shuffled": "shfl.sync.bfly.b32 %r0, %d0, 1, 31, 0xffffffff;",
+    "read by some lanes": "setp.lt.u32 %p1, %t, 5; @%p1 add.f32 %r0, %d0, %d1;",
+    "written": "add.f32 %d0, %r0, %r1;",
+    "loaded": "mad.lo.u32 %i, %t, 16, %s; ld.shared.b32 %d0, [%i];",
+    "moved over": "mov.b32 %d0, %r0;",
+    "moved over by some lanes": "setp.lt.u32 %p1, %t, 5; @%p1 mov.b32 %d0, %r0;",
+    "an address": "and.b32 %r0, %t, 31; mov.b32 %r1, %d0; ld.shared.b32 %r0, [%r1];",
+    "a barrier's number": "bar.sync %d0;",
+    "moved, then read": "mov.b32 %r0, %d0; add.f32 %r1, %r0, %r0;",
+    "moved on and on, then read": "mov.b32 %r0, %d0; mov.b32 %r1, %r0; mov.b32 %r2, %r1; add.f32 %r3, %r2, %r2;",
     "unpacked, then read": "mov.b32 {%h0, %h1}, %d0; add.u16 %h0, %h0, %h1;",
+    "packed, then read": "mov.b64 %x1, {%d0, %d1}; add.u64 %x1, %x1, %x1;",
+    "A of another product": A_OF_RESULT + COMMIT,
+    "a descriptor": "mov.b64 %x1, {%d0, %d1};" + SECOND.replace("%da", "%x1") + COMMIT,
 }  # fmt: skip
+HARMLESS_BEHIND_THE_WAIT = set(USES) - {"an address", "a barrier's number", "a descriptor", "A of another product"}
 
 
 @pytest.mark.parametrize("name", list(USES))
 def test_accumulators_may_not_be_used_before_the_wait(name: str) -> None:
     fault = fault_of(FENCE + MULTIPLY + COMMIT + USES[name] + WAIT)
-    assert fault.kind is FaultKind.ACCUMULATOR and "wgmma" not in fault.ptx_text
-    mine = USES[name].replace("st.global.b32 [%out]", "mad.wide.u32 %x0, %t, 32, %out; st.global.b32 [%x0]")
-    run(FENCE + MULTIPLY + COMMIT + WAIT + mine, A, B)
+    assert fault.kind is FaultKind.ACCUMULATOR
+    assert ("wgmma" in fault.ptx_text) == (name in ("A of another product", "a descriptor"))
+    if name in HARMLESS_BEHIND_THE_WAIT:
+        run(FENCE + MULTIPLY + COMMIT + WAIT + USES[name], A, B)
+
+
+def test_a_copy_of_an_accumulator_may_be_moved_over_it() -> None:
+    """What a loop does with the registers it carries."""
+    back = "mov.b32 %r0, %d0; mov.b32 %d0, %r0;"
+    np.testing.assert_array_equal(run(FENCE + MULTIPLY + COMMIT + back + WAIT, A, B), PRODUCT)
+
+
+@pytest.mark.parametrize("write", ["add.u32 %a0, %t, 1;", "mov.b32 %a0, %t;", "mov.b32 %a0, {%h0, %h1};"])
+def test_a_registers_may_not_be_written_before_the_wait(write: str) -> None:
+    product = MULTIPLY.replace("%da,", "{%a0, %a1, %a2, %a3},").replace("1, 1, 1, 0, 0;", "1, 1, 1, 0;")
+    start = " ".join(f"mov.b32 %a{i}, 0;" for i in range(4)) + FENCE + product + COMMIT
+    assert fault_of(start + write + WAIT).kind is FaultKind.ACCUMULATOR
+    run(start + WAIT + write, A, B)
+
+
+def test_one_warps_wait_is_not_the_others() -> None:
+    """A product of four warps; three of them wait."""
+    wait = "setp.lt.u32 %p1, %t, 96; @%p1 " + WAIT
+    assert fault_of(FENCE + MULTIPLY + COMMIT + wait + "add.f32 %r0, %d0, %d1;" + WAIT).kind is FaultKind.ACCUMULATOR
 
 
 def test_a_wait_for_fewer_groups_leaves_the_last_in_flight() -> None:
@@ -122,6 +163,23 @@ def test_a_wait_for_fewer_groups_leaves_the_last_in_flight() -> None:
     body = FENCE + MULTIPLY + COMMIT + second + COMMIT + "wgmma.wait_group.sync.aligned 1;"
     run(body + "add.f32 %r0, %d0, %d0;" + WAIT, A, B)
     assert fault_of(body + "add.f32 %r0, %e0, %e0;" + WAIT).kind is FaultKind.ACCUMULATOR
+
+
+OVERWRITES = {
+    "store": "st.shared.b32 [%i], 0;",
+    "atomic": "red.shared.add.u32 [%i], 1;",
+    "copy": "cp.async.ca.shared.global [%i], [%in], 16; cp.async.wait_all;",
+    "matrix store": "stmatrix.sync.aligned.m8n8.x1.shared.b16 [%i], {%r0};",
+    "mbarrier": "setp.eq.u32 %p1, %t, 0; @%p1 mbarrier.init.shared.b64 [%s], 1;",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(OVERWRITES))
+def test_no_way_to_overwrite_operands_in_flight_is_overlooked(name: str) -> None:
+    """So a product may be computed at once: its operands cannot have changed by the wait."""
+    overwrite = "bar.sync 0; mad.lo.u32 %i, %t, 16, %s;" + OVERWRITES[name]
+    assert fault_of(FENCE + MULTIPLY + COMMIT + overwrite + WAIT).kind is FaultKind.ASYNC_NOT_WAITED
+    run(FENCE + MULTIPLY + COMMIT + WAIT + overwrite, A, B)
 
 
 def test_operands_may_not_be_overwritten_before_the_wait() -> None:
@@ -139,12 +197,17 @@ def test_registers_must_be_fenced_before_a_product() -> None:
     run(again + FENCE + MULTIPLY + COMMIT + WAIT, A, B)
 
 
-def test_what_nobody_waits_for_is_reported_at_the_end() -> None:
-    text = kernel(START + A_AT + B_AT + ZERO + FENCE + MULTIPLY + COMMIT, ".param .u64 in, .param .u64 out",
+@pytest.mark.parametrize(("end", "reason"), [
+    (COMMIT, "wait for its group"), ("", "never committed"), (WAIT, "never committed"),
+    (COMMIT + WAIT.replace("0;", "1;"), "wait for its group"),
+])  # fmt: skip
+def test_what_nobody_waits_for_is_reported_at_the_end(end: str, reason: str) -> None:
+    text = kernel(START + A_AT + B_AT + ZERO + FENCE + MULTIPLY + end, ".param .u64 in, .param .u64 out",
                   declarations=REGISTERS, module=MODULE, target="sm_90a", threads=128)
     with pytest.raises(Fault) as caught:
         run_kernel(text, {"in": np.concatenate([cores(A), cores(B)]), "out": 4096}, threads=128, device=Device(sm=90))
     assert caught.value.kind is FaultKind.ASYNC_NOT_WAITED and "wgmma.mma_async" in caught.value.ptx_text
+    assert reason in caught.value.message
 
 
 def test_a_descriptor_outside_of_shared_memory() -> None:

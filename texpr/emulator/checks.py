@@ -51,6 +51,14 @@ EQUAL_STORES = "threads store equal values to one shared address without synchro
 Same = Callable[[Array], Array]
 """Given positions of accesses, whether memory already holds what each of them writes."""
 
+Explain = Callable[[int], tuple[str, ...]]
+"""Given the position of an access, what it writes and what memory holds."""
+
+
+def _nothing(access: int) -> tuple[str, ...]:
+    return ()
+
+
 
 class SharedShadow:
     """What is known about every granule of the shared memories of a batch."""
@@ -184,10 +192,12 @@ class SharedShadow:
             # Several lanes of this very instruction read the same granule.
             readers[cell[lost]] |= MANY
 
-    def write(self, site: Instruction, lanes: Array | None, index: Array, size: int, same: Same) -> Array | None:
+    def write(
+        self, site: Instruction, lanes: Array | None, index: Array, size: int, same: Same, explain: Explain
+    ) -> Array | None:
         """Lanes are about to write; gives, per access, whether another lane of this instruction writes there too."""
         granules, lane = self._cover(lanes, index, size)
-        self._before_write(site, granules, lane, size, same)
+        self._before_write(site, granules, lane, size, same, explain)
         stamp = self._stamp if lane is None else self._stamp[lane]
         self._written[granules] = stamp
         lost = self._written[granules] != stamp
@@ -279,12 +289,18 @@ class SharedShadow:
             raise self._race(site, place, by, f"reads what {_writer(int(stamps[first]))} wrote", "wrote")
 
     def _before_write(
-        self, site: Instruction, granules: Array, lane: Array | None, size: int, same: Same | None
+        self,
+        site: Instruction,
+        granules: Array,
+        lane: Array | None,
+        size: int,
+        same: Same | None,
+        explain: Explain = _nothing,
     ) -> None:
         written = self._written[granules]
         suspects = np.flatnonzero((written >= self._floor) & (written != _UNINITIALISED))
         if len(suspects):
-            self._judge_overwrite(site, granules, lane, written, suspects, size, same)
+            self._judge_overwrite(site, granules, lane, written, suspects, size, same, explain)
         self._require_reads_done(site, granules, lane)
 
     def _judge_overwrite(
@@ -296,6 +312,7 @@ class SharedShadow:
         suspects: Array,
         size: int,
         same: Same | None,
+        explain: Explain,
     ) -> None:
         lanes = suspects if lane is None else lane[suspects]
         stamps = written[suspects]
@@ -315,8 +332,14 @@ class SharedShadow:
         if len(racing):
             first = int(racing[0])
             writer = _writer(int(stamps[first]))
+            position = int(suspects[first]) // max(1, size // self.granule)
             raise self._race(
-                site, int(granules[suspects[first]]), int(lanes[first]), f"overwrites what {writer} wrote", "wrote"
+                site,
+                int(granules[suspects[first]]),
+                int(lanes[first]),
+                f"overwrites what {writer} wrote",
+                "wrote",
+                explain(position),
             )
 
     def _require_reads_done(self, site: Instruction, granules: Array, lane: Array | None) -> None:
@@ -357,16 +380,24 @@ class SharedShadow:
         message = f"{self._place(granule)} is read while an asynchronous copy to it is in flight (wait for its group)"
         return self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, lane, granule)
 
-    def _race(self, site: Instruction, granule: int, lane: int, what: str, verb: str) -> Fault:
+    def _race(
+        self, site: Instruction, granule: int, lane: int, what: str, verb: str, notes: tuple[str, ...] = ()
+    ) -> Fault:
         message = f"{self._place(granule)}: this {what}, with no barrier between"
-        return self._fault(FaultKind.RACE, message, site, lane, granule, verb)
+        return self._fault(FaultKind.RACE, message, site, lane, granule, verb, notes)
 
     def _fault(
-        self, kind: FaultKind, message: str, site: Instruction, lane: int, granule: int | None, verb: str = ""
+        self,
+        kind: FaultKind,
+        message: str,
+        site: Instruction,
+        lane: int,
+        granule: int | None,
+        verb: str = "",
+        notes: tuple[str, ...] = (),
     ) -> Fault:
-        notes: tuple[str, ...] = ()
         if granule is not None and verb:
-            notes = self.batch.shared_space.earlier_accesses(granule * self.granule % self._window, verb, site)
+            notes += self.batch.shared_space.earlier_accesses(granule * self.granule % self._window, verb, site)
         return self.batch.fault(kind, message, site, lane, buffer="shared memory", notes=notes)
 
 

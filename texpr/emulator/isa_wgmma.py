@@ -167,7 +167,7 @@ def _multiply(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> S
         require_whole_warps(batch, instruction, mask)
         warps = np.arange(batch.warps) if mask is None else np.flatnonzero(mask[::WARP])
         if batch.shape.checks:
-            batch.wgmma.issue(instruction, mask, reads(warps))
+            batch.wgmma.issue(instruction, mask, lambda: reads(warps))
         # [warps, half, g, block of 8 columns, t, pair] in the order of the registers
         parts = products(warps).reshape(len(warps), 2, 8, columns // 8, 4, 2)
         lanes = (warps[:, None] * WARP + np.arange(WARP)).reshape(-1)

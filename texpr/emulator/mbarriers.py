@@ -367,8 +367,12 @@ class Mbarriers:
             threads = self.batch.thread[waiter.lanes]
             first, last = int(threads.min()), int(threads.max())
             who = f"thread {first}" if first == last else f"threads {first} to {last}"
-            bytes_ = f"{barrier.bytes} bytes are missing" if barrier.bytes >= 0 else _expects(barrier)
-            missing = f"{barrier.missing} of {barrier.count} arrivals and {bytes_}"
+            missing = f"{barrier.missing} of {barrier.count} arrivals "
+            missing += (
+                f"are missing, and it {_expects(barrier)},"
+                if barrier.bytes < 0
+                else f"and {barrier.bytes} bytes are missing"
+            )
             lines.append(
                 f"program {self.batch.program_index(lane)}: {who} wait at line {waiter.site.line} for phase "
                 f"{waiter.phase} of {self._name(barrier)} (initialised at line {barrier.site.line}): {missing} in "

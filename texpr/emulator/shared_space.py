@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from texpr.emulator.async_checks import AsyncShadow
-from texpr.emulator.checks import EQUAL_STORES, SharedShadow
+from texpr.emulator.checks import EQUAL_STORES, Explain, SharedShadow
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.memory import WIDEST_ACCESS
 from texpr.emulator.ptx import Instruction, Variable
 from texpr.emulator.rows import Array, Mask
-from texpr.emulator.spaces import Cells, check_alignment, lay_out, unequal
+from texpr.emulator.spaces import Cells, check_alignment, difference, lay_out, unequal
 
 if TYPE_CHECKING:
     from texpr.emulator.batch import Batch
@@ -102,15 +102,20 @@ class SharedSpace:
         cells = self._rows(rows.itemsize, count)
         row = index // size
         together: Array | None = None
+
+        def explain(access: int) -> tuple[str, ...]:
+            return difference(cells[row[access]], rows[access])
+
         if self.shadow is not None:
 
             def same(some: Array) -> Array:
                 return np.asarray(~unequal(cells[row[some]], rows[some]).any(axis=1)) | strong
 
-            together = self.shadow.write(site, lanes, index, size, same)
+            together = self.shadow.write(site, lanes, index, size, same, explain)
         cells[row] = rows
         if together is not None:
-            self._require_one_value(site, lanes, together & np.asarray(unequal(cells[row], rows).any(axis=1)), index)
+            lost = together & np.asarray(unequal(cells[row], rows).any(axis=1))
+            self._require_one_value(site, lanes, lost, index, explain)
 
     def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
         index = self._locate(site, lanes, address, size, "wrote")
@@ -222,7 +227,9 @@ class SharedSpace:
         where += self.window if lanes is None else self.window[lanes]
         return where
 
-    def _require_one_value(self, site: Instruction, lanes: Array | None, lost: Array, index: Array) -> None:
+    def _require_one_value(
+        self, site: Instruction, lanes: Array | None, lost: Array, index: Array, explain: Explain
+    ) -> None:
         """Lanes of one instruction that store to the same place store the same value."""
         if not lost.any():
             self.batch.warn(EQUAL_STORES)
@@ -231,7 +238,8 @@ class SharedSpace:
         offset = int(index[position]) % self.size - SHARED_BASE
         message = f"shared offset {offset}: two threads store different values at once"
         lane = self.batch.lane_at(lanes, position)
-        raise self.batch.fault(FaultKind.RACE, message, site, lane, buffer="shared memory")
+        notes = explain(position)
+        raise self.batch.fault(FaultKind.RACE, message, site, lane, buffer="shared memory", notes=notes)
 
     def earlier_accesses(self, place: int, verb: str, site: Instruction) -> tuple[str, ...]:
         """Notes on the instructions that accessed a range around `place` of any program's window."""

@@ -66,6 +66,27 @@ def unequal(old: Array, new: Array) -> Array:
     return different
 
 
+_FLOATS: dict[int, tuple[tuple[str, int], ...]] = {2: (("f16", 2), ("bf16", 2)), 4: (("f32", 4),), 8: (("f64", 4),)}
+"""By bytes: floating-point types, and how many last places count as nearly equal."""
+
+
+def difference(one: Array, other: Array) -> tuple[str, ...]:
+    """Notes on two rows of unsigned integers that threads store to one place: the values that differ first, and what
+    it means if, as floating-point numbers, they differ in the last places only.
+    """
+    first = int(np.flatnonzero(one != other)[0])
+    a, b = int(one[first]), int(other[first])
+    width = one.itemsize
+    notes = [f"the values are 0x{a:0{2 * width}x} and 0x{b:0{2 * width}x}"]
+    near = [name for name, places in _FLOATS.get(width, ()) if a and b and abs(a - b) <= places]
+    if near:
+        notes.append(
+            f"as {' or '.join(near)} they differ in the last places: threads that should hold one value have computed "
+            "it in different orders, or contracted it differently to fma, and which one stays depends on chance"
+        )
+    return tuple(notes)
+
+
 def check_alignment(
     batch: Batch, site: Instruction, lanes: Array | None, address: Array, size: int, space: str
 ) -> None:

@@ -15,7 +15,7 @@ Before a wgmma uses a register that something else has written, there must be a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,8 +81,10 @@ class WgmmaState:
     def fence(self, mask: Mask) -> None:
         self._written[:, self._warps(mask)] = False
 
-    def issue(self, site: Instruction, mask: Mask, granules: list[tuple[int, Array]]) -> None:
-        """A wgmma begins for the warps of the mask; `granules` lists what it reads, by the first lane of each warp."""
+    def issue(self, site: Instruction, mask: Mask, reads: Callable[[], list[tuple[int, Array]]]) -> None:
+        """A wgmma begins for the warps of the mask; `reads()` lists the granules of shared memory that it reads, by the
+        first lane of each warp.
+        """
         warps = self._warps(mask)
         accumulators, sources = ([self._number[n] for n in registers_of(part)] for part in matrices(site))
         used = accumulators + sources
@@ -97,7 +99,7 @@ class WgmmaState:
         shadow = self.batch.shared_space.async_shadow
         if shadow is None:
             return
-        for lane, covered in granules:
+        for lane, covered in reads():
             shadow.begin_async_read(site, lane, covered)
             self._reads.append(_Read(site, lane, int(self._committed[lane // _WARP]), covered))
 
