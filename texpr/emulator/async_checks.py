@@ -102,11 +102,11 @@ class AsyncShadow(SharedShadow):
     # Regions ------------------------------------------------------------------------------------------------
 
     def granules_of(self, index: Array, size: int) -> Array:
-        """The distinct granules that pieces of `size` bytes at `index` cover."""
-        if size <= self.granule:
-            return np.unique(index // self.granule)
+        """The granules that pieces of `size` bytes at `index` cover; more than once if pieces share them."""
         first = (index // self.granule).reshape(-1)
-        return np.unique(first[:, None] + np.arange(size // self.granule))
+        if size <= self.granule:
+            return np.asarray(first)
+        return np.asarray((first[:, None] + np.arange(size // self.granule)).reshape(-1))
 
     def begin_async_read(self, site: Instruction, lane: int, granules: Array, warps: int = 1) -> None:
         """An operation issued by `lane` (and its like in `warps` warps) begins to read."""
@@ -117,7 +117,7 @@ class AsyncShadow(SharedShadow):
             self._judge_read(site, granules, lanes, written, late)
         self._require_fence(site, lane, granules, written)
         assert self._readers is not None
-        self._readers[granules] += np.int16(warps)
+        self._readers[granules] += np.int16(warps)  # once per granule, however often it is listed; so at the end
 
     def end_async_read(self, lane: int, granules: Array) -> None:
         """The lane has waited: from now on that was a read of its warp."""

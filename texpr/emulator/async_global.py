@@ -39,11 +39,12 @@ _EPOCH = (1 << (61 - _LANE_BITS)) - 1
 
 @dataclass(frozen=True, slots=True)
 class GlobalRead:
-    """What a bulk copy that has not arrived reads: granules by the address of their allocation."""
+    """What a bulk copy that has not arrived reads: pieces of `size` bytes."""
 
     site: Instruction
     lane: int
-    granules: dict[int, Array]
+    parts: list[Part]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,11 @@ class AsyncGlobal:
         stamps = self._marks(allocation)
         self._judge_thread(site, allocation, granules, lane, stamps[granules], "overwritten", atomic=atomic)
         for read in self._reads:
-            mine = read.granules.get(allocation.address)
-            if mine is None:
+            mine = [self._cover(None, other, read.size)[0] for other in read.parts if other.allocation is allocation]
+            if not mine:
                 continue
-            hit = np.flatnonzero(np.isin(granules, mine) & (self.batch.slot[lane] == self.batch.slot[read.lane]))
+            own = self.batch.slot[lane] == self.batch.slot[read.lane]
+            hit = np.flatnonzero(own & np.isin(granules, np.concatenate(mine)))
             if len(hit):
                 message = f"{self._place(allocation, int(granules[hit[0]]))} is overwritten while a bulk copy reads it"
                 raise self._fault(
@@ -142,14 +144,12 @@ class AsyncGlobal:
 
     def begin_read(self, site: Instruction, lane: int, parts: list[Part], size: int) -> GlobalRead:
         """A bulk copy issued by the lane will read."""
-        covered: dict[int, Array] = {}
         for part in parts:
-            granules = np.unique(self._cover(None, part, size)[0])
-            covered[part.allocation.address] = granules
             stamps = self._stamps.get(part.allocation.address)
             if stamps is not None:
+                granules, _ = self._cover(None, part, size)
                 self._judge_copy(site, lane, part.allocation, granules, stamps[granules], reduces=False)
-        read = GlobalRead(site, lane, covered)
+        read = GlobalRead(site, lane, parts, size)
         self._reads.append(read)
         return read
 
@@ -163,7 +163,7 @@ class AsyncGlobal:
         self._number += 1
         self._writes[write.number] = write
         for part in parts:
-            granules = np.unique(self._cover(None, part, size)[0])
+            granules, _ = self._cover(None, part, size)
             stamps = self._marks(part.allocation)
             self._judge_copy(site, lane, part.allocation, granules, stamps[granules], reduces=reduces)
             stamps[granules] = _PENDING | write.number
@@ -181,6 +181,8 @@ class AsyncGlobal:
         self, site: Instruction, lane: int, allocation: Allocation, granules: Array, stamps: Array, *, reduces: bool
     ) -> None:
         """Everything written here before is ordered before the copy, and threads' writes are fenced."""
+        if not stamps.any():
+            return
         slot = int(self.batch.slot[lane])
         for number in np.unique(stamps[stamps >= _PENDING] & ~_PENDING).tolist():
             write = self._writes[number]
@@ -221,8 +223,10 @@ class AsyncGlobal:
 
     def _cover(self, lanes: Array | None, part: Part, size: int) -> tuple[Array, Array]:
         """The granules that accesses of `size` bytes cover, and the lane of each."""
-        every = np.arange(len(part.index) if part.chosen is None else self.batch.lanes) if lanes is None else lanes
-        lane = every if part.chosen is None else every[part.chosen]
+        if lanes is None:
+            lane = np.arange(len(part.index)) if part.chosen is None else part.chosen
+        else:
+            lane = lanes if part.chosen is None else lanes[part.chosen]
         count = max(1, size // self._granule)
         first = part.index // self._granule
         if count == 1:
