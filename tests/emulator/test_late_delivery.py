@@ -9,7 +9,8 @@ import pytest
 
 from tests.emulator.snippets import kernel, run_kernel
 from tests.emulator.test_bulk_rows import LOAD, MODULE, REGISTERS, START, STORE, WAIT, run_bulk
-from texpr.emulator import Device, Fault, FaultKind
+from texpr.emulator import Device, Fault, FaultKind, load_ptx
+from texpr.emulator.tensor_maps import encode_tiled
 
 DATA = np.arange(256, dtype=np.uint8)
 ISSUE = LOAD.replace(WAIT, "")
@@ -91,6 +92,15 @@ def test_what_nobody_waits_for_is_a_fault_at_the_end(body: str, text: str) -> No
         assert caught.value.kind is FaultKind.ASYNC_NOT_WAITED and text in caught.value.ptx_text
 
 
+def test_a_reduction_ends_some_time_although_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may see it by polling."""
+    monkeypatch.setattr("texpr.emulator.bulk_copies._LATEST", 50)
+    poll = "P: ld.relaxed.gpu.global.b32 %r1, [%out]; setp.ne.u32 %p0, %r1, 0x03020100; @%p0 bra P;"
+    reduce = "@%first cp.reduce.async.bulk.global.shared::cta.bulk_group.add.u32 [%out], [%s], 256;"
+    end = "cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;"
+    assert (run_bulk(LOAD + reduce + poll + end, DATA, np.zeros(256, np.uint8)) == DATA).all()
+
+
 def test_a_store_that_has_read_its_source_may_finish_behind_the_program() -> None:
     assert (run_bulk(LOAD + STORE.replace("wait_group 0", "wait_group.read 0"), DATA, 256) == DATA).all()
 
@@ -147,6 +157,12 @@ def test_an_arrival_publishes_what_was_written_before_it(arrival: str, where: st
         assert fault_of(body + NEIGHBOUR).kind is FaultKind.RACE
 
 
+def test_an_mbarrier_outlives_the_copies_that_report_to_it() -> None:
+    end = "cp.async.wait_all; bar.sync 0; @%first mbarrier.inval.shared::cta.b64 [%c1];"
+    run_bulk(copies(True) + AWAIT + end, DATA, 256)
+    assert fault_of(copies(True) + end).kind is FaultKind.BARRIER_MISUSE
+
+
 def test_a_wait_for_the_group_lands_copies_that_also_report() -> None:
     got = run_bulk(copies(True) + "cp.async.wait_all;" + COPY_OUT + AWAIT, DATA, 256)
     np.testing.assert_array_equal(got, DATA)
@@ -180,3 +196,42 @@ def test_memory_of_an_invalidated_mbarrier_holds_nothing() -> None:
     end = LOAD + "bar.sync 0; @%first mbarrier.inval.shared::cta.b64 [%b]; bar.sync 0;"
     run_bulk(end + "@%first st.shared.b64 [%b], 0; @%first ld.shared.b64 %x0, [%b];", DATA, 256)
     assert fault_of(end + "@%first ld.shared.b64 %x0, [%b];").kind is FaultKind.UNINITIALISED
+
+
+# Tensor maps that a kernel makes ----------------------------------------------------------------------------
+
+MAKE_MAP = """
+    setp.lt.u32 %p0, %t, 32; mov.u64 %m, given; mul.wide.u32 %x1, %t, 4; add.u64 %m, %m, %x1;
+    @%p0 ld.param.b32 %r0, [%m]; mad.lo.u32 %r1, %t, 4, %s; @%p0 st.shared.b32 [%r1+1024], %r0;
+    bar.warp.sync -1; add.u32 %r1, %s, 1024; cvt.u64.u32 %x1, %r1; add.u64 %x0, %out, 0;
+    @%p0 tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%x0], [%x1], 128;
+"""
+ACQUIRE = "fence.proxy.tensormap::generic.acquire.gpu [%x0], 128;"
+USE_MAP = """
+    @%first mbarrier.arrive.expect_tx.shared::cta.b64 _, [%b], 256;
+    @%first cp.async.bulk.tensor.1d.shared::cta.global.mbarrier::complete_tx::bytes [%s], [%x0, {0}], [%b];
+""" + WAIT
+
+
+@pytest.mark.parametrize(("fence", "clean"), [
+    ("@%p0 " + ACQUIRE + "bar.sync 0;", True),
+    ("bar.sync 0;" + ACQUIRE, True),
+    ("bar.sync 0;", False),
+    ("@%p0 " + ACQUIRE.replace("acquire", "release").replace("[%x0], 128", "") + "bar.sync 0;", False),
+    ("bar.sync 0; @!%p0 " + ACQUIRE, False),
+    ("@%p0 " + ACQUIRE.replace("%x0", "%x0+128") + "bar.sync 0;", False),
+])  # fmt: skip
+def test_a_map_is_acquired_before_it_is_used(fence: str, clean: bool) -> None:
+    device = Device(sm=90)
+    source, place = device.alloc(256, "in"), device.alloc(256, "map")
+    device.write(source, DATA)
+    body = START + "ld.param.u64 %out, [out];" + MAKE_MAP + fence + USE_MAP
+    text = kernel(body, ".param .align 64 .b8 given[128], .param .u64 out", declarations=REGISTERS, module=MODULE,
+                  target="sm_90a", threads=64)
+    params = [encode_tiled(0, source, (256,), (), (256,)), place.to_bytes(8, "little")]
+    if clean:
+        device.launch(load_ptx(text), "test", (1,), (64,), params=params)
+        return
+    with pytest.raises(Fault, match=r"not acquired by a fence\.proxy\.tensormap") as caught:
+        device.launch(load_ptx(text), "test", (1,), (64,), params=params)
+    assert caught.value.kind is FaultKind.MISSING_FENCE

@@ -84,20 +84,21 @@ class AsyncGlobal:
 
     # What threads do ----------------------------------------------------------------------------------------
 
-    def thread_reads(self, site: Instruction, lanes: Array | None, parts: list[Part], size: int) -> None:
+    def thread_reads(
+        self, site: Instruction, lanes: Array | None, parts: list[Part], size: int, *, strong: bool
+    ) -> None:
+        """`strong` accesses, like atomics, may meet reductions that are under way."""
         for part in parts:
             stamps = self._stamps.get(part.allocation.address)
             if stamps is not None:
                 granules, lane = self._cover(lanes, part, size)
-                self._judge_thread(site, part.allocation, granules, lane, stamps[granules], "read")
+                self._judge_thread(site, part.allocation, granules, lane, stamps[granules], "read", strong)
 
-    def thread_writes(
-        self, site: Instruction, lanes: Array | None, part: Part, size: int, *, atomic: bool = False
-    ) -> None:
+    def thread_writes(self, site: Instruction, lanes: Array | None, part: Part, size: int, *, strong: bool) -> None:
         allocation = part.allocation
         granules, lane = self._cover(lanes, part, size)
         stamps = self._marks(allocation)
-        self._judge_thread(site, allocation, granules, lane, stamps[granules], "overwritten", atomic=atomic)
+        self._judge_thread(site, allocation, granules, lane, stamps[granules], "overwritten", strong)
         for read in self._reads:
             mine = [self._cover(None, other, read.size)[0] for other in read.parts if other.allocation is allocation]
             if not mine:
@@ -119,13 +120,12 @@ class AsyncGlobal:
         lane: Array,
         stamps: Array,
         verb: str,
-        *,
-        atomic: bool = False,
+        strong: bool,
     ) -> None:
         suspects = np.flatnonzero(stamps >= _BULK)
         for position in suspects[stamps[suspects] >= _PENDING].tolist():
             write = self._writes[int(stamps[position]) & ~_PENDING]
-            if atomic and write.reduces:
+            if strong and write.reduces:
                 continue
             place = self._place(allocation, int(granules[position]))
             message = f"{place} is {verb} before the bulk copy to it was waited for (wait_group without .read)"

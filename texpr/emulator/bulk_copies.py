@@ -4,7 +4,8 @@ A copy into shared memory is complete when it reports to its mbarrier; nobody ma
 shared memory belongs to a bulk group of the issuing thread, which may wait until its groups have been read, or
 written.  Copies are as late as the rules allow: one into shared memory arrives when nobody can run on without it (or
 when somebody has polled its mbarrier for long), one out of shared memory reads and writes when it is waited for, or
-at the end.  With a seed, both happen at random moments before that.
+at the end.  With a seed, both happen at random moments before that.  Nothing is delayed for ever: somebody may be
+looking at memory.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from texpr.emulator.faults import FaultKind
+from texpr.emulator.map_fences import MapFences
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import Array, Mask
 
 if TYPE_CHECKING:
+    from texpr.emulator.async_checks import AsyncShadow
     from texpr.emulator.async_global import GlobalWrite
     from texpr.emulator.batch import Batch
     from texpr.emulator.mbarriers import Mbarrier
 
 _LATEST = 20_000
-"""Steps after which even a delayed copy arrives, with a seed."""
+"""Steps after which even a delayed copy takes effect."""
 
 _POLLS = 64
 """Times that a program may ask an mbarrier in vain, with instructions that do not block, before its copies arrive."""
@@ -55,6 +58,7 @@ class BulkStore:
 
     site: Instruction
     lane: int
+    due: int
     group: int
     granules: Array | None
     target: GlobalWrite | None
@@ -85,11 +89,19 @@ class BulkCopies:
         """If given, copies take effect at random moments; otherwise as late as possible."""
         self.in_use = False
         """Whether the kernel has instructions that start bulk copies."""
+        self.maps: MapFences | None = None
+        """The checks of tensor maps that the kernel makes itself."""
         self.loads: list[Delivery] = []
         self.stores: list[BulkStore] = []
         self._committed = np.zeros(batch.lanes, np.int64)
         self._step = 0
         self._polls: dict[int, int] = {}
+
+    def begin_checks(self, shadow: AsyncShadow) -> None:
+        """All instructions are bound: copies are checked from now on."""
+        if self.in_use:
+            self.maps = MapFences(self.batch, shadow)
+            self.batch.global_space.check_bulk_copies(shadow)
 
     def clear(self) -> None:
         self.loads.clear()
@@ -97,25 +109,28 @@ class BulkCopies:
         self._committed.fill(0)
         self._step = 0
         self._polls.clear()
-
-    # Into shared memory -------------------------------------------------------------------------------------
-
-    def issue_load(
-        self, site: Instruction, lane: int, barrier: Mbarrier, deliver: Callable[[], None], leftover: str = ""
-    ) -> None:
-        delay = 0 if self.random is None else min(int(4 ** self.random.uniform(0, 9)), _LATEST)
-        self.loads.append(Delivery(site, lane, self._step + delay, barrier, deliver, leftover))
+        if self.maps is not None:
+            self.maps.clear()
 
     def tick(self) -> None:
-        """A step has been executed: deliver what chance says is due."""
-        if self.random is None:
-            return
+        """A step has been executed: carry out what is due."""
         self._step += 1
         due = [load for load in self.loads if load.due <= self._step]
         if due:
             self.loads = [load for load in self.loads if load.due > self._step]
             for load in due:
                 load.deliver()
+        for store in self.stores:
+            if store.due <= self._step:
+                store.finish()
+
+    # Into shared memory -------------------------------------------------------------------------------------
+
+    def issue_load(
+        self, site: Instruction, lane: int, barrier: Mbarrier, deliver: Callable[[], None], leftover: str = ""
+    ) -> None:
+        delay = _LATEST if self.random is None else min(int(4 ** self.random.uniform(0, 9)), _LATEST)
+        self.loads.append(Delivery(site, lane, self._step + delay, barrier, deliver, leftover))
 
     def deliver_some(self) -> bool:
         """Nobody can run on: deliver what somebody waits for, or else anything; whether there was something."""
@@ -154,7 +169,8 @@ class BulkCopies:
         read: Callable[[], Array],
         write: Callable[[Array], None],
     ) -> None:
-        store = BulkStore(site, lane, int(self._committed[lane]), granules, target, read, write)
+        due = self._step + _LATEST
+        store = BulkStore(site, lane, due, int(self._committed[lane]), granules, target, read, write)
         if self.random is not None:
             progress = int(self.random.integers(3))
             if progress == 1:

@@ -61,7 +61,7 @@ class GlobalSpace:
         size = width * count
         parts = self.locate(site, lanes, address, size)
         if self.bulk is not None and not by_copy:
-            self.bulk.thread_reads(site, lanes, parts, size)
+            self.bulk.thread_reads(site, lanes, parts, size, strong=strong)
         if self.batch.shape.checks:
             self._require_written(site, lanes, parts, width, count)
             if strong:
@@ -93,7 +93,7 @@ class GlobalSpace:
         for part in self.locate(site, lanes, address, size):
             self._require_writable(site, lanes, part)
             if self.bulk is not None and not by_copy:
-                self.bulk.thread_writes(site, lanes, part, size)
+                self.bulk.thread_writes(site, lanes, part, size, strong=strong)
             values = rows if part.chosen is None else rows[part.chosen]
             row = part.index // size
             cells = part.allocation.rows(rows.itemsize, count)
@@ -112,7 +112,7 @@ class GlobalSpace:
         for part in parts:
             self._require_writable(site, lanes, part)
             if self.bulk is not None and not by_copy:
-                self.bulk.thread_writes(site, lanes, part, size, atomic=True)
+                self.bulk.thread_writes(site, lanes, part, size, strong=True)
         if self.batch.shape.checks:
             self._require_written(site, lanes, parts, size, 1)
             self.synchronise(lanes)

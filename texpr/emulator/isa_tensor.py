@@ -71,6 +71,8 @@ class TensorBox:
         if address % _MAP_ALIGNMENT:
             message = f"the tensor map at 0x{address:x} is not aligned to {_MAP_ALIGNMENT}"
             raise batch.fault(FaultKind.TENSOR_MAP, message, site, lane)
+        if batch.bulk.maps is not None:
+            batch.bulk.maps.require(site, lane, address)
         try:
             tensor = decode(read_map(batch, site, lane, address))
         except TensorMapError as error:
@@ -235,6 +237,9 @@ def _replace(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> St
             for number in range(octets.shape[1]):
                 byte = np.ascontiguousarray(octets[:, number : number + 1])
                 space.store(instruction, lanes, where + where.dtype.type(first + number), byte)
+        if not in_shared and batch.bulk.maps is not None:
+            for lane, place in zip(lanes.tolist(), where.tolist(), strict=True):
+                batch.bulk.maps.publish(instruction, lane, place)
 
     return run
 
@@ -257,13 +262,29 @@ def _publish(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> St
             source = sources(one).astype(np.uint64) + steps
             rows = batch.shared_space.load(instruction, lanes, source, 8, 1)
             batch.global_space.store(instruction, lanes, targets(one) + steps, rows, strong=True)
+            if batch.bulk.maps is not None:
+                batch.bulk.maps.publish(instruction, lane, int(targets(one)[0]))
+
+    return run
+
+
+def _acquire(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """fence.proxy.tensormap: a release needs nothing here, an acquire names the map."""
+    if not instruction.operands or modifiers["order"] not in ("acquire", "acq_rel", "sc"):
+        return lambda mask: None
+    addresses = address_source(batch, instruction.operands[0])
+
+    def run(mask: Mask) -> None:
+        lanes = np.arange(batch.lanes) if mask is None else np.flatnonzero(mask)
+        if batch.bulk.maps is not None:
+            batch.bulk.maps.acquire(lanes, addresses(lanes))
 
     return run
 
 
 _SPACE = "(shared::cta|shared::cluster)"
 _RANK = "rank:(1d|2d|3d|4d|5d)"
-_ORDER = "(acquire|release|acq_rel|sc)"
+_ORDER = "order:(acquire|release|acq_rel|sc)"
 
 ROWS: tuple[Row, ...] = (
     special(f"cp.async.bulk.tensor.{_RANK}.{_SPACE}.global.tile?.{REPORT}.{HINT}", "address address address any?",
@@ -278,5 +299,5 @@ ROWS: tuple[Row, ...] = (
             "address any any?", _replace),
     special("tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.(cta|cluster|gpu|sys).sync.aligned",
             "address address integer", _publish),
-    special(f"fence.proxy.tensormap::generic.{_ORDER}.(cta|cluster|gpu|sys)", "address? integer?", nothing),
+    special(f"fence.proxy.tensormap::generic.{_ORDER}.(cta|cluster|gpu|sys)", "address? integer?", _acquire),
 )

@@ -122,7 +122,7 @@ class Machine:
         if self._uses_clock:
             self.batch.specials.tick(block.size)
         block.leave(mask)
-        if self.batch.bulk.loads:
+        if self.batch.bulk.loads or self.batch.bulk.stores:
             self.batch.bulk.tick()
         self._wake()
 

@@ -129,6 +129,8 @@ class Mbarriers:
             if barrier.bytes:
                 message = f"{self._name(barrier)} is invalidated while {barrier.bytes} bytes are expected"
                 raise self._misuse(site, lane, message)
+            if any(load.barrier is barrier for load in self.batch.bulk.loads):
+                raise self._misuse(site, lane, f"{self._name(barrier)} is invalidated while copies are to report to it")
             self._require_waited(barrier)
             del self._objects[barrier.place]
         space = self.batch.shared_space

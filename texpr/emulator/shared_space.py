@@ -61,8 +61,7 @@ class SharedSpace:
         if self.batch.shape.checks and self.limit > SHARED_BASE:
             if self._uses_async_proxy:
                 self.async_shadow = AsyncShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
-                if self.batch.bulk.in_use:
-                    self.batch.global_space.check_bulk_copies(self.async_shadow)
+                self.batch.bulk.begin_checks(self.async_shadow)
             self.shadow = self.async_shadow or SharedShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
 
     def clear(self) -> None:
