@@ -43,6 +43,7 @@ PUT_ROWS = "mad.lo.u32 %r4, %t, 16, buffer; st.shared.v4.b32 [%r4], {%t, %t, %t,
 GET_ROWS = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r0, %r1, %r2, %r3}, [%r5];"
 COUNT = "red.shared.add.u32 [buffer], 1;"
 FIRST_WARP = "setp.lt.u32 %p, %t, 32; @%p bra A;"
+SECOND_WARP = "setp.ge.u32 %p, %t, 32; @%p bra A;"
 
 CASES: dict[str, Case] = {
     "load behind the end": Case(
@@ -110,6 +111,11 @@ CASES: dict[str, Case] = {
         PUT + "setp.lt.u32 %p, %t, 64; @%p bar.sync 1, 64; xor.b32 %r1, %s, 256; ld.shared.b32 %r0, [%r1];",
         PUT + "bar.sync 1, 128; xor.b32 %r1, %s, 256; ld.shared.b32 %r0, [%r1];",
         threads=128,
+    ),
+    "store behind an arrival that does not wait": Case(
+        FaultKind.RACE,
+        SECOND_WARP + "bar.arrive 1, 64;" + PUT + "bra B; A: bar.sync 1, 64;" + GET_OTHER_WARP + "B:",
+        SECOND_WARP + PUT + "bar.arrive 1, 64; bra B; A: bar.sync 1, 64;" + GET_OTHER_WARP + "B:",
     ),
     "read of a copy that is not waited for": Case(
         FaultKind.ASYNC_NOT_WAITED, COPY + COMMIT + GET_MINE, COPY + COMMIT + "cp.async.wait_group 0;" + GET_MINE),

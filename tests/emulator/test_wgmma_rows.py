@@ -192,9 +192,19 @@ def test_operands_may_not_be_overwritten_before_the_wait() -> None:
 
 def test_registers_must_be_fenced_before_a_product() -> None:
     assert fault_of(MULTIPLY + COMMIT + WAIT).kind is FaultKind.MISSING_FENCE
-    again = FENCE + MULTIPLY + COMMIT + WAIT + "mov.b32 %d0, 0;"
-    assert fault_of(again + MULTIPLY + COMMIT + WAIT).kind is FaultKind.MISSING_FENCE
-    run(again + FENCE + MULTIPLY + COMMIT + WAIT, A, B)
+    for use in ("mov.b32 %d0, 0;", "add.f32 %d0, %d0, %d1;", "add.f32 %r0, %d0, %d1;", "mov.b32 %r0, %d0;"):
+        again = FENCE + MULTIPLY + COMMIT + WAIT + use
+        assert fault_of(again + MULTIPLY + COMMIT + WAIT).kind is FaultKind.MISSING_FENCE
+        run(again + FENCE + MULTIPLY + COMMIT + WAIT, A, B)
+    run(FENCE + MULTIPLY + COMMIT + WAIT + MULTIPLY + COMMIT + WAIT, A, B)
+
+
+def test_a_fence_comes_before_the_first_product_of_each_warp() -> None:
+    """Even if its registers are fresh."""
+    fresh = SECOND.replace("%db, 1,", "%db, 0,") + COMMIT + WAIT
+    run(FENCE + fresh, A, B)
+    assert "first wgmma" in fault_of(fresh).message
+    assert fault_of("setp.lt.u32 %p1, %t, 96; @%p1 " + FENCE + fresh).thread == (96, 0, 0)
 
 
 @pytest.mark.parametrize(("end", "reason"), [

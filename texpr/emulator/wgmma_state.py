@@ -10,7 +10,8 @@ groups, as in PTX.  Until the group of a wgmma has been waited for,
 
 So no program without a fault can tell when the products were computed, or when the operands were read.
 
-Before a wgmma uses a register that something else has written, there must be a `wgmma.fence`.
+Before a warp's first wgmma, and before one that uses a register that something else has read or written since, there
+must be a `wgmma.fence`.
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ class WgmmaState:
         """Per tracked register and warp: 1 + the group of the wgmma whose result it awaits, or 0."""
         self._inputs = np.zeros(shape, np.int32)
         """The same for registers that a wgmma still reads."""
-        self._written = np.zeros(shape, np.bool_)
-        """Whether something else has written the register since the last wgmma.fence."""
+        self._accessed = np.zeros(shape, np.bool_)
+        """Whether something else has used the register since the last wgmma.fence."""
+        self._fenced = np.zeros(batch.warps, np.bool_)
+        """Whether the warp has executed a wgmma.fence."""
         self._flying = False
 
     def clear(self) -> None:
@@ -73,13 +76,16 @@ class WgmmaState:
         self._reads.clear()
         self._results.fill(0)
         self._inputs.fill(0)
-        self._written.fill(False)
+        self._accessed.fill(False)
+        self._fenced.fill(False)
         self._flying = False
 
     # The instructions themselves ----------------------------------------------------------------------------
 
     def fence(self, mask: Mask) -> None:
-        self._written[:, self._warps(mask)] = False
+        warps = self._warps(mask)
+        self._accessed[:, warps] = False
+        self._fenced[warps] = True
 
     def issue(self, site: Instruction, mask: Mask, reads: Callable[[], list[tuple[int, Array]]]) -> None:
         """A wgmma begins for the warps of the mask; `reads()` lists the granules of shared memory that it reads, by the
@@ -88,7 +94,11 @@ class WgmmaState:
         warps = self._warps(mask)
         accumulators, sources = ([self._number[n] for n in registers_of(part)] for part in matrices(site))
         used = accumulators + sources
-        self._require(site, used, warps, self._written, "written since the last wgmma.fence", FaultKind.MISSING_FENCE)
+        first = warps[~self._fenced[warps]]
+        if len(first):
+            message = "no wgmma.fence comes before the first wgmma"
+            raise self.batch.fault(FaultKind.MISSING_FENCE, message, site, int(first[0]) * _WARP)
+        self._require(site, used, warps, self._accessed, "used since the last wgmma.fence", FaultKind.MISSING_FENCE)
         others = self._tracked(site.operands[2 if sources else 1 :])
         self._require(site, sources + others, warps, self._results, "the result of an earlier wgmma, not waited for")
         group = self._committed + 1
@@ -156,8 +166,7 @@ class WgmmaState:
                 self._require(site, reads + writes, warps, self._results, message)
                 self._require(site, writes, warps, self._inputs, "still read by a wgmma that has not been waited for")
             step(mask)
-            if writes:
-                self._written[_cells(writes, warps)] = True
+            self._accessed[_cells(reads + writes, warps)] = True
 
         return run
 
@@ -187,7 +196,7 @@ class WgmmaState:
                 self._require(site, writes, warps, self._inputs, "still read by a wgmma that has not been waited for")
             self._results[_cells(writes, warps)] = awaited
             # A copy of an accumulator in flight is the accumulator, for the assembler.
-            self._written[_cells(writes, warps)] = awaited == 0
+            self._accessed[_cells(reads + writes, warps)] = awaited == 0
             step(mask)
 
         return run
