@@ -157,6 +157,21 @@ def test_an_arrival_publishes_what_was_written_before_it(arrival: str, where: st
         assert fault_of(body + NEIGHBOUR).kind is FaultKind.RACE
 
 
+@pytest.mark.parametrize("seed", [None, *range(6)])
+def test_copies_of_two_mbarriers_arrive_in_any_order(seed: int | None) -> None:
+    """The second one arrives first: what the first one counts is still written when that was said."""
+    second = """
+        @%first mbarrier.init.shared::cta.b64 [%c1+8], 64; bar.sync 0;
+        cp.async.ca.shared.global [%r0+512], [%x0], 4; cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%c1+8];
+    """
+    await_second = AWAIT.replace("[%c1]", "[%c1+8]").replace("V", "U")
+    use = "xor.b32 %r0, %t, 63; mad.lo.u32 %r0, %r0, 4, %s; ld.shared.b32 %r1, [%r0];"
+    end = await_second + "ld.shared.b32 %r2, [%r0+512];" + NEIGHBOUR
+    for group in ("", "cp.async.wait_all;"):
+        got = run_bulk(copies(True) + second + group + AWAIT + use + end, DATA, 256, seed=seed)
+        np.testing.assert_array_equal(got.view(np.uint32), DATA.view(np.uint32)[::-1])
+
+
 def test_an_mbarrier_outlives_the_copies_that_report_to_it() -> None:
     end = "cp.async.wait_all; bar.sync 0; @%first mbarrier.inval.shared::cta.b64 [%c1];"
     run_bulk(copies(True) + AWAIT + end, DATA, 256)

@@ -26,7 +26,8 @@ class Copy:
     """Copies issued by one instruction: for each lane, `data` goes to byte `index` of the shared memories.
 
     `group` is the number of the commit group that the copy of each lane belongs to; `reads` how many bytes of global
-    memory each lane moves (None: all).  `number` counts the copies of the batch.
+    memory each lane moves (None: all).  `number` counts the copies of the batch.  `promised` holds, where an mbarrier
+    counts the copy, the stamp (see `checks.py`) of the moment when that was said, and elsewhere 0.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Copy:
     data: Array
     group: Array
     reads: Array | None
+    promised: Array
 
 
 class AsyncCopies:
@@ -62,7 +64,8 @@ class AsyncCopies:
         where = self._all_lanes if lanes is None else lanes
         index = batch.shared_space.begin_copy(site, lanes, to, size)
         data = self._read(site, where, given, size, reads)
-        self.pending.append(Copy(self._issued, site, where, index, data, self.committed[where], reads))
+        group, promised = self.committed[where], np.zeros(len(where), np.int32)
+        self.pending.append(Copy(self._issued, site, where, index, data, group, reads, promised))
         self._issued += 1
 
     def _read(self, site: Instruction, lanes: Array, given: Array, size: int, reads: Array | None) -> Array:
@@ -93,17 +96,22 @@ class AsyncCopies:
             finished = copy.group < self.committed[copy.lanes] - allowed
             return np.asarray(finished if mask is None else finished & mask[copy.lanes])
 
-        self._land(done, None)
+        self._land(done)
 
     def landing(self, lanes: Array, stamps: Array | None) -> Callable[[], None]:
         """A function that lands what these lanes have issued so far, as writes done when `stamps` were taken."""
         mine = np.zeros(self.batch.lanes, np.bool_)
         mine[lanes] = True
         issued = self._issued
-        return lambda: self._land(lambda copy: mine[copy.lanes] & (copy.number < issued), stamps)
+        if stamps is not None:
+            for copy in self.pending:
+                # The first mbarrier that counts a copy says when it was written: those that wait for it know that.
+                fresh = mine[copy.lanes] & (copy.promised == 0)
+                copy.promised[fresh] = stamps[copy.lanes[fresh]]
+        return lambda: self._land(lambda copy: mine[copy.lanes] & (copy.number < issued))
 
-    def _land(self, done: Callable[[Copy], Array], stamps: Array | None) -> None:
-        """Land those copies of lanes that are done; `stamps` (see `checks.py`) says when they count as written."""
+    def _land(self, done: Callable[[Copy], Array]) -> None:
+        """Land those copies of lanes that are done."""
         still: list[Copy] = []
         for copy in self.pending:
             chosen = done(copy)
@@ -111,7 +119,8 @@ class AsyncCopies:
                 still.append(copy)
                 continue
             landed = copy if chosen.all() else _part(copy, chosen)
-            self.batch.shared_space.end_copy(landed.lanes, landed.index, landed.data, stamps)
+            promised = landed.promised if landed.promised.any() else None
+            self.batch.shared_space.end_copy(landed.lanes, landed.index, landed.data, promised)
             if landed is not copy:
                 still.append(_part(copy, ~chosen))
         self.pending = still
@@ -136,4 +145,5 @@ def _part(copy: Copy, chosen: Array) -> Copy:
         copy.data[chosen],
         copy.group[chosen],
         None if copy.reads is None else copy.reads[chosen],
+        copy.promised[chosen],
     )

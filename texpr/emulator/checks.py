@@ -212,12 +212,16 @@ class SharedShadow:
         self._before_write(site, granules, lane, size, None)
         self._written[granules] = IN_FLIGHT
 
-    def end_copy(self, lanes: Array, index: Array, size: int, stamps: Array | None = None) -> None:
-        """Copies have landed: from now on these are writes of the issuing lanes, done when `stamps` were taken."""
-        granules, lane = self._cover(lanes, index, size)
-        # Stamps that are kept do not follow when epochs are counted anew; none is later than now.
-        now = self._stamp if stamps is None else np.minimum(stamps, self._stamp)
-        self._written[granules] = now if lane is None else now[lane]
+    def end_copy(self, lanes: Array, index: Array, size: int, promised: Array | None) -> None:
+        """Copies have landed: from now on these are writes of the issuing lanes, done when the `promised` stamps were
+        taken (None, or 0: now).
+        """
+        granules, _ = self._cover(lanes, index, size)
+        stamps = self._stamp[lanes]
+        if promised is not None:
+            # Stamps that are kept do not follow when epochs are counted anew; none is later than now.
+            stamps = np.where(promised > 0, np.minimum(promised, stamps), stamps)
+        self._written[granules] = np.repeat(stamps, len(granules) // len(lanes))
 
     def stamps(self) -> Array:
         """The stamps of writes that lanes do now."""

@@ -129,12 +129,12 @@ class SharedSpace:
             self.shadow.begin_copy(site, lanes, index, size)
         return index
 
-    def end_copy(self, lanes: Array, index: Array, rows: Array, stamps: Array | None = None) -> None:
-        """The data of an asynchronous copy lands; `stamps` says when it counts as written (None: now)."""
+    def end_copy(self, lanes: Array, index: Array, rows: Array, promised: Array | None) -> None:
+        """The data of an asynchronous copy lands; `promised` says when it counts as written (None, or 0: now)."""
         size = rows.itemsize * rows.shape[1]
         self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
         if self.shadow is not None:
-            self.shadow.end_copy(lanes, index, size, stamps)
+            self.shadow.end_copy(lanes, index, size, promised)
 
     def stamps(self) -> Array | None:
         """What marks writes that lanes do now, for `end_copy`."""
