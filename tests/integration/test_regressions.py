@@ -234,3 +234,15 @@ def test_a_window_of_an_absent_tensor_holds_its_default(tmp_path: Path) -> None:
 
     kernels = "- {name: k, writes: [y], grid: {i: 16}, stage: {b: {at: tile, in: shared}}}"
     check(program, schedule(kernels), tmp_path, calls=8)
+
+
+def test_rows_reduced_from_a_contraction_may_go_through_shared_memory(tmp_path: Path) -> None:
+    @te.algorithm("x: f16[M, K], w: f16[K, 32] -> y: f32[M]")
+    def program(x: Any, w: Any, y: Any) -> None:
+        i, j, k = te.axes(i="M", j=32, k="K")
+        f = te.func("f")
+        f[i, j] = te.sum(x[i, k] * w[k, j], over=k)
+        y[i] = te.max(f[i, j], over=j) * 2.0
+
+    place = "{f: {loop: {k: 16}}, y: {via: shared}}"
+    check(program, schedule(f"- {{name: k, writes: [y], grid: {{i: 32}}, whole: {{j: 32}}, place: {place}}}"), tmp_path)

@@ -185,7 +185,7 @@ def _store_shared(f: Function, item: StoreShared) -> Text:
         view = method(view, f"slice({narrow_text(start, f.symbols()).code}, {length}, 0)")
     space = item.value.space
     assert space is not None, "a value without a space has no layout to be stored from"
-    every = tuple(range(len(space.dims)))
+    every = tuple(range(len(space.dims))) if item.dims is None else item.dims
     dtype = item.value.dtype
     return combined(
         f,

@@ -363,13 +363,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class StoreShared:
-    """Write a tile to a whole stage of a buffer (or to a slice of a flat one)."""
+    """Write a tile to a whole stage of a buffer (or to a slice of a flat one). The buffer has the ``dims`` of the
+    value's space (None: all of them); along those that the value does not vary along it is repeated."""
 
     buffer: str
     stage: IntExpr | None
     value: Expr
     slice: tuple[IntExpr, int] | None = None  # (start, length) of a flat buffer
     origin: str = ""
+    dims: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

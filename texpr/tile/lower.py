@@ -195,7 +195,7 @@ def _through_shared(value: TileExpr, target: Space, node: Write, kernel: Kernel,
     name = kernel.name(f"{node.func.name}_shared")
     layout = operand_swizzle(shape, value.dtype.bytes, len(shape) - 1)
     kernel.buffer(Buffer(name, value.dtype, shape, 0, layout, f"{node.func.name} on its way to global memory"))
-    block.add(StoreShared(name, None, value, origin=origin(node.func.name, node.schedule)))
+    block.add(StoreShared(name, None, value, origin=origin(node.func.name, node.schedule), dims=value.dims))
     order = tuple(range(len(shape)))
     stored = SharedTile(name, None, order, value.dtype, target, value.dims)
     return assign(f"{node.func.name}_out", stored, kernel, block, node.schedule)

@@ -243,6 +243,9 @@ def _store_shared(item: StoreShared, state: _State) -> None:
     value = item.value
     require(value.space is not None, f"a uniform value is stored to buffer {buffer.name}: it has no layout")
     shape = _full_shape(value)
+    if item.dims is not None:
+        require(set(value.dims) <= set(item.dims), f"a value over dims {value.dims} is stored over {item.dims}")
+        shape = tuple(shape[d] for d in item.dims)
     if item.slice is None:
         check_buffer_tile(buffer, shape, value.dtype)
         return
