@@ -6,9 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import texpr as te
+from tests.integration.running import bundle, worst
 from texpr.aot.bundle import BuildOptions, write_bundle
 from texpr.check import Effort, Selection, check_bundle
 from texpr.compile import chosen_targets, package_of
@@ -234,6 +236,53 @@ def test_a_window_of_an_absent_tensor_holds_its_default(tmp_path: Path) -> None:
 
     kernels = "- {name: k, writes: [y], grid: {i: 16}, stage: {b: {at: tile, in: shared}}}"
     check(program, schedule(kernels), tmp_path, calls=8)
+
+
+@pytest.mark.parametrize("view", ["clamped", "mirrored", "wrapped"])
+@pytest.mark.parametrize("held", [False, True], ids=["inlined", "window"])
+def test_programs_of_an_empty_axis_read_nothing_of_it(view: str, held: bool, tmp_path: Path) -> None:
+    """One tile covers the axis whatever its extent, so its programs run where it has no points."""
+
+    @te.algorithm("x: f32[N, M] -> y: f32[M]", require=["N <= 8"])
+    def program(x: Any, y: Any) -> None:
+        i, k = te.axes(i="N", k="M")
+        f = te.func("f")
+        f[i, k] = x[i, k] * 2.0
+        y[k] = te.sum(getattr(f, view)()[i - 2, k] + getattr(x, view)()[i + 1, k], over=i)
+
+    place = ", place: {f: {at: tile, in: shared}}" if held else ""
+    built = bundle(program, f"  - {{name: k, writes: [y], grid: {{k: 4}}, whole: {{i: 8}}{place}}}\n", tmp_path)
+    np.testing.assert_array_equal(built(np.zeros((0, 6), np.float32)), np.zeros(6, np.float32))
+    assert worst(built, program, {"x": np.arange(18, dtype=np.float32).reshape(3, 6)}) <= 1
+
+
+@pytest.mark.parametrize("view", ["clamped", "mirrored", "wrapped"])
+@pytest.mark.parametrize("held", [False, True], ids=["inlined", "window"])
+def test_a_guard_may_keep_reads_from_an_empty_source(view: str, held: bool, tmp_path: Path) -> None:
+    @te.algorithm("x: f32[N], z: f32[M] -> y: f32[M]")
+    def program(x: Any, z: Any, y: Any) -> None:
+        i, j = te.axes(i="M", j="N")
+        f = te.func("f")
+        f[j] = x[j] * 2.0
+        near = getattr(f, view)()[i - 2] + getattr(x, view)()[i + 1]
+        y[i] = te.where(te.dim("N") > 0, near, 7.0) + z[i]
+
+    place = ", place: {f: {at: tile, in: shared}}" if held else ""
+    built = bundle(program, f"  - {{name: k, writes: [y], grid: {{i: 4}}{place}}}\n", tmp_path)
+    z = np.ones(5, np.float32)
+    np.testing.assert_array_equal(built(np.zeros(0, np.float32), z), np.full(5, 8.0, np.float32))
+    assert worst(built, program, {"x": np.arange(3, dtype=np.float32), "z": z}) <= 1
+
+
+def test_a_stencil_over_its_own_axes_needs_no_test_for_an_empty_source() -> None:
+    @te.algorithm("x: f32[M, N] -> y: f32[M, N]")
+    def program(x: Any, y: Any) -> None:
+        i, j = te.axes(i="M", j="N")
+        y[i, j] = x.clamped()[i + 1, j] + x.clamped()[i, j - 1]
+
+    for kernel in ("grid: {i: 4, j: 8}", "grid: {j: 8}, place: {y: {loop: {i: 4}}}"):
+        package = package_of(program, schedule(f"- {{name: k, writes: [y], {kernel}}}"), [_TARGET], {}, {})
+        assert "M > 0" not in package.kernels[0].text and "N > 0" not in package.kernels[0].text
 
 
 def test_rows_reduced_from_a_contraction_may_go_through_shared_memory(tmp_path: Path) -> None:

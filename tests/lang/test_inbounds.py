@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import texpr as te
-from texpr.lang.errors import OutOfRangeError
+from texpr.lang.errors import EmptySourceError, OutOfRangeError
 
 
 def accepts(signature: str, index: Any, **options: Any) -> bool:
@@ -19,12 +19,13 @@ def accepts(signature: str, index: Any, **options: Any) -> bool:
 
     try:
         te.algorithm(signature, **options)(body).bind()
-    except OutOfRangeError:
+    except (OutOfRangeError, EmptySourceError):
         return False
     return True
 
 
 GATHER = "x: f32[P], m: {} -> y: f32[N]"
+BOUNDARIES = ("clamped", "wrapped", "mirrored")
 
 
 def gather(x: Any, m: Any, y: Any, i: Any) -> None:
@@ -116,12 +117,31 @@ def test_pooling_needs_no_guard() -> None:
     assert accepts(GATHER.format("i32[N]"), pool)
 
 
-@pytest.mark.parametrize("boundary", ["clamped", "wrapped", "mirrored"])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_boundaries_allow_any_index(boundary: str) -> None:
     def anywhere(x: Any, m: Any, y: Any, i: Any) -> None:
         y[i] = getattr(x, boundary)()[m[i] - 3]
 
-    assert accepts(GATHER.format("i32[N]"), anywhere)
+    assert accepts("x: f32[N], m: i32[N] -> y: f32[N]", anywhere)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_boundary_needs_a_source_that_is_not_empty(boundary: str) -> None:
+    def near(x: Any, m: Any, y: Any, i: Any) -> None:
+        y[i] = getattr(x, boundary)()[i + 1]
+
+    def guarded(x: Any, m: Any, y: Any, i: Any) -> None:
+        y[i] = te.where(te.dim("P") > 0, getattr(x, boundary)()[i + 1], 0)
+
+    def reduced(x: Any, m: Any, y: Any, i: Any) -> None:
+        (p,) = te.axes(p="P")
+        y[i] = te.sum(getattr(x, boundary)()[p - i], over=p)
+
+    assert not accepts(GATHER.format("i32[N]"), near)
+    assert accepts(GATHER.format("i32[N]"), guarded)
+    assert accepts(GATHER.format("i32[N]"), reduced)
+    assert accepts("x: f32[5], m: i32[N] -> y: f32[N]", near)
+    assert accepts("x: f32[N + 2], m: i32[N] -> y: f32[N]", near)
 
 
 def test_message_names_a_point_and_the_missing_fact() -> None:

@@ -372,6 +372,13 @@ class OutOfRangeError(TExprError):
     default_hint = "{fix}"
 
 
+class EmptySourceError(TExprError):
+    code = "TX0173"
+    title = "boundary of a source that may be empty"
+    template = "read of {name}: an empty one has no element to take instead, and {extent} >= 1 is not proved"
+    default_hint = "require=['{extent} >= 1']; or {name}.padded(0)[...]"
+
+
 class BoundaryError(TExprError):
     code = "TX0172"
     title = "boundary that cannot be used"

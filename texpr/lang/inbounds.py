@@ -3,6 +3,9 @@
 Every read without a boundary is checked under the conditions that enclose it: ``where=`` of its reduction and the
 conditions of the selects around it. Data-dependent indices stand as symbols whose range is the tensor's contract
 (``map: i32[V, N] in [-1, P)``) or the range of their type. A read that is neither proved nor guarded is refused.
+
+A read that takes another element in place of one outside (clamped, wrapped, mirrored) needs a source with elements:
+proved as well, since an axis along which something is computed is not empty.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass, field
 
 from texpr.dtypes import DType, Kind
 from texpr.errors import Location
-from texpr.lang.errors import OutOfRangeError
+from texpr.lang.errors import EmptySourceError, OutOfRangeError
 from texpr.lang.index import conjuncts, is_exact, to_bool_expr, to_int_expr
 from texpr.lang.ir import (
     Axis,
@@ -62,7 +65,11 @@ class Domain:
 
 
 def check_reads(roots: tuple[Expr, ...], where: Expr | None, domain: Domain) -> None:
-    """Raises OutOfRangeError for the first read that may leave its source. ``where``, if any, is the last root."""
+    """``where``, if any, is the last root.
+
+    Raises: OutOfRangeError for the first read that may leave its source, EmptySourceError for one under a boundary
+    that may find it empty.
+    """
     checker = _Checker(domain)
     guards: Guards = () if where is None else tuple((part, True) for part in conjuncts(where))
     for root in roots:
@@ -89,11 +96,22 @@ class _Checker:
             self.visit(child, guards)
         if isinstance(expr, Read) and expr.boundary.mode is BoundaryMode.NONE:
             self.check(expr, guards)
+        elif isinstance(expr, Read) and expr.boundary.mode is not BoundaryMode.FILL:
+            self.check_not_empty(expr, guards)
+
+    def check_not_empty(self, read: Read, guards: Guards) -> None:
+        derived = self.domain.derived
+        crossed = {substitute(axis.extent, derived) for axis in self.domain.axes}
+        for extent in _extents(read):
+            limit = substitute(extent, derived)
+            if limit in crossed or _at_least_zero(limit - 1, Facts()):
+                continue
+            if not isinstance(_proof(ge(limit, 1), self.facts(_Symbols(), guards)), Proved):
+                at = read.location or self.domain.location
+                raise EmptySourceError(name=read.source.name, extent=extent, at=at)
 
     def check(self, read: Read, guards: Guards) -> None:
-        source = read.source
-        extents = source.shape if isinstance(source, Tensor) else tuple(axis.extent for axis in source.axes)
-        for position, (index, extent) in enumerate(zip(read.indices, extents, strict=True)):
+        for position, (index, extent) in enumerate(zip(read.indices, _extents(read), strict=True)):
             if isinstance(index, AxisRef) and index.axis.extent is extent:
                 continue
             self.check_index(read, position, index, extent, guards)
@@ -255,6 +273,11 @@ def _verdict(doubt: Refuted | None, value: IntExpr) -> str:
         return "may leave"
     point = ", ".join(f"{name}={doubt.counterexample[name]}" for name in sorted(doubt.counterexample))
     return f"is {evaluate(value, doubt.counterexample)} at {point}, outside" if point else "is outside"
+
+
+def _extents(read: Read) -> tuple[IntExpr, ...]:
+    source = read.source
+    return source.shape if isinstance(source, Tensor) else tuple(axis.extent for axis in source.axes)
 
 
 def _axes_of(expr: Expr) -> set[str]:

@@ -103,6 +103,7 @@ __all__ = [
     "compare",
     "conjunction",
     "const",
+    "denominators",
     "disjoint",
     "disjunction",
     "eq",
@@ -154,6 +155,13 @@ def free_symbols(e: Expr) -> frozenset[str]:
     if isinstance(e, Sym):
         return frozenset([e.name])
     return frozenset[str]().union(*(free_symbols(child) for child in children(e)))
+
+
+@cache
+def denominators(e: Expr) -> frozenset[IntExpr]:
+    """What ``e`` divides by, but for literals."""
+    found = frozenset[IntExpr]().union(*(denominators(child) for child in children(e)))
+    return found | {e.den} if isinstance(e, FloorDiv | Mod) and not isinstance(e.den, Const) else found
 
 
 @cache

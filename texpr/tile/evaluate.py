@@ -34,7 +34,7 @@ from texpr.lang.ir import (
     Var,
 )
 from texpr.math.bounds import Facts
-from texpr.math.expr import IntExpr, const, ge, lt, sym
+from texpr.math.expr import IntExpr, const, denominators, ge, lt, sym
 from texpr.math.prove import Proved, prove
 from texpr.plan.access import Memory, memory_of, vector_of
 from texpr.plan.errors import NotLowered
@@ -287,7 +287,14 @@ def masked_load(read: Read, scope: Scope, space: Space | None, needs: Needs) -> 
         for index, extent in zip(read.indices, memory.shape, strict=True)
     ]
     base, offset = address(memory, indices, scope, space, needs)
-    conditions = bounds_conditions(memory, indices, scope, space, needs)
+    conditions: list[TileExpr] = []
+    assumed = scope
+    if mode not in (BoundaryMode.NONE, BoundaryMode.FILL):  # there is no nearest element of an empty tensor
+        for extent in memory.shape:
+            if not is_nonempty(extent, assumed):
+                conditions.append(tile.op(OpName.GT, tile.uniform(extent, width_of(extent)), tile.uniform(0)))
+                assumed = assumed.with_fact(ge(extent, 1))
+    conditions += bounds_conditions(memory, indices, assumed, space, needs)
     if isinstance(read.source, Tensor) and read.source.optional:
         conditions.append(_present(read.source, needs))
     mask = tile.both(conditions)
@@ -295,6 +302,11 @@ def masked_load(read: Read, scope: Scope, space: Space | None, needs: Needs) -> 
     other = Literal(float(fill) if memory.dtype.is_float else fill, memory.dtype)
     where, dims = tile.join([e for e in (offset, mask) if e is not None])
     return Load(memory.name, base, offset, mask, other, memory.dtype, where, dims)
+
+
+def is_nonempty(extent: IntExpr, scope: Scope) -> bool:
+    """Whether an extent is at least 1: then a clamped index is an index."""
+    return isinstance(prove(ge(extent, 1), scope.facts), Proved)
 
 
 def _spans(index: Expr, extent: IntExpr, scope: Scope) -> bool:
@@ -372,6 +384,11 @@ def bounds_conditions(
             facts = axis_facts(inside, scope.facts)
             low, high = (isinstance(prove(goal, facts), Proved) for goal in (ge(known, 0), lt(known, extent)))
             proved = [goal for goal, holds in ((ge(known, 0), low), (lt(known, extent), high)) if holds]
+            for denominator in denominators(known):  # proofs take for granted that nothing divides by zero
+                if isinstance(prove(ge(denominator, 1), facts), Proved):
+                    proved.append(ge(denominator, 1))
+                else:
+                    conditions.append(tile.op(OpName.GE, _index(denominator, scope, space), tile.uniform(1)))
             if not all(isinstance(prove(goal, begun), Proved) for goal in proved):
                 relying.update(dict.fromkeys(axes))
             if low and high:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from texpr.lang.ir import Axis, OpName
-from texpr.math.expr import IntExpr, ceildiv, const, sym
+from texpr.math.expr import IntExpr, ceildiv, const, ge, sym
 from texpr.math.integer import product
 from texpr.plan.errors import NotLowered
 from texpr.plan.inline import axes_of
@@ -77,6 +77,7 @@ def _nest(loops: Sequence[LoopAxis], body: Body, kernel: Kernel, scope: Scope, b
     counter = kernel.name(f"{loop.axis.name}0")
     inner = Block()
     at = scope.with_axes({loop.axis: AxisValue(sym(counter), loop.size, loop.full)})
+    at = at.with_fact(ge(loop.axis.extent, 1))  # in a step of the loop
     _nest(rest, body, kernel, at, inner)
     block.add(For(counter, const(0), loop.axis.extent, const(loop.size), tuple(inner.statements)))
 
@@ -151,6 +152,8 @@ def _pipeline(
         at = at.with_tile(
             tile_form(stage).read, StagedTile(stage_dims(tile_form(stage), kernel), buffers[stage.name].name, slot)
         )
+    for loop in loops:
+        at = at.with_fact(ge(loop.axis.extent, 1))
     body(at, inner)
     for stage, value in zip(through_registers, loaded, strict=True):
         slot = _slot(step + 1, stage.depth)

@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from texpr.errors import located
 from texpr.lang.ir import Axis
 from texpr.math.bounds import Facts, divisor
-from texpr.math.expr import BoolExpr, IntExpr, Sym, ceildiv, const, free_symbols, minimum, sym
+from texpr.math.expr import BoolExpr, IntExpr, Sym, ceildiv, const, free_symbols, ge, minimum, sym
 from texpr.math.integer import product
 from texpr.plan.access import memory_of
 from texpr.plan.ir import Cover, KernelPlan, TileAxis
@@ -68,6 +68,8 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     scope = Scope(
         {t.axis: AxisValue(origins.get(t.axis, const(0)), t.size, t.full) for t in plan.tile}, facts, guard
     )
+    for t in grid_axes:  # there is a program
+        scope = scope.with_fact(ge(t.axis.extent, 1))
     if plan.persistence is None:
         block.add(*_positions(plan, grid_axes, origins, sym(pid), kernel))
         lower_nodes(plan.nodes, kernel, scope, block)

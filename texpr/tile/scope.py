@@ -83,6 +83,9 @@ class Scope:
     def with_variables(self, variables: Mapping[Var, Expr]) -> Scope:
         return dataclasses.replace(self, variables={**self.variables, **variables})
 
+    def with_fact(self, fact: BoolExpr) -> Scope:
+        return dataclasses.replace(self, facts=self.facts.assume(fact))
+
     def is_inside(self, axis: Axis) -> bool:
         """Whether live lanes of an axis lie inside its extent: always, but for coordinates of a window that reaches
         beyond the source."""

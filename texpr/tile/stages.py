@@ -15,7 +15,7 @@ from texpr.plan.resolve import origin as tile_origin
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.banks import best_swizzle
-from texpr.tile.evaluate import evaluate, masked_load, with_absent
+from texpr.tile.evaluate import evaluate, is_nonempty, masked_load, with_absent
 from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, PhysicalDim, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin
@@ -244,7 +244,7 @@ def _func_at(
                 value = tile.op(OpName.MIN, tile.op(OpName.MAX, coordinate, tile.uniform(0)), last)
                 if mode is BoundaryMode.FILL:
                     outside.append(tile.op(OpName.NE, coordinate, value))
-        points[axis] = _at(value, inside=True)
+        points[axis] = _at(value, inside=is_nonempty(axis.extent, scope))
     result = tile.cast(evaluate(node.expr, scope.with_axes(points), space, kernel.needs), node.func.dtype)
     for beyond in outside:
         fill = window.boundary.fill
