@@ -314,7 +314,6 @@ class Draft:
         kinds += ["and", "or", "xor"] if self.kind == "int" else ["mean", "mean"]
         choice = rng.choice(kinds)
         if choice == "arg":
-            name = f"y{len(self.outputs)}"
             best = self.define(kept, output)
             new = self.forget(1)
             value = self.value(every, rng.randint(0, 2))
@@ -349,14 +348,17 @@ class Draft:
             identity = {"i8": -128, "i16": -32768, "i32": -(2**31), "i64": -(2**63)}.get(self.word, 0)
             least = identity if self.kind == "int" else "float('-inf')"
             self.monoids.append(
-                f"m{len(self.monoids)} = te.monoid(lambda p, q: te.where(p < q, q, p), identity={least})"
+                f"m{len(self.monoids)} = te.monoid(lambda p, q: te.maximum(p, q), identity={least}, commutative=True)"
             )
             if self.kind == "int" and self.word != "i32":  # a monoid's identity is tested as i32
                 self.monoids.pop()
                 return f"te.max({value}, over={over}{where})"
             return f"te.reduce(m{len(self.monoids) - 1}, {value}, over={over}{where})"
-        body = "(p[0] * q[0], q[0] * p[1] + q[1])"
-        self.monoids.append(f"m{len(self.monoids)} = te.monoid(lambda p, q: {body}, identity=(1.0, 0.0))")
+        if rng.random() < 0.7:
+            body, commutes = "(p[0] * q[0] - p[1] * q[1], p[0] * q[1] + p[1] * q[0])", ", commutative=True"
+        else:
+            body, commutes = "(p[0] * q[0], q[0] * p[1] + q[1])", ""
+        self.monoids.append(f"m{len(self.monoids)} = te.monoid(lambda p, q: {body}, identity=(1.0, 0.0){commutes})")
         first = f"te.tanh({self.leaf(axes)})"
         return f"te.reduce(m{len(self.monoids) - 1}, ({self.matched(first, axes)}, {value}), over={over}{where})[1]"
 
