@@ -65,12 +65,13 @@ class Verdict(Enum):
     REFUSED = "refused"  # a TExprError before any kernel was compiled
     UNREACHED = "unreached"  # no small call is given to some variant; the others are right
     LATE = "late"  # refused for what a kernel turned out to need
+    SLOW = "slow"  # Triton or the assembler took too long
     WRONG = "WRONG"  # a wrong result, a fault, an output not written
     UNCOMPILED = "UNCOMPILED"  # Triton did not take the kernel
     CRASH = "CRASH"  # an exception that is not a TExprError
 
 
-GOOD = frozenset({Verdict.RIGHT, Verdict.REFUSED, Verdict.UNREACHED, Verdict.LATE})
+GOOD = frozenset({Verdict.RIGHT, Verdict.REFUSED, Verdict.UNREACHED, Verdict.LATE, Verdict.SLOW})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,9 @@ def run(program: Program, folder: Path, effort: Effort, options: CompileOptions)
         with time_limit(_SECONDS):
             return _run(program, folder, effort, options)
     except TimeoutError as error:
-        return Outcome(Verdict.CRASH, f"TimeoutError {_innermost(error)}", traceback.format_exc())
+        frames = [Path(frame.filename).name for frame in traceback.extract_tb(error.__traceback__)]
+        verdict = Verdict.SLOW if "pool.py" in frames else Verdict.CRASH
+        return Outcome(verdict, f"TimeoutError in {frames[-2]}", traceback.format_exc())
 
 
 def _run(program: Program, folder: Path, effort: Effort, options: CompileOptions) -> Outcome:
@@ -174,7 +177,7 @@ def _innermost(error: Exception) -> str:
 
 @contextlib.contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError in what takes longer: a compiler that hangs is as bad as one that crashes."""
+    """Raises TimeoutError in what takes longer: to hang is as bad as to crash."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"more than {seconds} s")

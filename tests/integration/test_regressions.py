@@ -295,3 +295,25 @@ def test_rows_reduced_from_a_contraction_may_go_through_shared_memory(tmp_path: 
 
     place = "{f: {loop: {k: 16}}, y: {via: shared}}"
     check(program, schedule(f"- {{name: k, writes: [y], grid: {{i: 32}}, whole: {{j: 32}}, place: {place}}}"), tmp_path)
+
+
+@te.algorithm("x: f32[M, N], z: f32[M] -> y: f32[N, M]")
+def transposed(x: Any, z: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[j, i] = x[i, j] * 2.0 + z[i]
+
+
+@te.algorithm("x: f32[M, N], z: f32[M] -> y: f32[N, M]")
+def repeated(x: Any, z: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[j, i] = z[i]
+
+
+@pytest.mark.parametrize("program", [transposed, repeated], ids=["tile", "column"])
+@pytest.mark.parametrize("by", ["", ", by: {i: 8}"], ids=["whole", "pieces"])
+def test_a_mapped_tile_may_go_through_shared_memory(program: AlgorithmDef, by: str, tmp_path: Path) -> None:
+    kernel = "grid: {i: 32, j: 32}, map: {i: {warps: 4}, j: {lanes: 32}}"
+    record = f"- {{name: k, writes: [y], {kernel}, place: {{y: {{via: shared{by}}}}}}}"
+    wanted = schedule(record, algorithm=program.name)
+    assert "y_shared.store" in package_of(program, wanted, [_TARGET], {}, {}).kernels[0].text
+    check(program, wanted, tmp_path)

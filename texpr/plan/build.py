@@ -152,6 +152,8 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_fills(context, plan)
     legality.check_window_pieces(context, plan)
     legality.check_accumulator_pieces(context, plan)
+    legality.check_map(context, plan)
+    legality.check_stages_have_effect(context, plan)
     legality.check_aliases(context, plan)
     checks.check_alignment_of_reads(context, plan)
     checks.check_pieces(context, plan)

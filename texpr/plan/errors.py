@@ -266,6 +266,13 @@ class PlaceIgnored(PlanError):
     default_hint = "place: {{{func}: {{at: tile}}}}, or remove it from place"
 
 
+class NoEffect(PlanError):
+    code = "TX0344"
+    title = "directive without effect"
+    template = "{directive} of {name} changes nothing: {why}"
+    default_hint = "remove it"
+
+
 class UnknownSymbol(PlanError):
     code = "TX0343"
     title = "unknown dim, tensor or type in a guard or number"

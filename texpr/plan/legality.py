@@ -21,6 +21,7 @@ from texpr.plan.errors import (
     BadPosition,
     ByInvalid,
     LoopAxisInvalid,
+    NoEffect,
     NoInstruction,
     NotAligned,
     NotLowered,
@@ -31,7 +32,20 @@ from texpr.plan.errors import (
     near,
 )
 from texpr.plan.inline import axes_of, key_of, reads_of
-from texpr.plan.ir import Compute, Cover, Dot, KernelPlan, Node, Reduction, Stage, TileAxis, Unit, Window, Write
+from texpr.plan.ir import (
+    AxisTile,
+    Compute,
+    Cover,
+    Dot,
+    KernelPlan,
+    Node,
+    Reduction,
+    Stage,
+    TileAxis,
+    Unit,
+    Window,
+    Write,
+)
 from texpr.plan.resolve import Context, written_out
 from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
 
@@ -262,6 +276,57 @@ def check_window_pieces(context: Context, plan: KernelPlan) -> None:
             record = context.record.stage.get(name) or context.record.place.get(name)
             why = f"its window of {window.points} points is filled in {pieces} pieces of {size}; at most {_MOST_PIECES}"
             raise ByInvalid(func=name, why=why, at=record.location_of("by") if record is not None else None)
+
+
+def check_map(context: Context, plan: KernelPlan) -> None:
+    """Some value outside of matrix units has lanes along all axes that ``map`` spreads."""
+    record = context.record
+    wanted = set(record.map)
+    if not wanted:
+        return
+    matrix = {f for n in nodes_of(plan.nodes) if isinstance(n, Reduction) and n.dot is not None for f in n.funcs}
+    widest: set[str] = set()
+    for node, sizes in sized_nodes(plan.nodes, {t.axis: t.size for t in plan.tile}):
+        if any(_mentions(expr, func) for expr in node_exprs(node) for func in matrix):
+            continue
+        wide = {axis.name for axis in _axes_of_node(node) if sizes.get(axis, 1) > 1}
+        widest |= wide & wanted
+        if wanted <= wide:
+            return
+    missing = sorted(wanted - widest)
+    name = missing[0] if missing else ", ".join(record.map)
+    why = f"no value has lanes along {'it' if missing else 'all of them'}"
+    at = record.map.location_of(missing[0]) if missing else record.location_of("map")
+    raise NoEffect(directive="map", name=name, why=why, at=at)
+
+
+def _axes_of_node(node: Node) -> tuple[Axis, ...]:
+    match node:
+        case Write(axes=axes) | Compute(axes=axes, memory=Memory.REGISTERS):
+            return axes
+        case Reduction(keep=keep, axes=axes, dot=None):
+            return (*keep, *axes)
+        case Stage(memory=Memory.REGISTERS, form=AxisTile(axes=sized)):
+            return tuple(axis for axis, _ in sized)
+        case _:
+            return ()
+
+
+def check_stages_have_effect(context: Context, plan: KernelPlan) -> None:
+    """What a stage says of its pieces and of the tiles it holds is used."""
+    for node in nodes_of(plan.nodes):
+        if not isinstance(node, Stage):
+            continue
+        record = context.record.stage[node.name]
+        if node.by and isinstance(node.form, AxisTile):
+            why = "only a window is fetched in pieces; this tile is fetched as it is read"
+            raise NoEffect(directive="by", name=f"stage {node.name}", why=why, at=record.location_of("by"))
+        if node.depth > 1 and node.ahead == 0 and node.copy is Copy.SYNC:
+            why = "copies that do not run ahead need one tile"
+            raise NoEffect(directive="depth", name=f"stage {node.name}", why=why, at=record.location_of("depth"))
+        if node.copy is Copy.ASYNC and isinstance(node.form, Window):
+            what = f"copy: async of {node.name}, whose reads overlap"
+            raise NotLowered(what=what, instead="copy: sync", at=record.location_of("copy"))
 
 
 def check_accumulator_pieces(context: Context, plan: KernelPlan) -> None:

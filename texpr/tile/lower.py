@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from texpr.dtypes import DType
 from texpr.lang.ir import INDEX, Axis, BoundaryMode, Expr, Func, Monoid, OpName, ReduceOp
 from texpr.plan.access import memory_of
+from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Compute, Node, Reduction, Stage, Write
 from texpr.plan.monoids import as_monoid, is_arg
@@ -174,11 +175,18 @@ def _store(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:
     value = tile.cast(evaluate(node.expr, scope, space, kernel.needs), node.func.dtype)
     memory = memory_of(node.func, scope.guard)
     kernel.needs.tensors[memory.name] = node.func
-    if space is not None and not isinstance(space.layout, Blocked | Linear):
+    as_computed = space is None or isinstance(space.layout, Blocked | Linear)
+    if space is not None and (node.via_shared or not as_computed):
         moving = [axis for axis in node.axes if scope.lanes(axis) > 1]
         target = store_space(memory, node.indices, BoundaryMode.NONE, moving, scope, space, kernel.plan.warps)
-        value = _through_shared(value, target, node, kernel, block) if node.via_shared else tile.relayout(value, target)
+        as_computed = target.layout == space.layout or not value.dims
+        through = node.via_shared and not as_computed
+        value = _through_shared(value, target, node, kernel, block) if through else tile.relayout(value, target)
         space = target
+    if node.via_shared and as_computed:
+        place = kernel.plan.record.place[node.func.name]
+        why = "every thread stores what it has computed"
+        raise NoEffect(directive="via", name=node.func.name, why=why, at=place.location_of("via"))
     base, offset = address(memory, node.indices, scope, space, kernel.needs)
     mask = tile.both(
         [

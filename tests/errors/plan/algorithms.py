@@ -74,6 +74,12 @@ def pool(x: Any, s: Any, y: Any) -> None:
     y[i] = te.maximum(low[i - 1], low[i + 1]) * te.minimum(s.clamped().get(i, 1), s.clamped().get(i + 1, 2))
 
 
+@te.algorithm("x: f32[N] -> y: f32[N]")
+def overlapping(x: Any, y: Any) -> None:
+    (i,) = te.axes(i="N")
+    y[i] = x.padded(0)[i - 1] + x.padded(0)[i + 1]
+
+
 @te.algorithm("t: f32[M, M], b: f32[M, N] -> y: f32[M, N]")
 def triangular(t: Any, b: Any, y: Any) -> None:
     i, j, k = te.axes(i="M", j="N", k="M")
