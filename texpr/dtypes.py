@@ -113,3 +113,10 @@ def dtype_named(name: str) -> DType | None:
         return DType(name)
     except ValueError:
         return None
+
+
+def holds(wide: DType, narrow: DType) -> bool:
+    """Whether every value of integer type ``narrow`` is one of integer type ``wide``."""
+    if wide.kind is narrow.kind:
+        return wide.bits >= narrow.bits
+    return wide.kind is Kind.SIGNED and wide.bits > narrow.bits

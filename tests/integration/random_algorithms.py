@@ -178,15 +178,18 @@ class Draft:
         rest = [a for a in axes if a != by and rng.random() < 0.7]
         index = f"x{len(self.inputs)}"
         low = -1 if guarded else 0
-        self.inputs.append(f"{index}: {rng.choice(('i32', 'i64'))}[{self.extents[by]}] in [{low}, {rows})")
+        narrow = rows == 6 and rng.random() < 0.4
+        dtype = rng.choice(("i8", "i16") if guarded else ("u8", "i16", "u16")) if narrow else rng.choice(("i32", "i64"))
+        wide = rng.choice((".to('i32')", ".to('i64')", "")) if narrow else ""
+        self.inputs.append(f"{index}: {dtype}[{self.extents[by]}] in [{low}, {rows})")
         table = f"x{len(self.inputs)}"
         dims = ", ".join([str(rows), *(str(self.extents[a]) for a in rest)])
         self.inputs.append(f"{table}: {rng.choice(TYPES[kind])}[{dims}]")
         tail = "".join(f", {a}" for a in rest)
         if guarded:
-            read = self.as_word(f"{table}[te.maximum({index}[{by}], 0){tail}]", kind)
+            read = self.as_word(f"{table}[te.maximum({index}[{by}]{wide}, 0){tail}]", kind)
             return f"te.where({index}[{by}] >= 0, {read}, {self.zero(kind)})"
-        return self.as_word(f"{table}[{index}[{by}]{tail}]", kind)
+        return self.as_word(f"{table}[{index}[{by}]{wide}{tail}]", kind)
 
     def zero(self, kind: str) -> str:
         return "0" if kind == "int" else "False" if kind == "bool" else "0.0"

@@ -184,3 +184,22 @@ def test_a_masked_product_is_fused_with_a_softmax_over_its_rows(tmp_path: Path) 
     for m, k, n in ((33, 20, 64), (40, 33, 50), (5, 3, 100)):
         arrays = {"x": halves(rng, m, k), "w": halves(rng, k, n), "r": halves(rng, m, n)}
         assert worst(built, attention_scores, arrays) <= 1
+
+
+@te.algorithm("t: f32[256, N], wide: f16[65536], at: u8[M], far: u16[M] -> y: f32[M, N]")
+def looked_up(t: Any, wide: Any, at: Any, far: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[i, j] = t[at[i].to("i32"), j] + wide[far[i].to("i64")]
+
+
+def test_narrow_indices_may_be_widened(tmp_path: Path) -> None:
+    """Values above the largest signed number of the narrow type, too."""
+    built = bundle(looked_up, "  - name: k\n    writes: [y]\n    grid: {i: 4, j: 32}\n", tmp_path)
+    rng = np.random.default_rng(7)
+    arrays = {
+        "t": rng.standard_normal((256, 33)).astype(np.float32),
+        "wide": halves(rng, 65536),
+        "at": np.array([0, 127, 128, 255, 7], np.uint8),
+        "far": np.array([0, 32767, 32768, 65535, 9], np.uint16),
+    }
+    assert worst(built, looked_up, arrays) <= 1

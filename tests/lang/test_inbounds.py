@@ -44,6 +44,32 @@ def test_the_type_s_own_range_counts() -> None:
     assert accepts("x: f32[P], m: u16[N] -> y: f32[N]", gather, require=["P >= 65536"])
 
 
+def test_a_widening_cast_keeps_the_range() -> None:
+    def widened(x: Any, m: Any, y: Any, i: Any) -> None:
+        y[i] = x[m[i].to("i32")]
+
+    def widened_below(x: Any, m: Any, y: Any, i: Any) -> None:
+        y[i] = x[m[i].to("i16").to("i64") + 128]
+
+    assert accepts("x: f32[256], m: u8[N] -> y: f32[N]", widened)
+    assert accepts("x: f32[65536], m: u16[N] -> y: f32[N]", widened)
+    assert accepts("x: f32[P], m: i16[N] in [0, P) -> y: f32[N]", widened)
+    assert accepts("x: f32[256], m: i8[N] -> y: f32[N]", widened_below)
+    assert not accepts("x: f32[255], m: u8[N] -> y: f32[N]", widened)
+    assert not accepts("x: f32[256], m: i8[N] -> y: f32[N]", widened)
+
+
+def test_a_cast_that_may_wrap_keeps_no_range() -> None:
+    def unsigned(x: Any, m: Any, y: Any, i: Any) -> None:
+        y[i] = x[m[i].to("u32")]
+
+    def narrowed(x: Any, m: Any, y: Any, i: Any) -> None:
+        y[i] = x[m[i].to("i8")]
+
+    assert not accepts("x: f32[P], m: i32[N] in [-1, P) -> y: f32[N]", unsigned)
+    assert not accepts("x: f32[P], m: i32[N] in [0, P) -> y: f32[N]", narrowed)
+
+
 def masked(x: Any, m: Any, y: Any, i: Any) -> None:
     y[i] = x[m[i] & 15]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from texpr.dtypes import DType
+from texpr.dtypes import DType, holds
 from texpr.lang.ir import AxisRef, Cast, Const, DimRef, Expr, Op, OpName
 from texpr.math.expr import (
     BoolExpr,
@@ -60,15 +60,16 @@ _EXTREMA = frozenset({OpName.MIN, OpName.MAX})
 
 
 def is_exact(expr: Expr) -> bool:
-    """Whether this node, given exact operands, is the mathematical integer: an axis, a dim, a constant, a widening to
-    ``INDEX``, arithmetic of type ``INDEX``, and the operations that cannot wrap in any type."""
+    """Whether this node, given exact operands, is the mathematical integer: an axis, a dim, a constant, a cast to a
+    type that holds every value of its operand's, arithmetic of type ``INDEX``, and the operations that cannot wrap in
+    any type."""
     match expr:
         case AxisRef() | DimRef():
             return True
         case Const():
             return expr.dtype.is_int
-        case Cast(value=value, dtype=DType.I64):
-            return value.dtype.is_int and value.dtype is not DType.U64
+        case Cast(value=value, dtype=dtype):
+            return value.dtype.is_int and dtype.is_int and holds(dtype, value.dtype)
         case Op(name=name, dtype=dtype) if name in _EXTREMA:
             return dtype.is_int
         case Op(name=OpName.FLOORDIV | OpName.MOD, args=(_, Const(value=divisor)), dtype=dtype):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from texpr.dtypes import DType, dtype_named
+from texpr.dtypes import DType, dtype_named, holds
 from texpr.errors import Location
 from texpr.lang.errors import (
     BadNameError,
@@ -52,7 +52,7 @@ from texpr.lang.ir import (
     walk,
 )
 from texpr.lang.signature import BoundSignature
-from texpr.lang.value import Value, axis_of, coerce, holds, retype, strong
+from texpr.lang.value import Value, axis_of, coerce, retype, strong
 from texpr.math.expr import IntExpr, substitute
 
 _current: ContextVar[Trace | None] = ContextVar("texpr_trace", default=None)

@@ -13,7 +13,7 @@ import numbers
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from texpr.dtypes import DType, Kind
+from texpr.dtypes import DType, Kind, holds
 from texpr.lang.errors import (
     BooleanContextError,
     CastError,
@@ -361,13 +361,6 @@ def _common_type(op: str, a: DType, b: DType) -> DType:
         _refuse_mix(op, a, b, "cast the bool, .to('i32') or .to('f32'), or use te.where(condition, a, b)")
     number = a if a.is_float else b
     _refuse_mix(op, a, b, f"cast the integer: .to('{number}')")
-
-
-def holds(wide: DType, narrow: DType) -> bool:
-    """Whether every value of integer type ``narrow`` is one of integer type ``wide``."""
-    if wide.kind is narrow.kind:
-        return wide.bits >= narrow.bits
-    return wide.kind is Kind.SIGNED and wide.bits > narrow.bits
 
 
 def arithmetic(name: OpName, left: object, right: object) -> Value:
