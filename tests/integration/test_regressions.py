@@ -317,3 +317,17 @@ def test_a_mapped_tile_may_go_through_shared_memory(program: AlgorithmDef, by: s
     wanted = schedule(record, algorithm=program.name)
     assert "y_shared.store" in package_of(program, wanted, [_TARGET], {}, {}).kernels[0].text
     check(program, wanted, tmp_path)
+
+
+@pytest.mark.parametrize("loop", ["a: 2, b: 4", "a: 2, b: 8"])
+def test_a_stage_smaller_than_a_row_of_banks_cannot_conflict(loop: str, tmp_path: Path) -> None:
+    """Triton aborts when it counts the conflicts of such a tile among several."""
+
+    @te.algorithm("x: f32[M, A, B], u: f32[A, B] -> y: f32[M]")
+    def program(x: Any, u: Any, y: Any) -> None:
+        i, a, b = te.axes(i="M", a="A", b="B")
+        y[i] = te.sum(x[i, a, b] * u[a, b], over=(a, b))
+
+    plain = f"- {{name: k, writes: [y], grid: {{i: 4}}, place: {{y: {{loop: {{{loop}}}}}}}}}"
+    staged = plain[:-1] + ", stage: {u: {at: y.b, in: shared, depth: 2}}}"
+    check(program, schedule(staged, "B % 4 == 0 and aligned(x, u, 16)", plain), tmp_path)

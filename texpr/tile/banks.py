@@ -15,6 +15,7 @@ from texpr.tile.layouts import Blocked, Layout, Linear, Swizzled
 
 _BANKS = 32
 _WORD = 4  # bytes
+ROW_OF_BANKS = _BANKS * _WORD
 _REQUEST_LANES = {4: 32, 8: 16, 16: 8}  # lanes served together by accesses of this many bytes
 
 

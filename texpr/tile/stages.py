@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Func, OpName, Read, Tensor
@@ -14,7 +15,7 @@ from texpr.plan.ir import AxisTile, Compute, Reduction, Stage, Window
 from texpr.plan.resolve import origin as tile_origin
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
-from texpr.tile.banks import best_swizzle
+from texpr.tile.banks import ROW_OF_BANKS, best_swizzle
 from texpr.tile.evaluate import evaluate, is_nonempty, masked_load, with_absent
 from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, PhysicalDim, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
@@ -75,7 +76,7 @@ def tile_swizzle(node: Stage, form: AxisTile, name: str, kernel: Kernel, scope: 
     writer = tile_copy_space(node, form, kernel, scope)
     transposed = reader.dims != dims
     swizzle, conflicts = best_swizzle((shape[0], shape[1]), element, writer.layout, reader.layout, transposed)
-    if conflicts == 0:
+    if conflicts == 0 and math.prod(shape) * element >= ROW_OF_BANKS:  # in less, no two words share a bank
         kernel.conflicts.append(Conflict(name, writer, (0, 1)))
         kernel.conflicts.append(Conflict(name, reader, (1, 0) if transposed else (0, 1)))
     return swizzle
