@@ -375,7 +375,7 @@ def _outputs_placed(cut: Cut) -> None:
         if cut.chance(0.2 if alone or _is_product(definition) else 0.03):
             names = [axis.name for axis in func.axes if cut.tile.get(axis.name, 1) > 1]
             entry["by"] = {name: max(1, cut.tile[name] // cut.rng.choice((2, 4))) for name in names[-1:]}
-        if cut.chance(0.12):
+        if cut.chance(0.2 if _is_product(definition) else 0.05):
             entry["via"] = "shared"
 
 
@@ -402,10 +402,11 @@ def _stages(cut: Cut) -> None:
         if in_loop and entry["in"] == "shared" and cut.chance(0.6):
             entry["depth"] = cut.rng.randint(2, 4)
             if cut.chance(0.3):
-                entry["ahead"] = cut.rng.randint(0, entry["depth"] - 1)
+                waits = entry.get("copy") != "async"  # in registers
+                entry["ahead"] = cut.rng.randint(int(waits), entry["depth"] - (0 if waits else 1))
         elif in_loop and cut.chance(0.2):
             entry["ahead"] = 1
-        if cut.chance(0.1):
+        if cut.chance(0.03):
             names = list(cut.tile) or ["i"]
             entry["by"] = {cut.rng.choice(names): cut.rng.choice(_SMALL)}
         stage[name] = entry

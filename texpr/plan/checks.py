@@ -207,11 +207,11 @@ def _finite_names(entry: str) -> list[str]:
 
 
 def check_stage(context: Context, tensor: Tensor, record: StageRecord, form: AxisTile | Window) -> None:
-    """Depth and distance fit the kind of copy; async copies move at least 4 contiguous bytes per thread, and only whole
-    elements of a tensor."""
+    """Depth and distance fit the kind of copy: a sync copy waits in registers, so it needs no room beside the tiles
+    that are read. Async copies move at least 4 contiguous bytes per thread, and only whole elements of a tensor."""
     ahead = stage_ahead(record)
     in_loop = isinstance(record.at, LoopOf) and isinstance(form, AxisTile) and record.where is Memory.SHARED
-    most = (record.depth - 1 if record.copy is Copy.ASYNC else 1) if in_loop else 0
+    most = (record.depth - 1 if record.copy is Copy.ASYNC else record.depth) if in_loop else 0
     if ahead > most or (record.depth > 1 and not in_loop):
         raise StageTooDeep(
             name=tensor.name,

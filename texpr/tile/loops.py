@@ -1,33 +1,37 @@
 """Loops of a node: nested, unrolled, or software-pipelined around the stages that run ahead.
 
-A pipeline of depth D with asynchronous copies A steps ahead (A = D-1 unless the schedule says less) is CUTLASS's
-multistage main loop:
+A pipeline of asynchronous copies that run A steps ahead of their use is CUTLASS's multistage main loop. Stage s holds
+D tiles and runs a steps ahead (a = D-1 unless the schedule says less); A is the largest a of the loop, B the least:
 
-    for s in 0 .. A:     copy step s into stage s; commit
-    for t in 0 .. n:     wait until at most A-1 groups are in flight: step t has landed (one barrier follows)
-                         copy step t+A into stage (t+A) % D; commit
-                         compute on stage t % D
+    for g in 0 .. A:     copy step g - (A - a) of every stage that has begun (g >= A - a); commit
+    for t in 0 .. n:     wait until at most B-1 groups are in flight: step t of every stage has landed (a barrier
+                         follows)
+                         copy step t+a of every stage into its tile (t+a) % D; commit
+                         compute on the tiles t % D
     wait for all
 
-A stage copied through registers loads step t+1 before the compute of step t and stores it after. Stage indices are
-written as ``t % D`` so that Triton's barrier analysis sees that the copy and the compute touch different stages: one
-barrier per step. Several dynamic loops around such stages are flattened into one step counter.
+Groups land in order and every step makes one, so one count serves all stages: step t of a stage is in group t + A - a,
+and A + t groups have been made when step t begins. With B = 0 the step first copies, then waits for all.
+
+A stage copied through registers loads step t+a before the compute of step t and stores it after: D >= a tiles are
+enough. Tile numbers are written as ``t % D`` so that Triton's barrier analysis sees that the copy and the compute touch
+different tiles: one barrier per step. Several dynamic loops around such stages are flattened into one step counter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 from texpr.lang.ir import Axis, OpName
 from texpr.math.expr import IntExpr, ceildiv, const, ge, sym
 from texpr.math.integer import product
-from texpr.plan.errors import NotLowered
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import LoopAxis, Node, Stage
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Copy
 from texpr.tile import build as tile
-from texpr.tile.ir import Commit, For, Scalar, StoreShared, Wait
+from texpr.tile.ir import Buffer, Commit, For, Scalar, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
 from texpr.tile.scope import AxisValue, Scope, StagedTile
@@ -99,7 +103,8 @@ def _pipeline(
 ) -> None:
     asynchronous = [stage for stage in stages if stage.copy is Copy.ASYNC]
     through_registers = [stage for stage in stages if stage.copy is Copy.SYNC]
-    depth, ahead = _common_depth(asynchronous, kernel)
+    distances = [stage.ahead for stage in asynchronous]
+    furthest, nearest = max(distances, default=0), min(distances, default=0)
     counter = kernel.name("step")
     count = kernel.name("steps")
     steps = product(ceildiv(loop.axis.extent, loop.size) for loop in loops)
@@ -115,37 +120,43 @@ def _pipeline(
             None if _masked_by_loop(loops, stage) else tile.op(OpName.LT, tile.uniform(step), tile.uniform(sym(count)))
         )
 
-    def fetch(step: IntExpr, slot: IntExpr, into: Block) -> None:
-        at = at_step(step, "next", into)
-        for stage in asynchronous:
-            copy_into(stage, buffers[stage.name], slot, kernel, at, into, before_end(stage, step))
-        into.add(Commit())
+    def fetch(wanted: Sequence[Stage], step: IntExpr, slots: bool, into: Block) -> None:
+        """Start copying what every stage needs ``ahead`` steps after ``step``."""
+        scopes: dict[int, Scope] = {}
+        for stage in wanted:
+            at = step + stage.ahead
+            if stage.ahead not in scopes:
+                scopes[stage.ahead] = at_step(at, "next", into)
+            slot = _slot(at, stage.depth) if slots else at
+            copy_into(stage, buffers[stage.name], slot, kernel, scopes[stage.ahead], into, before_end(stage, at))
 
-    if asynchronous and ahead:
+    for start, stop in itertools.pairwise(sorted({furthest - distance for distance in (*distances, 0)})):
         early = kernel.name("ahead")
         prologue = Block()
-        fetch(sym(early), sym(early), prologue)
-        note = "fill the pipeline"
-        block.add(For(early, const(0), const(ahead), const(1), tuple(prologue.statements), note, static=True))
-    if through_registers:
-        at = at_step(const(0), "first", block)
-        for stage in through_registers:
-            copy_into(stage, buffers[stage.name], const(0), kernel, at, block, before_end(stage, const(0)))
+        begun = [stage for stage in asynchronous if furthest - stage.ahead <= start]
+        fetch(begun, sym(early) + (start - furthest), False, prologue)
+        prologue.add(Commit())
+        block.add(
+            For(early, const(0), const(stop - start), const(1), tuple(prologue.statements), "fill the pipeline", True)
+        )
+    _copy_first(through_registers, at_step, before_end, buffers, kernel, block)
 
     inner = Block()
     step = sym(counter)
-    if asynchronous and ahead:
-        inner.add(Wait(ahead - 1))
-        fetch(step + ahead, _slot(step + ahead, depth), inner)
-    elif asynchronous:
-        fetch(step, _slot(step, depth), inner)
+    if asynchronous and nearest:
+        inner.add(Wait(nearest - 1))
+    if asynchronous:
+        fetch(asynchronous, step, True, inner)
+        inner.add(Commit())
+    if asynchronous and not nearest:
         inner.add(Wait(0))
     loaded = []
-    if through_registers:
-        at = at_step(step + 1, "next", inner)
+    for distance in dict.fromkeys(stage.ahead for stage in through_registers):
+        at = at_step(step + distance, "next", inner)
         for stage in through_registers:
-            value = copied_value(stage, kernel, at, before_end(stage, step + 1))
-            loaded.append(assign(f"{stage.name}_next", value, kernel, inner, stage.schedule))
+            if stage.ahead == distance:
+                value = copied_value(stage, kernel, at, before_end(stage, step + distance))
+                loaded.append((stage, assign(f"{stage.name}_next", value, kernel, inner, stage.schedule)))
     at = at_step(step, "0", inner)
     for stage in stages:
         slot = _slot(step, stage.depth)
@@ -155,24 +166,28 @@ def _pipeline(
     for loop in loops:
         at = at.with_fact(ge(loop.axis.extent, 1))
     body(at, inner)
-    for stage, value in zip(through_registers, loaded, strict=True):
-        slot = _slot(step + 1, stage.depth)
+    for stage, value in loaded:
+        slot = _slot(step + stage.ahead, stage.depth)
         inner.add(StoreShared(buffers[stage.name].name, slot, value, origin=origin(stage.name, stage.schedule)))
     block.add(For(counter, const(0), sym(count), const(1), tuple(inner.statements)))
-    if asynchronous and ahead:
+    if furthest:
         block.add(Wait(0))
 
 
-def _common_depth(stages: Sequence[Stage], kernel: Kernel) -> tuple[int, int]:
-    """Depth and distance of the asynchronous stages of one loop: one group of copies per step serves them all."""
-    shapes = {(stage.depth, stage.ahead) for stage in stages}
-    if len(shapes) > 1:
-        raise NotLowered(
-            what="different depths of async stages in one loop",
-            instead=f"depth: {max(depth for depth, _ in shapes)} for all of them",
-            at=kernel.plan.record.location_of("stage"),
-        )
-    return next(iter(shapes), (1, 0))
+def _copy_first(
+    stages: Sequence[Stage],
+    at_step: Callable[[IntExpr, str, Block], Scope],
+    before_end: Callable[[Stage, IntExpr], TileExpr | None],
+    buffers: Mapping[str, Buffer],
+    kernel: Kernel,
+    block: Block,
+) -> None:
+    """Copy the steps that no earlier step loads: as many of every stage as it runs ahead."""
+    for n in range(max((stage.ahead for stage in stages), default=0)):
+        at = at_step(const(n), "first", block)
+        for stage in stages:
+            if n < stage.ahead:
+                copy_into(stage, buffers[stage.name], const(n), kernel, at, block, before_end(stage, const(n)))
 
 
 def _slot(step: IntExpr, depth: int) -> IntExpr:
