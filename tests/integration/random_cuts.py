@@ -380,11 +380,12 @@ def _outputs_placed(cut: Cut) -> None:
 
 
 def _stages(cut: Cut) -> None:
-    """Tensors held close by, at a level where they are read."""
+    """Tensors, and what earlier kernels have stored, held close by at a level where they are read."""
     tensors: dict[str, list[str]] = {}
+    own_funcs = {func for definition in cut.needed for func in definition.funcs}
     for definition in cut.needed:
         for read in _reads(definition):
-            if isinstance(read.source, Tensor):
+            if read.source not in own_funcs:
                 own = [f"{func}.{axis}" for func, axis in cut.loops if func == definition.name]
                 tensors.setdefault(read.source.name, []).extend(own[-1:])
     stage: Record = {}

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from texpr.lang.ir import Axis, Expr, Tensor
+from texpr.lang.ir import Axis, Expr, Func, Tensor
 from texpr.math.expr import IntExpr, ceildiv
 from texpr.plan import checks
 from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, WindowNotAffine
@@ -80,6 +80,8 @@ def _windows(
         accesses = accesses_to(node.func.name, result[n + 1 :], reach)
         if owner is not None:
             accesses += [Access(r, reach) for e in node_exprs(owner) for r in reads_of(e) if r.source is node.func]
+        if not accesses:
+            continue  # its readers stand elsewhere, which the order of nodes refuses
         window = window_of(accesses, context.facts)
         if isinstance(window, str):
             raise WindowNotAffine(name=node.func.name, position="the tile", why=window, at=context.record.location)
@@ -111,14 +113,16 @@ def accesses_to(name: str, nodes: Sequence[Node], reach: Reach) -> list[Access]:
 def attach_stages(
     context: Context, prologue: tuple[Node, ...], body: tuple[Node, ...], tile: Sequence[TileAxis]
 ) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """Put every staged tensor in front of the nodes that read it at the stage's position: (prologue, body)."""
-    tensors = {tensor.name: tensor for tensor in context.algorithm.params if isinstance(tensor, Tensor)}
+    """Put every staged tensor, or func that an earlier kernel has stored, in front of the nodes that read it at the
+    stage's position: (prologue, body)."""
+    tensors: dict[str, Tensor | Func] = {p.name: p for p in context.algorithm.params if isinstance(p, Tensor)}
+    tensors |= {func.name: func for func in context.stored}
     lanes = _tile_lanes(tile)
     for name, record in context.record.stage.items():
         tensor = tensors.get(name)
         if tensor is None:
             raise NotLowered(
-                what=f"stage of {name}, which is not a tensor argument",
+                what=f"stage of {name}, which no earlier kernel stores",
                 instead="place it in shared memory",
                 at=record.location,
             )
@@ -135,7 +139,7 @@ def attach_stages(
 
 
 def _whole_stage(
-    context: Context, tensor: Tensor, record: StageRecord, nodes: Sequence[Node], lanes: Mapping[Axis, int]
+    context: Context, tensor: Tensor | Func, record: StageRecord, nodes: Sequence[Node], lanes: Mapping[Axis, int]
 ) -> Stage:
     accesses = accesses_to(tensor.name, nodes, Reach(lanes, {}))
     if not accesses:
@@ -148,7 +152,7 @@ def _loop_stage(
     nodes: tuple[Node, ...],
     func: str,
     axis: str,
-    tensor: Tensor,
+    tensor: Tensor | Func,
     record: StageRecord,
     lanes: Mapping[Axis, int],
 ) -> tuple[Node, ...]:
@@ -169,7 +173,7 @@ def _in_loop(
     nodes: tuple[Node, ...],
     func: str,
     axis: str,
-    tensor: Tensor,
+    tensor: Tensor | Func,
     record: StageRecord,
     lanes: Mapping[Axis, int],
     inner: Mapping[Axis, IntExpr],
@@ -193,7 +197,12 @@ def _in_loop(
 
 
 def _into_body(
-    context: Context, node: Reduction | Write, axis: str, tensor: Tensor, record: StageRecord, lanes: Mapping[Axis, int]
+    context: Context,
+    node: Reduction | Write,
+    axis: str,
+    tensor: Tensor | Func,
+    record: StageRecord,
+    lanes: Mapping[Axis, int],
 ) -> Reduction | Write:
     dynamic = [loop for loop in node.loops if not loop.unrolled]
     if dynamic and dynamic[-1].axis.name != axis:
@@ -213,7 +222,7 @@ def _into_body(
     return dataclasses.replace(node, body=(stage, *node.body))
 
 
-def _stage(context: Context, tensor: Tensor, record: StageRecord, accesses: Sequence[Access]) -> Stage:
+def _stage(context: Context, tensor: Tensor | Func, record: StageRecord, accesses: Sequence[Access]) -> Stage:
     form = stage_form(accesses, context.facts)
     if record.where is Memory.SHARED and isinstance(form, AxisTile) and not form.axes:
         form = window_of(accesses, context.facts)  # one point: a tile without axes has no buffer
@@ -259,7 +268,7 @@ def _positions(nodes: Sequence[Node]) -> list[str]:
     return found
 
 
-def _not_read(context: Context, tensor: Tensor, record: StageRecord, nodes: Sequence[Node]) -> StageNotRead:
+def _not_read(context: Context, tensor: Tensor | Func, record: StageRecord, nodes: Sequence[Node]) -> StageNotRead:
     readers = [
         f"{node_names(node)[0]}.{node_loops(node)[-1].axis.name}" if node_loops(node) else "tile"
         for node in _every(nodes)

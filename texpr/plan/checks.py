@@ -206,7 +206,7 @@ def _finite_names(entry: str) -> list[str]:
     return []
 
 
-def check_stage(context: Context, tensor: Tensor, record: StageRecord, form: AxisTile | Window) -> None:
+def check_stage(context: Context, tensor: Tensor | Func, record: StageRecord, form: AxisTile | Window) -> None:
     """Depth and distance fit the kind of copy: a sync copy waits in registers, so it needs no room beside the tiles
     that are read. Async copies move at least 4 contiguous bytes per thread, and only whole elements of a tensor."""
     ahead = stage_ahead(record)

@@ -92,7 +92,7 @@ def sites(kernel: KernelPlan) -> list[Site]:
     evaluated."""
     held = _held(kernel)
     found: list[Site] = []
-    staged: list[tuple[Tensor, set[object]]] = []
+    staged: list[tuple[Tensor | Func, set[object]]] = []
     nodes = list(all_nodes(kernel.nodes))
     for node, _ in nodes:
         if isinstance(node, Stage):

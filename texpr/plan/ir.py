@@ -86,10 +86,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A tile of a tensor fetched once and read from ``memory``: ``depth`` tiles are held, and copies run ``ahead``
-    steps before their use. ``reads`` are the reads it serves."""
+    """A tile of a tensor (or of a func that an earlier kernel has stored) fetched once and read from ``memory``:
+    ``depth`` tiles are held, and copies run ``ahead`` steps before their use. ``reads`` are the reads it serves."""
 
-    source: Tensor
+    source: Tensor | Func
     position: Position
     memory: Memory
     form: AxisTile | Window

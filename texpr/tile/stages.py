@@ -102,7 +102,7 @@ def tile_copy_space(node: Stage, form: AxisTile, kernel: Kernel, scope: Scope) -
         vector = vector_of(
             memory, form.read.indices, form.read.boundary.mode, fast, dict(form.axes)[fast], scope.facts
         ).elements
-    return copy_space(dims, kernel.plan.warps, vector, f"{node.name}_copy", kernel.grouping.row_lanes)
+    return copy_space(dims, kernel.plan.warps, vector, f"{node.name}_copy".replace(".", "_"), kernel.grouping.row_lanes)
 
 
 def tile_form(node: Stage) -> AxisTile:
@@ -218,7 +218,7 @@ def point_value(
     """The source at computed coordinates, the window's boundary applied."""
     if isinstance(node, Compute):
         return _func_at(node, window, coordinates, kernel, scope, space)
-    axes = tuple(Axis(f"{source.name}'{d}", extent) for d, extent in enumerate(node.source.shape))
+    axes = tuple(Axis(f"{source.name}'{d}", extent) for d, extent in enumerate(memory_of(source, scope.guard).shape))
     local = scope.with_axes({axis: _at(value, inside=False) for axis, value in zip(axes, coordinates, strict=True)})
     read = Read(source, tuple(AxisRef(axis) for axis in axes), window.boundary, node.reads[0].absent)
     loaded = masked_load(read, local, space, kernel.needs)
