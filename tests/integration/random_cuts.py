@@ -387,7 +387,7 @@ def _stages(cut: Cut) -> None:
         for read in _reads(definition):
             if read.source not in own_funcs:
                 own = [f"{func}.{axis}" for func, axis in cut.loops if func == definition.name]
-                tensors.setdefault(read.source.name, []).extend(own[-1:])
+                tensors.setdefault(read.source.name, []).extend(own if cut.chance(0.3) else own[-1:])
     stage: Record = {}
     for name, levels in tensors.items():
         if not cut.chance(0.3):

@@ -11,6 +11,11 @@ import pytest
 
 import texpr as te
 from tests.integration.running import bundle, halves, worst
+from texpr.compile import package_of
+from texpr.plan.build import plan_variant
+from texpr.plan.show import show_variant
+from texpr.schedule import load_schedule
+from texpr.targets import TARGETS as TARGETS_BY_NAME
 
 TARGETS = ("sm_80", "sm_90a")
 
@@ -94,3 +99,56 @@ def test_the_nearest_stage_decides_how_many_copies_stay_in_flight(tmp_path: Path
     (loop,) = (part.split("\n\n    async_copy.wait_group(0)")[0] for part in text.split("in range(steps):")[1:])
     assert loop.count("wait_group") == loop.count("wait_group(1)") == loop.count("commit_group") == 1
     assert "x_shared.index((step + 2) % 3)" in loop and "w_shared.index((step + 3) % 4)" in loop
+
+
+@te.algorithm("x: f32[M, A, 6], u: f32[A], s: f32[A, 6], v: f32[6] -> y: f32[M]")
+def nested(x: Any, u: Any, s: Any, v: Any, y: Any) -> None:
+    i, a, b = te.axes(i="M", a="A", b=6)
+    y[i] = te.sum(x[i, a, b] * u[a] * s[a, b] * v[b], over=(a, b))
+
+
+OUTER = {
+    "a register tile": "u: {at: y.a, in: registers}",
+    "a tile": "u: {at: y.a, in: shared}",
+    "all that the inner loop reads": "x: {at: y.a, in: shared}",
+    "ahead": "u: {at: y.a, in: shared, depth: 3}",
+    "ahead, around a stage": "u: {at: y.a, in: shared, copy: async, depth: 3}, x: {at: y.b, in: shared}",
+    "ahead, around a pipeline": "u: {at: y.a, in: shared, copy: async, depth: 3}, "
+    "x: {at: y.b, in: shared, copy: async, depth: 2}, v: {at: y.b, in: shared, depth: 2}",
+    "two, around a pipeline": "s: {at: y.a, in: shared}, u: {at: y.a, in: shared, copy: async}, "
+    "x: {at: y.b, in: shared, copy: async, depth: 3}",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("entry", OUTER.values(), ids=OUTER.keys())
+def test_a_stage_may_stand_in_an_outer_loop(entry: str, target: str, tmp_path: Path) -> None:
+    grid = "grid: {i: 4}, place: {y: {loop: {a: 4, b: 2}}}"
+    text = variants("nested", target, f"{grid}, stage: {{{entry}}}", grid, "x, u, s, v")
+    text = text.replace("  when: aligned", "  when: A % 4 == 0 and aligned")
+    built = bundle(nested, text, tmp_path, target=target)
+    rng = np.random.default_rng(2)
+    for m, a in ((5, 0), (3, 4), (4, 12), (5, 20), (9, 8), (1, 28), (2, 5)):
+        arrays = {
+            "x": rng.standard_normal((m, a, 6)).astype(np.float32),
+            "u": rng.standard_normal(a).astype(np.float32),
+            "s": rng.standard_normal((a, 6)).astype(np.float32),
+            "v": rng.standard_normal(6).astype(np.float32),
+        }
+        assert worst(built, nested, arrays) <= 1
+
+
+def test_an_outer_stage_is_printed_and_fetched_between_the_loops() -> None:
+    entry = "u: {at: y.a, in: shared}, x: {at: y.b, in: shared}"
+    kernel = f"grid: {{i: 4}}, place: {{y: {{loop: {{a: 4, b: 2}}}}}}, stage: {{{entry}}}"
+    text = variants("nested", "sm_80", kernel, "", "x")
+    record = load_schedule(text.split("- name: rest")[0].replace("  when: aligned(x, 16)\n", ""), "nested.yaml")
+    algorithm = nested.bind()
+    plan = plan_variant(algorithm, record.variants[0], TARGETS_BY_NAME["sm_80"])
+    lines = [line.replace("| ", "").split("  ")[0] for line in show_variant(plan, algorithm).splitlines()]
+    wanted = ["for y.a by 4 in 0 .. A", "load u", "for y.b by 2 in 0 .. 6", "load x"]
+    first = lines.index(wanted[0])
+    assert lines[first : first + 4] == wanted
+    (code,) = (kernel.text for kernel in package_of(nested, record, ["sm_80"], {}, {}).kernels)
+    order = [code.index(part) for part in ("for a0 in", "u_shared.store", "for b0 in", "x_shared.store")]
+    assert order == sorted(order)

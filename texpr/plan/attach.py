@@ -10,12 +10,12 @@ from pathlib import Path
 from texpr.lang.ir import Axis, Expr, Func, Tensor
 from texpr.math.expr import IntExpr, ceildiv
 from texpr.plan import checks
-from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, WindowNotAffine
+from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, StageTooDeep, WindowNotAffine
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, LoopAxis, Node, Reduction, Stage, TileAxis, Write
 from texpr.plan.resolve import Context
 from texpr.plan.staging import Access, Reach, stage_form, window_of, window_reach
-from texpr.schedule.records import LoopOf, Memory, Program, Tile
+from texpr.schedule.records import LoopOf, Memory, Position, Program, Tile
 from texpr.schedule.records import Stage as StageRecord
 
 
@@ -89,12 +89,27 @@ def _windows(
     return tuple(result)
 
 
-def _below(node: Reduction | Write, reach: Reach) -> Reach:
-    """The reach inside of a node's loops: those that are unrolled run inside of its body's reach."""
-    unrolled = {loop.axis: _steps(loop) for loop in node.loops if loop.unrolled}
+def _below(node: Reduction | Write, reach: Reach, below: Sequence[LoopAxis] = ()) -> Reach:
+    """The reach inside of a node's loops but for those ``below``: these and all that are unrolled run inside of it."""
+    inside = {loop.axis: _steps(loop) for loop in node.loops if loop.unrolled or loop in below}
     lanes = {**reach.lanes, **{loop.axis: loop.size for loop in node.loops}}
-    own = {axis: size for axis, size in lanes.items() if axis not in unrolled}
-    return dataclasses.replace(reach, lanes=own, inner={**reach.inner, **unrolled})
+    own = {axis: size for axis, size in lanes.items() if axis not in inside}
+    return dataclasses.replace(reach, lanes=own, inner={**reach.inner, **inside})
+
+
+def outer_stages(loops: Sequence[LoopAxis], nodes: Sequence[Node]) -> dict[Axis, tuple[Stage, ...]]:
+    """The stages among a node's ``nodes`` that stand in an outer one of its ``loops``, by that loop's axis, outermost
+    first. All other nodes stand in the innermost loop that is not unrolled."""
+    found: dict[Axis, tuple[Stage, ...]] = {}
+    for loop in [loop for loop in loops if not loop.unrolled][:-1]:
+        here = [node for node in nodes if isinstance(node, Stage) and _stands_in(node.position, loop)]
+        if here:
+            found[loop.axis] = tuple(here)
+    return found
+
+
+def _stands_in(position: Position, loop: LoopAxis) -> bool:
+    return isinstance(position, LoopOf) and position.axis == loop.axis.name
 
 
 def accesses_to(name: str, nodes: Sequence[Node], reach: Reach) -> list[Access]:
@@ -205,15 +220,20 @@ def _into_body(
     lanes: Mapping[Axis, int],
 ) -> Reduction | Write:
     dynamic = [loop for loop in node.loops if not loop.unrolled]
-    if dynamic and dynamic[-1].axis.name != axis:
+    names = [loop.axis.name for loop in dynamic]
+    if dynamic and axis not in names:
         raise BadPosition(
             position=str(record.at),
             name=tensor.name,
-            why="stages go into the innermost loop that is not unrolled",
-            choices=f"{node_names(node)[0]}.{dynamic[-1].axis.name}",
+            why="unrolled loops run inside of the others, after the stages",
+            choices=", ".join(f"{node_names(node)[0]}.{name}" for name in names),
             at=record.location_of("at"),
         )
-    reach = _below(node, Reach(lanes, {}))
+    if not dynamic and (record.depth > 1 or checks.stage_ahead(record)):
+        at = record.location_of("depth") or record.location
+        raise StageTooDeep(name=tensor.name, depth=record.depth, ahead=checks.stage_ahead(record), most=0, at=at)
+    below = dynamic[names.index(axis) + 1 :] if dynamic else []
+    reach = _below(node, Reach(lanes, {}), below)
     own = [Access(read, reach) for e in node_exprs(node) for read in reads_of(e) if read.source.name == tensor.name]
     accesses = [*own, *accesses_to(tensor.name, node.body, reach)]
     if not accesses:

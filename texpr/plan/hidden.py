@@ -13,7 +13,7 @@ from texpr.lang.show import expr_text
 from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr
 from texpr.plan.access import fastest_axis, memory_of, vector_of
-from texpr.plan.attach import node_body, node_exprs, node_loops
+from texpr.plan.attach import node_body, node_exprs, node_loops, outer_stages
 from texpr.plan.inline import axes_of, key_of, reads_of
 from texpr.plan.ir import (
     AxisTile,
@@ -51,7 +51,10 @@ def all_nodes(nodes: Iterable[Node], loops: tuple[LoopAxis, ...] = ()) -> Iterat
     for node in nodes:
         inner = (*loops, *node_loops(node))
         yield node, inner
-        yield from all_nodes(node_body(node), inner)
+        early = outer_stages(node_loops(node), node_body(node))
+        for n, loop in enumerate(node_loops(node), len(loops) + 1):
+            yield from all_nodes(early.get(loop.axis, ()), inner[:n])
+        yield from all_nodes([n for n in node_body(node) if not any(n in stages for stages in early.values())], inner)
 
 
 def elements_of(axes: Iterable[Axis], sizes: Mapping[Axis, int]) -> int:

@@ -16,6 +16,7 @@ from texpr.lang.ir import Algorithm, Axis, Expr, Monoid, Read, ReduceOp, childre
 from texpr.lang.show import expr_text, index_text
 from texpr.math.bounds import Facts
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
+from texpr.plan.attach import outer_stages
 from texpr.plan.checks import shared_buffers
 from texpr.plan.hidden import (
     conversions,
@@ -197,12 +198,8 @@ def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -
         return
     start = f"{names} continues {node.into.name}" if node.into is not None else f"{names} = {_identity(node.op)}"
     yield _line(f"{start}   {_shape(lanes, sizes)} {dtype}{pieces}", registers, node.schedule)
-    indent = ""
-    for loop in node.loops:
-        yield indent + _loop_line(node.funcs[0].name, loop)
-        indent += "| "
-    for inner in node.body:
-        yield from (indent + line for line in _node(inner, kernel, sizes))
+    yield from _loops(node, node.funcs[0].name, kernel, sizes)
+    indent = "| " * len(node.loops)
     if node.dot is not None:
         yield indent + _dot_line(names, node, node.dot, kernel, sizes)
     else:
@@ -231,12 +228,8 @@ def _dot_line(names: str, node: Reduction, dot: Dot, kernel: KernelPlan, sizes: 
 
 
 def _write(node: Write, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
-    indent = ""
-    for loop in node.loops:
-        yield indent + _loop_line(node.func.name, loop)
-        indent += "| "
-    for inner in node.body:
-        yield from (indent + line for line in _node(inner, kernel, sizes))
+    yield from _loops(node, node.func.name, kernel, sizes)
+    indent = "| " * len(node.loops)
     left = f"{node.func.name}[{index_text(node.func, node.indices)}]"
     expr = shortened(node.expr)
     value = "" if expr == left else f" = {expr}"
@@ -245,6 +238,19 @@ def _write(node: Write, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterat
     via = "   via shared" if node.via_shared else ""
     shape = _shape(node.axes, sizes)
     yield indent + _line(f"store {left}{value}   {shape} {node.func.dtype} -> {where}{via}{chunk}", "", node.schedule)
+
+
+def _loops(node: Reduction | Write, name: str, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
+    """A node's loops and what stands in them, its own expressions excepted."""
+    early = outer_stages(node.loops, node.body)
+    indent = ""
+    for loop in node.loops:
+        yield indent + _loop_line(name, loop)
+        indent += "| "
+        yield from (indent + _stage_line(stage, kernel) for stage in early.get(loop.axis, ()))
+    for inner in node.body:
+        if not any(inner in stages for stages in early.values()):
+            yield from (indent + line for line in _node(inner, kernel, sizes))
 
 
 def _loop_line(name: str, loop: LoopAxis) -> str:

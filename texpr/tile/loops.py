@@ -15,7 +15,8 @@ and A + t groups have been made when step t begins. With B = 0 the step first co
 
 A stage copied through registers loads step t+a before the compute of step t and stores it after: D >= a tiles are
 enough. Tile numbers are written as ``t % D`` so that Triton's barrier analysis sees that the copy and the compute touch
-different tiles: one barrier per step. Several dynamic loops around such stages are flattened into one step counter.
+different tiles: one barrier per step. Several dynamic loops around such stages are flattened into one step counter;
+those around the stages of an outer loop are a pipeline of their own, whose body is the pipeline of the loops inside.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from texpr.lang.ir import Axis, OpName
 from texpr.math.expr import IntExpr, ceildiv, const, ge, sym
 from texpr.math.integer import product
+from texpr.plan.attach import outer_stages
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import LoopAxis, Node, Stage
 from texpr.plan.resolve import constant
@@ -50,9 +52,20 @@ def emit_loops(
     lower: LowerNodes,
 ) -> None:
     """Emit ``loops`` around ``nodes`` and ``body``. ``nodes`` run in the innermost dynamic loop, before the unrolled
-    ones."""
+    ones, but for the stages of outer loops."""
     dynamic = [loop for loop in loops if not loop.unrolled]
     unrolled = [loop for loop in loops if loop.unrolled]
+    outer = outer_stages(loops, nodes)
+    if outer:
+        axis, stages = next(iter(outer.items()))
+        inside = 1 + next(n for n, loop in enumerate(dynamic) if loop.axis is axis)
+        rest = [node for node in nodes if node not in stages]
+
+        def below(at: Scope, inner: Block) -> None:
+            emit_loops([*dynamic[inside:], *unrolled], rest, body, kernel, at, inner, lower)
+
+        emit_loops(dynamic[:inside], stages, below, kernel, scope, block, lower)
+        return
     pipelined = [node for node in nodes if isinstance(node, Stage) and is_pipelined(node)]
     others = [node for node in nodes if node not in pipelined]
 

@@ -133,6 +133,12 @@ def total(x: Any, y: Any) -> None:
     y[()] = te.sum(x[i, j], over=(i, j))
 
 
+@te.algorithm("x: f32[M, 3], w: f32[3] -> y: f32[]")
+def triples(x: Any, w: Any, y: Any) -> None:
+    i, r = te.axes(i="M", r=3)
+    y[()] = te.sum(x[i, r] * w[r], over=(i, r))
+
+
 @te.algorithm("a: f32[M, N] -> h: f32[]")
 def recurrence(a: Any, h: Any) -> None:
     """A monoid that does not commute, over two axes."""
