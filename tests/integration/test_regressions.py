@@ -331,3 +331,19 @@ def test_a_stage_smaller_than_a_row_of_banks_cannot_conflict(loop: str, tmp_path
     plain = f"- {{name: k, writes: [y], grid: {{i: 4}}, place: {{y: {{loop: {{{loop}}}}}}}}}"
     staged = plain[:-1] + ", stage: {u: {at: y.b, in: shared, depth: 2}}}"
     check(program, schedule(staged, "B % 4 == 0 and aligned(x, u, 16)", plain), tmp_path)
+
+
+@pytest.mark.parametrize("copy", ["sync", "async"])
+@pytest.mark.parametrize("moved", ["i, j + 1", "i + 1, j + 1"], ids=["row", "point"])
+def test_a_staged_tile_repeats_what_all_points_along_an_axis_read(moved: str, copy: str, tmp_path: Path) -> None:
+    """Of a tensor with one element along an axis, a clamped read has the same index everywhere."""
+    shape = "1, 1" if moved == "i + 1, j + 1" else "M, 1"
+
+    @te.algorithm(f"x: f32[{shape}], z: f32[M] -> y: f32[M, 1]")
+    def program(x: Any, z: Any, y: Any) -> None:
+        i, j = te.axes(i="M", j=1)
+        y[i, j] = (x.clamped()[i, j + 1] if shape == "M, 1" else x.clamped()[i + 1, j + 1]) * z[i]
+
+    kernel = "whole: {j: 2}, place: {y: {loop: {i: 32}}}"
+    staged = f"- {{name: k, writes: [y], {kernel}, stage: {{x: {{at: y.i, in: shared, copy: {copy}, depth: 3}}}}}}"
+    check(program, schedule(staged), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import PurePath
 from typing import assert_never
 
@@ -162,10 +163,13 @@ def _bound(f: Function, e: IntExpr) -> str:
 
 def _copy_async(f: Function, item: CopyAsync) -> Text:
     load = item.load
+    assert load.space is not None, "a copy without a space has no pointers"
+    every = tuple(range(len(load.space.dims)))
+    points = dataclasses.replace(load, dims=every)
     view = buffer_view(f, item.buffer, item.stage)
 
     def build(texts: list[Text]) -> Text:
-        where = address(f, load.tensor, load.base, texts[0] if load.offset is not None else None, load)
+        where = address(f, load.tensor, load.base, texts[0] if load.offset is not None else None, points)
         if load.mask is None:
             return call("async_copy.async_load", view, where)
         mask = call("gl.to_tensor", texts[-1]) if texts[-1].static else texts[-1]
@@ -173,7 +177,7 @@ def _copy_async(f: Function, item: CopyAsync) -> Text:
 
     def place(expr: Expr, text: Text) -> Text:
         """The pointers fix the shape of the copy, the mask only has to broadcast to it."""
-        return spread(f, expr, text, load.space, load.dims) if expr is load.offset else lift(f, expr, text, load.dims)
+        return spread(f, expr, text, load.space, every) if expr is load.offset else lift(f, expr, text, every)
 
     return combined(f, access_parts(load.tensor, load.offset, load.mask), build, place)
 

@@ -132,6 +132,8 @@ def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | Non
     loaded = masked_load(form.read, scope, space, kernel.needs)
     if when is not None:
         loaded = guarded(loaded, when)
+    if loaded.space is None:  # all points read the same: only the condition says where they are
+        loaded = guarded(loaded, tile.op(OpName.GE, tile.position(space, 0), tile.uniform(0)))
     return with_absent(loaded, form.read, scope, space, kernel.needs)
 
 
