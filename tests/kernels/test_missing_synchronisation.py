@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import texpr as te
 from texpr.aot.bundle import BuildOptions, write_bundle
 from texpr.aot.manifest import load_manifest
 from texpr.check import Selection, check_bundle
 from texpr.checking.report import table
 from texpr.checking.rows import Effort
 from texpr.compile import find_schedule, load_algorithm, package_of
+from texpr.schedule import load_schedule
 
 SOURCE = f"{Path(__file__).parents[2]}/kernels/linear.py:batched_matmul"
 SYNCHRONISATION = re.compile(r"\s*(bar\.sync|barrier\.sync|cp\.async\.wait_group)\b.*")
@@ -53,3 +56,41 @@ def test_every_barrier_and_wait_is_needed(built: Path, tmp_path: Path) -> None:
 def test_with_all_of_them_it_passes(built: Path) -> None:
     report = check_bundle(built, load_algorithm(SOURCE), Selection(types=TYPES), Effort(calls=8))
     assert report.ok, table(report)
+
+
+@te.algorithm("x: f16[M, K], w: f16[K, N] -> y: f32[M, N]", require=["K % 8 == 0", "N % 8 == 0"])
+def product(x: Any, w: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(x[i, k] * w[k, j], over=k)
+
+
+CUT = "writes: [y], grid: {i: 32, j: 32}, place: {y: {loop: {k: 16}}}"
+STAGES = "x: {at: y.k, in: shared, copy: async, depth: 3}, w: {at: y.k, in: shared, copy: async, depth: 4}"
+DISTANCES = f"""
+texpr: 1
+algorithm: product
+variants:
+- name: aligned
+  target: [sm_80]
+  when: aligned(x, w, 16)
+  kernels:
+  - {{name: k, {CUT}, stage: {{{STAGES}}}}}
+- name: rest
+  target: [sm_80]
+  kernels:
+  - {{name: k, {CUT}}}
+"""
+
+
+def test_the_wait_of_copies_at_different_distances_is_exact(tmp_path: Path) -> None:
+    """One more group in flight, and the nearer operand has not landed."""
+    built = tmp_path / "right" / "product"
+    package = package_of(product, load_schedule(DISTANCES, "product.yaml"), ["sm_80"], {}, {}, with_example=False)
+    write_bundle(package, built, BuildOptions(targets=("sm_80",)))
+    assert check_bundle(built, product, Selection(), Effort(calls=8)).ok
+    wrong = Path(shutil.copytree(built, tmp_path / "wrong" / "product"))
+    path = pipelined(wrong)
+    text = re.sub(r"cp\.async\.wait_group\s+1\b", "cp.async.wait_group 2", path.read_text())
+    assert text != path.read_text()
+    path.write_text(text)
+    assert not check_bundle(wrong, product, Selection(), Effort(calls=8)).ok
