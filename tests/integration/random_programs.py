@@ -111,12 +111,14 @@ def draw(seed: int) -> Program | Outcome:
     target = rng.choice(_TARGETS)
     bare = Program(seed, source, "", target)
     try:
-        definition = bare.definition()
-        algorithm = definition.bind()
-        if rng.random() < 0.12:
-            schedule = dump_schedule(default_schedule(definition, [target]))
-        else:
-            schedule = yaml.safe_dump(random_schedule(rng, algorithm, target), default_flow_style=None, sort_keys=False)
+        with time_limit(_SECONDS):
+            definition = bare.definition()
+            algorithm = definition.bind()
+            if rng.random() < 0.12:
+                schedule = dump_schedule(default_schedule(definition, [target]))
+            else:
+                record = random_schedule(rng, algorithm, target)
+                schedule = yaml.safe_dump(record, default_flow_style=None, sort_keys=False)
     except TExprError as error:
         return Outcome(Verdict.REFUSED, f"algorithm {type(error).__name__}", f"{source}\n{error}")
     except Exception as error:

@@ -17,6 +17,7 @@ from texpr.compile import chosen_targets, package_of
 from texpr.errors import TExprError
 from texpr.lang.algorithm import AlgorithmDef
 from texpr.plan.build import plan_variant
+from texpr.plan.default import default_schedule
 from texpr.plan.show import show_variant
 from texpr.schedule import load_schedule
 from texpr.schedule.records import Schedule
@@ -347,3 +348,20 @@ def test_a_staged_tile_repeats_what_all_points_along_an_axis_read(moved: str, co
     kernel = "whole: {j: 2}, place: {y: {loop: {i: 32}}}"
     staged = f"- {{name: k, writes: [y], {kernel}, stage: {{x: {{at: y.i, in: shared, copy: {copy}, depth: 3}}}}}}"
     check(program, schedule(staged), tmp_path)
+
+
+def test_the_default_schedule_stores_that_part_of_a_tuple_which_is_read(tmp_path: Path) -> None:
+    """It stored the first part again and again."""
+
+    @te.algorithm("a: f16[M, K], b: f16[M, N] -> y: f32[K, N]")
+    def program(a: Any, b: Any, y: Any) -> None:
+        i, j, m = te.axes(i="K", j="N", m="M")
+        f, g = te.funcs("f g")
+        product = te.monoid(
+            lambda p, q: (p[0] * q[0] - p[1] * q[1], p[0] * q[1] + p[1] * q[0]), identity=(1.0, 0.0), commutative=True
+        )
+        f[i, j] = te.sum(a[m, i] * b[m, j], over=m)
+        g[i] = te.reduce(product, (te.tanh(f[i, j]), te.sigmoid(f[i, j])), over=j)[1]
+        y[i, j] = g[i] * 2.0
+
+    check(program, default_schedule(program, [_TARGET]), tmp_path)

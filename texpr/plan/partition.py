@@ -61,12 +61,15 @@ def partition(algorithm: Algorithm, target: Target, *, whole: bool) -> tuple[Job
     """The kernels of an algorithm in launch order. ``whole``: axes inside a program are covered by one tile, so that
     elementwise outputs over them may be read again in the same kernel."""
     stored = {func for definition in algorithm.defs for func in definition.funcs if func.output is not None}
+    read = {read.source for d in algorithm.defs for expr in top_exprs(d.top) for read in reads_of(expr)}
     while True:
         view = View(algorithm, target, frozenset(stored))
         more = _first_to_store(view, whole)
         if more is None:
             return tuple(_job(view, group) for group in _groups(view, whole))
-        stored.add(more)
+        wanted = {func for func in view.definition(more).funcs if func in read} - stored
+        assert wanted, f"{more.name} cannot stay on chip, and nothing of it is left to be stored"
+        stored |= wanted
 
 
 # ---- looking at the algorithm ------------------------------------------------------------------------------------
