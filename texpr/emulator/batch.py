@@ -19,6 +19,7 @@ from texpr.emulator.async_copies import AsyncCopies
 from texpr.emulator.bulk_copies import BulkCopies
 from texpr.emulator.conflicts import GlobalConflicts
 from texpr.emulator.faults import Fault, FaultKind
+from texpr.emulator.fragments import FragmentCache
 from texpr.emulator.generic_space import GenericSpace
 from texpr.emulator.global_space import GlobalSpace
 from texpr.emulator.kernel import Kernel, PtxModule
@@ -84,6 +85,7 @@ class Batch:
         param_symbols = {param.name: param.offset for param in kernel.params}
         self.symbols = symbols | param_symbols | self.shared_space.symbols | self.local_space.symbols
         self.registers = RegisterFile(kernel.registers, self.lanes, self.specials.rows, self.symbols)
+        self.fragments = FragmentCache()
         self.copies = AsyncCopies(self)
         self.mbarriers = Mbarriers(self)
         self.bulk = BulkCopies(self)

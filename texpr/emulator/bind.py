@@ -26,6 +26,7 @@ def bind(batch: Batch, operation: Operation) -> Step:
                 step = bind_special(batch, operation.instruction, operation.modifiers)
             case _:
                 raise AssertionError("control instructions are carried out by the machine")
+        batch.fragments.bound(operation)
         step = batch.wgmma.watch(operation, step)
         guard = operation.instruction.guard
         return step if guard is None else _guarded(batch, guard, step)

@@ -123,10 +123,17 @@ ELEMENTS: dict[str, np.dtype[Any]] = {
 }
 
 
+_HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+"""The value of every f16."""
+
+
 def decode_elements(elements: Array, name: str) -> Array:
     if name == "f64":
         return elements
-    if name in ("f16", "s8", "u8"):
+    if name == "f16":
+        # A table: several times as fast as NumPy's conversion.
+        return _HALVES.take(elements.view(np.uint16))
+    if name in ("s8", "u8"):
         return elements.astype(np.float32)
     return FORMATS[name].decode(elements)
 
@@ -153,11 +160,13 @@ def _multiply_accumulate(batch: Batch, instruction: Instruction, modifiers: Modi
     d_operand, a_operand, b_operand, c_operand = instruction.operands
     a = _fragment(batch, a_operand, modifiers["a"], halves, halves * parts)
     b = _fragment(batch, b_operand, modifiers["b"], 1, parts)
+    left = batch.fragments.share(instruction, a_operand, (modifiers["a"], halves), a.matrix)
+    right = batch.fragments.share(instruction, b_operand, (modifiers["b"], 1), b.matrix)
     accumulate = _accumulator(batch, d_operand, c_operand, modifiers, halves)
 
     def run(mask: Mask) -> None:
         require_whole_warps(batch, instruction, mask)
-        product = np.matmul(a.matrix(), b.matrix().transpose(0, 2, 1))
+        product = np.matmul(left(), right().transpose(0, 2, 1))
         accumulate(product.reshape(-1, halves, _GROUPS, _PLACES, 2), mask)
 
     return run
@@ -178,12 +187,24 @@ def _accumulator(
     sources = [per_lane(batch, item, scalar) for item in vector_items(c_operand, count)]
     destinations = [batch.registers.destination(item, scalar) for item in vector_items(d_operand, count)]
 
+    shape = (-1, _GROUPS, _PLACES)
+
     def add_each(product: Array, mask: Mask) -> None:
-        for number, (given, destination) in enumerate(zip(sources, destinations, strict=True)):
-            part = product[:, number // 2, :, :, number % 2]
-            total = given.reshape(part.shape) + part
+        totals = [
+            given.reshape(shape) + product[:, number // 2, :, :, number % 2] for number, given in enumerate(sources)
+        ]
+        for total, destination in zip(totals, destinations, strict=True):
             if destination is not None:
                 store(destination, total.reshape(-1), mask)
+
+    def add_in_place(product: Array, mask: Mask) -> None:
+        """C and D are the same registers, as in every loop over K."""
+        if mask is not None:
+            add_each(product, mask)
+            return
+        for number, given in enumerate(sources):
+            total = given.reshape(shape)
+            np.add(total, product[:, number // 2, :, :, number % 2], out=total)
 
     def add_halves(product: Array, mask: Mask) -> None:
         """f16 accumulators: the sum is rounded once."""
@@ -209,7 +230,7 @@ def _accumulator(
         case "f16":
             return add_halves
         case _:
-            return add_each
+            return add_in_place if c_operand == d_operand else add_each
 
 
 _INT32 = np.iinfo(np.int32)

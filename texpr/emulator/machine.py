@@ -147,6 +147,7 @@ class Machine:
     # Binding ------------------------------------------------------------------------------------------------
 
     def _bind_block(self, block: Block) -> BoundBlock:
+        self.batch.fragments.begin_block()
         steps = tuple(bind(self.batch, operation) for operation in block.operations)
         size = len(steps) + (block.transfer.operation is not None)
         operation = block.transfer.operation
