@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 os.environ["TEXPR_CACHE_DIR"] = str(Path(__file__).parent.parent / "build" / "test-cache")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The processors are busy with tests.
+    os.environ.setdefault("TEXPR_EMULATOR_WORKERS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

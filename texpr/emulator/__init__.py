@@ -9,10 +9,11 @@ is ever skipped.  The package knows PTX and nothing of the compiler whose PTX it
 from texpr.emulator.counters import Counters
 from texpr.emulator.faults import Fault, FaultKind, LaunchError, PtxError
 from texpr.emulator.kernel import Kernel, PtxModule
-from texpr.emulator.launch import Device, LaunchStats
+from texpr.emulator.launch import Device
 from texpr.emulator.module import load_ptx
 from texpr.emulator.ptx import Param, SourceLine
 from texpr.emulator.run_ptx import PtxRun, run_ptx
+from texpr.emulator.statistics import LaunchStats
 from texpr.emulator.tensor_maps import encode_tiled
 
 __all__ = [

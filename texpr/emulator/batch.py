@@ -122,6 +122,7 @@ class Batch:
         if self.global_space.bulk is not None:
             self.global_space.bulk.clear()
         self.wgmma.clear()
+        self.warnings.clear()
 
     def active(self, mask: Mask) -> Array | None:
         """The lanes of a mask as indices; None stands for all lanes."""

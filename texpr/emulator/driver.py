@@ -83,7 +83,7 @@ class EmulatedDriver:
         sm: int = 80,
         multiprocessors: int = 4,
         checks: bool = True,
-        batch: int = 16,
+        batch: int | None = None,
         seed: int | None = None,
     ) -> None:
         self.gpu = VirtualGpu(bundles, sm=sm, multiprocessors=multiprocessors, checks=checks, batch=batch, seed=seed)

@@ -59,7 +59,7 @@ class GlobalSpace:
     ) -> Array:
         """`by_copy`: a bulk copy reads, in the name of the lanes."""
         size = width * count
-        parts = self.locate(site, lanes, address, size)
+        parts = self.locate(site, lanes, address, size, stores=False)
         if self.bulk is not None and not by_copy:
             self.bulk.thread_reads(site, lanes, parts, size, strong=strong)
         if self.batch.shape.checks:
@@ -90,7 +90,7 @@ class GlobalSpace:
         checked = self.conflicts is not None and not strong
         if strong:
             self.synchronise(lanes)
-        for part in self.locate(site, lanes, address, size):
+        for part in self.locate(site, lanes, address, size, stores=True):
             self._require_writable(site, lanes, part)
             if self.bulk is not None and not by_copy:
                 self.bulk.thread_writes(site, lanes, part, size, strong=strong)
@@ -108,7 +108,7 @@ class GlobalSpace:
     def atomic_cells(
         self, site: Instruction, lanes: Array | None, address: Array, size: int, *, by_copy: bool = False
     ) -> list[Cells]:
-        parts = self.locate(site, lanes, address, size)
+        parts = self.locate(site, lanes, address, size, stores=True)
         for part in parts:
             self._require_writable(site, lanes, part)
             if self.bulk is not None and not by_copy:
@@ -118,16 +118,25 @@ class GlobalSpace:
             self.synchronise(lanes)
         return [Cells(part.allocation.data, part.index, part.chosen) for part in parts]
 
-    def locate(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Part]:
-        """Where the accesses fall; faults if one is misaligned or outside of every live allocation."""
+    def locate(
+        self, site: Instruction, lanes: Array | None, address: Array, size: int, *, stores: bool | None = None
+    ) -> list[Part]:
+        """Where the accesses fall; faults if one is misaligned or outside of every live allocation.
+
+        `stores`: whether they write or read now (None: neither yet).
+        """
         batch = self.batch
         check_alignment(batch, site, lanes, address, size, "global")
         try:
-            return self.memory.locate(address, size)
+            parts = self.memory.locate(address, size)
         except BadAddress as bad:
             lane = batch.lane_at(lanes, bad.position)
             message = f"global access to {bad.message}"
             raise batch.fault(FaultKind.OUT_OF_BOUNDS, message, site, lane, buffer=bad.buffer) from None
+        if self.memory.footprint is not None and stores is not None:
+            for part in parts:
+                self.memory.footprint.note(part.allocation, part.index, size, stores=stores)
+        return parts
 
     def _require_written(
         self, site: Instruction, lanes: Array | None, parts: list[Part], width: int, count: int

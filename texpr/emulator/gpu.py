@@ -56,7 +56,7 @@ class VirtualGpu:
         sm: int = 80,
         multiprocessors: int = 4,
         checks: bool = True,
-        batch: int = 16,
+        batch: int | None = None,
         counting: bool = False,
         seed: int | None = None,
     ) -> None:

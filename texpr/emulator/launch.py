@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,24 +17,18 @@ from texpr.emulator.faults import LaunchError
 from texpr.emulator.kernel import Kernel, PtxModule
 from texpr.emulator.machine import Machine
 from texpr.emulator.memory import GlobalMemory
+from texpr.emulator.parallel import WIDE, Nature, nature_of, run_batches
+from texpr.emulator.statistics import LaunchStats
+from texpr.emulator.workers import default_workers, launching
 
 _MAX_THREADS = 1024
 _MAX_GRID = (2**31 - 1, 65535, 65535)
 _MACHINES_KEPT = 8
+_RESIDENT = 16
+"""Programs that run side by side if they may wait for each other."""
 
-
-@dataclass(frozen=True, slots=True)
-class LaunchStats:
-    """What a launch did: programs run, blocks of instructions executed, instructions times threads.
-
-    `warnings` counts things that are suspicious but harmless, by message.  `counters` are there if the device counts.
-    """
-
-    programs: int
-    blocks: int
-    thread_instructions: int
-    warnings: dict[str, int] = field(default_factory=dict)
-    counters: Counters | None = None
+_WIDEST = 8192
+"""Lanes of a batch beyond which more of them make nothing faster."""
 
 
 class Device:
@@ -42,7 +36,9 @@ class Device:
 
     `sm`: the compute capability (80, 90, ...) that modules must be built for.  `checks`: detect races,
     uninitialised reads and conflicts (bounds and alignment are always checked).  `batch`: how many programs run
-    side by side; like the number of programs resident on a GPU, it bounds who can wait for whom.
+    side by side; like the number of programs resident on a GPU, it bounds who can wait for whom.  By default 16, or,
+    if the programs cannot wait for each other, what is fastest.  `workers`: how many processes the batches of a large
+    launch may use (see `parallel.py`; default: the processors, or `TEXPR_EMULATOR_WORKERS`); no result depends on it.
     `multiprocessors` is only reported.  `seed`: None runs warps in lockstep where possible, and asynchronous
     copies are as late as possible; a number (0 or more) fixes a random order and random moments, the same for
     every launch.  `step_limit`: blocks a batch may execute before it counts as hung.  `counters`: count what launches
@@ -53,20 +49,24 @@ class Device:
         self,
         sm: int = 80,
         checks: bool = True,
-        batch: int = 16,
+        batch: int | None = None,
         multiprocessors: int = 4,
         *,
+        workers: int | None = None,
         seed: int | None = None,
         step_limit: int = 3_000_000,
         counters: bool = False,
     ) -> None:
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise ValueError("a batch has at least one program")
         if seed is not None and seed < 0:
             raise ValueError(f"the seed of a schedule is 0 or more, not {seed}")
+        if workers is not None and workers < 1:
+            raise ValueError("there is at least one worker")
         self.sm = sm
         self.checks = checks
         self.batch = batch
+        self.workers = default_workers() if workers is None else workers
         self.multiprocessors = multiprocessors
         self.seed = seed
         self.step_limit = step_limit
@@ -74,6 +74,7 @@ class Device:
         self.memory = GlobalMemory()
         self._symbols: dict[int, tuple[PtxModule, dict[str, int]]] = {}
         self._machines: OrderedDict[tuple[int, str, Shape], Machine] = OrderedDict()
+        self._natures: dict[tuple[int, str], Nature] = {}
 
     # Memory -------------------------------------------------------------------------------------------------
 
@@ -138,28 +139,63 @@ class Device:
         packed = _pack_params(entry, params)
         for allocation in self.memory.live():
             allocation.summarise()
-        total = extents[0] * extents[1] * extents[2]
-        blocks = threads = 0
-        conflicts: GlobalConflicts | None = None
-        warnings: Counter[str] = Counter()
-        counted: dict[Machine, int] = {}
-        for start in range(0, total, self.batch):
-            programs = range(start, min(start + self.batch, total))
-            shape = Shape(shape_block, len(programs), shared, self.checks, self.counters)
-            machine = self._machine(module, entry, shape)
-            before = (machine.counts.blocks, machine.counts.thread_instructions)
-            machine.batch.warnings.clear()
-            if conflicts is None and self.checks:
-                conflicts = GlobalConflicts(total, machine.batch.global_space.narrowest_store)
+        with launching():
+            return self._run(module, entry, extents, shape_block, shared, packed)
+
+    def _run(
+        self,
+        module: PtxModule,
+        entry: Kernel,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared: int,
+        packed: bytes,
+    ) -> LaunchStats:
+        total = grid[0] * grid[1] * grid[2]
+        nature = self._nature(module, entry)
+        size = self._batch_size(nature, total, block)
+        batches = [range(start, min(start + size, total)) for start in range(0, total, size)]
+        # Bound here, so that processes forked later have them.
+        machines = {
+            count: self._machine(module, entry, Shape(block, count, shared, self.checks, self.counters))
+            for count in dict.fromkeys(map(len, batches))
+        }
+        for machine in machines.values():
             if machine.recorder is not None:
-                if machine not in counted:
-                    machine.recorder.clear()
-                counted[machine] = counted.get(machine, 0) + len(programs)
-            machine.run(programs, extents, packed, conflicts)
-            blocks += machine.counts.blocks - before[0]
-            threads += machine.counts.thread_instructions - before[1]
-            warnings.update(machine.batch.warnings)
-        return LaunchStats(total, blocks, threads, dict(warnings), _counters(entry, counted) if self.counters else None)
+                machine.recorder.clear()
+        narrowest = machines[len(batches[0])].batch.global_space.narrowest_store
+        conflicts = GlobalConflicts(total, narrowest) if self.checks else None
+
+        def run(some: Sequence[range]) -> LaunchStats:
+            stats = LaunchStats.nothing()
+            for programs in some:
+                stats += machines[len(programs)].run(programs, grid, packed, conflicts)
+            return stats if not self.counters else replace(stats, counters=_counted(machines, some))
+
+        lanes = machines[len(batches[0])].batch.lanes
+        stats = run_batches(run, batches, self.memory, self.workers, nature, lanes)
+        if stats.counters is None:
+            return stats
+        return replace(stats, counters=Counters({entry.name: Launched(launches=1)}) + stats.counters)
+
+    def _nature(self, module: PtxModule, kernel: Kernel) -> Nature:
+        key = (id(module), kernel.name)
+        if key not in self._natures:
+            # The symbols keep the module, and so its id.
+            self._module_symbols(module)
+            self._natures[key] = nature_of(kernel)
+        return self._natures[key]
+
+    def _batch_size(self, nature: Nature, total: int, block: tuple[int, int, int]) -> int:
+        """Programs per batch. It depends on the launch alone, not on the number of processes."""
+        if self.batch is not None or not nature.independent:
+            return min(self.batch or _RESIDENT, total)
+        threads = block[0] * block[1] * block[2]
+        if total * threads <= 2 * WIDE:
+            return total
+        # At least two, for two processors; as even as possible, since a batch of another size must be bound anew.
+        batches = max(2, -(-total * threads // _WIDEST))
+        return -(-total // min(batches, total))
 
     def _kernel(self, module: PtxModule, name: str) -> Kernel:
         if name not in module.kernels:
@@ -207,10 +243,15 @@ class Device:
         return self._machines[key]
 
 
-def _counters(kernel: Kernel, machines: Mapping[Machine, int]) -> Counters:
-    """What the machines of one launch have counted, with the number of programs that each of them ran."""
-    parts = [machine.recorder.counters(programs) for machine, programs in machines.items() if machine.recorder]
-    return Counters.total([Counters({kernel.name: Launched(launches=1)}), *parts])
+def _counted(machines: Mapping[int, Machine], batches: Sequence[range]) -> Counters:
+    """What the machines have counted since they were last asked; `machines` by the size of their batches."""
+    found: list[Counters] = []
+    for size, machine in machines.items():
+        programs = sum(size for batch in batches if len(batch) == size)
+        if machine.recorder is not None and programs:
+            found.append(machine.recorder.counters(programs))
+            machine.recorder.clear()
+    return Counters.total(found)
 
 
 def _octets(data: bytes | bytearray | memoryview | NDArray[Any]) -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ from texpr.emulator.recorder import Recorder
 from texpr.emulator.registers import OperandError
 from texpr.emulator.rows import Array, ControlKind, Mask, Step
 from texpr.emulator.scheduler import NOT_RUNNING, Lockstep, Policy, RandomBursts
+from texpr.emulator.statistics import LaunchStats
 from texpr.emulator.types import TYPES
 
 
@@ -73,19 +74,22 @@ class Machine:
         grid: tuple[int, int, int],
         params: bytes,
         conflicts: GlobalConflicts | None,
-    ) -> None:
-        """Run programs (as many as the batch holds) to their end; raises `Fault`."""
+    ) -> LaunchStats:
+        """Run programs (as many as the batch holds) to their end; raises `Fault`.
+
+        What happens does not depend on what ran here before.
+        """
         batch = self.batch
         batch.start(programs, grid, params, conflicts)
         self._policy = self._new_policy(programs[0])
         self._barriers.clear()
+        self.counts = Counts()
         self._position.fill(0)
         self._running[:] = batch.alive
         self._together = 0 if batch.all_alive and not self._seeded else None
-        limit = self.counts.blocks + self.step_limit
         with np.errstate(all="ignore"):
             while True:
-                if self.counts.blocks >= limit:
+                if self.counts.blocks >= self.step_limit:
                     raise self._stuck(FaultKind.STEP_LIMIT, f"no end after {self.step_limit} blocks")
                 if self._together is not None:
                     self._execute(self._blocks[self._together], None, batch.lanes)
@@ -93,7 +97,10 @@ class Machine:
                 if not self._running.any():
                     if not batch.alive.any():
                         self._finish()
-                        return
+                        counts = self.counts
+                        return LaunchStats(
+                            len(programs), counts.blocks, counts.thread_instructions, dict(batch.warnings)
+                        )
                     if batch.bulk.deliver_some():
                         self._wake()
                         continue

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from texpr.emulator.rows import Array
+
+if TYPE_CHECKING:
+    from texpr.emulator.footprint import Footprint
 
 FIRST_ADDRESS = 0x7F00_0000_0000
 GUARD = 1 << 16
@@ -118,6 +122,8 @@ class GlobalMemory:
         self._bases: list[int] = []
         self._live: list[Allocation] = []
         self._freed: list[_Extent] = []
+        self.footprint: Footprint | None = None
+        """Collects what kernels read and write, in a worker process."""
 
     def allocate(self, size: int, name: str, align: int = 256) -> Allocation:
         """Reserve `size` bytes; the address is a multiple of `align` (a power of two, at least 256 is used)."""

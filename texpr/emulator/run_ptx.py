@@ -19,9 +19,10 @@ from texpr.emulator.arguments import Argument, ArgumentError, Buffer, make_argum
 from texpr.emulator.counters_report import save, tables
 from texpr.emulator.faults import Fault, LaunchError, PtxError
 from texpr.emulator.kernel import PtxModule
-from texpr.emulator.launch import Device, LaunchStats
+from texpr.emulator.launch import Device
 from texpr.emulator.module import load_ptx
 from texpr.emulator.scheduler import schedule_seed
+from texpr.emulator.statistics import LaunchStats
 
 
 @dataclass(frozen=True, slots=True)
