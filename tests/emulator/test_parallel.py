@@ -63,11 +63,11 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def outcome(
     body: str, count: int, *, batch: int = 2, launches: int = 1, seed: int | None = None, checks: bool = True,
-    inputs_written: bool = True,
+    inputs_written: bool = True, counters: bool = False,
 ) -> Outcome:
     """Launch with buffers x (0, 1, 2, ...) and y of 12 x 32 elements."""
     module = load_ptx(kernel(PLACE + body, ".param .u64 x, .param .u64 y"), "test.ptx")
-    device = Device(sm=120, batch=batch, workers=count, seed=seed, checks=checks)
+    device = Device(sm=120, batch=batch, workers=count, seed=seed, checks=checks, counters=counters)
     size = 4 * PROGRAMS * PER_PROGRAM
     x, y = device.alloc(size, "x"), device.alloc(size, "y")
     if inputs_written:
@@ -98,6 +98,14 @@ def test_independent_programs(forks: list[bool], seed: int | None, checks: bool)
     got = same(DOUBLE, seed=seed, checks=checks)
     assert np.frombuffer(got.memory[1], np.uint32).tolist() == list(range(0, 2 * PROGRAMS * PER_PROGRAM, 2))
     assert got.stats is not None and got.stats.programs == PROGRAMS and got.unwritten == [0, 0]
+    assert forks == [True, True]
+
+
+def test_counters_add_up(forks: list[bool]) -> None:
+    got = same(DOUBLE, counters=True)
+    assert got.stats is not None and got.stats.counters is not None
+    launched = got.stats.counters.launched["test"]
+    assert (launched.launches, launched.programs, launched.threads) == (1, PROGRAMS, PROGRAMS * PER_PROGRAM)
     assert forks == [True, True]
 
 
