@@ -236,6 +236,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         report: Report = {"python": sys.version.split()[0], "numpy": np.__version__}
+        report["load_average"] = os.getloadavg()[0]
         report["launches"] = {case.name: report_of(case, options.repeats, folder) for case in chosen}
         if any((folder).iterdir()):
             report["start_up"] = start_up(folder, options.repeats)
