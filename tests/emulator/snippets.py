@@ -18,7 +18,7 @@ def kernel(
 ) -> str:
     """A PTX file with one kernel `test`; `params` are declarations such as `.param .u64 p`."""
     return f"""
-.version 8.8
+.version 9.4
 .target {target}
 .address_size 64
 {module}

@@ -1,4 +1,4 @@
-"""The instruction table: every PTX instruction form that the emulator executes.
+"""The instruction table: every PTX instruction form that the emulator executes, and why it has no others.
 
 The rows live in one module per family.  To add an instruction, add a row; there is no other place that lists
 opcodes.  Patterns and signatures are explained in `rows.py`.
@@ -6,6 +6,7 @@ opcodes.  Patterns and signatures are explained in `rows.py`.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from texpr.emulator import (
@@ -65,3 +66,33 @@ def find_row(opcode: str) -> tuple[Row, Modifiers] | None:
         if modifiers is not None:
             return row, modifiers
     return None
+
+
+SINCE_EVERYWHERE = (
+    "shared::cta|shared::cluster: ptx7.8, cluster: sm_90 ptx7.8, param::entry: ptx8.3, "
+    "L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate|"
+    "L2::evict_normal|L2::evict_first|L2::evict_last|L2::cache_hint|L2::64B|L2::128B|L2::256B: ptx7.4"
+)
+"""What words demand in whatever instruction they stand (see `since.py`)."""
+
+_NOT_EMULATED: tuple[tuple[str, str], ...] = (
+    (r"tcgen05\.|.*\.tcgen05", "tensor memory (sm_100 and later)"),
+    (r"clusterlaunchcontrol\.|barrier\.cluster\.", "clusters of more than one program"),
+    (r".*\.multicast::cluster", "clusters of more than one program"),
+    (r"(st|red)\.async\.|cp\.async\.bulk\.shared::cluster\.shared", "shared memory of other programs"),
+    (r"multimem\.", "memory of several GPUs"),
+    (r"(mma|wgmma)\.sp|mma\..*\.sp::", "sparse matrices"),
+    (r"mma\..*block_scale", "matrices with block scales"),
+    (r"cp\.(reduce\.)?async\.bulk\.(prefetch\.)?tensor.*(im2col|gather4|scatter4)", "im2col and gather modes"),
+    (r"wmma\.", "the old matrix instructions"),
+    (r"(tex|tld4|txq|suld|sust|sured|suq|istypep)\.", "textures and surfaces"),
+    (r"(ld|st|mov|atom)\..*b128", "values of 128 bits"),
+    (r"cvt\.rs\.", "stochastic rounding"),
+    (r"discard\.", "memory whose content is thrown away"),
+)
+"""Patterns of opcodes that exist, with what they need that the emulator does not have."""
+
+
+def not_emulated(opcode: str) -> str:
+    """What an opcode without a row needs, as far as it is known: a phrase, or ''."""
+    return next((reason for pattern, reason in _NOT_EMULATED if re.match(pattern, opcode)), "")

@@ -119,16 +119,6 @@ def _relu_of(function: np.ufunc) -> ArrayFunction:
     return run
 
 
-def _three(function: np.ufunc) -> ArrayFunction:
-    """min and max also come with three inputs (sm_100 and later)."""
-
-    def run(*values: Array) -> Array:
-        result = function(values[0], values[1])
-        return np.asarray(function(result, values[2]) if len(values) == 3 else result)
-
-    return run
-
-
 # Extended precision -----------------------------------------------------------------------------------------
 
 
@@ -257,11 +247,13 @@ def _dot2(modifiers: Modifiers) -> Callable[[Array, Array, Array], Array]:
     return run
 
 
+_PACKED = "u16x2|s16x2: sm_90 ptx8.0"
+
 ROWS: tuple[Row, ...] = (
-    special("mov.type:(BITS|INT|f16|f32|f64)", "any = any", _move),
+    special("mov.type:(BITS|INT|f32|f64)", "any = any", _move),
     elementwise("mov.pred", "pred = pred", _same),
-    elementwise("add.type:(INT|u16x2|s16x2)", "type = type type", np.add),
-    elementwise("sub.type:(INT|u16x2|s16x2)", "type = type type", np.subtract),
+    elementwise("add.type:(INT|u16x2|s16x2)", "type = type type", np.add, since="u16x2|s16x2: sm_90 ptx8.0"),
+    elementwise("sub.type:INT", "type = type type", np.subtract),
     elementwise("add.sat.s32", "s32 = s32 s32", _saturating(np.add)),
     elementwise("sub.sat.s32", "s32 = s32 s32", _saturating(np.subtract)),
     special("name:(add|addc|sub|subc).cc.type:(u32|s32|u64|s64)", "type = type type", _extended),
@@ -289,8 +281,8 @@ ROWS: tuple[Row, ...] = (
     elementwise("rem.type:INT", "type = type type", remainder),
     elementwise("abs.type:(s16|s32|s64)", "type = type", np.absolute),
     elementwise("neg.type:(s16|s32|s64)", "type = type", np.negative),
-    elementwise("min.type:(INT|u16x2|s16x2)", "type = type type type?", _three(np.minimum)),
-    elementwise("max.type:(INT|u16x2|s16x2)", "type = type type type?", _three(np.maximum)),
-    elementwise("min.relu.type:(s16x2|s32)", "type = type type", _relu_of(np.minimum)),
-    elementwise("max.relu.type:(s16x2|s32)", "type = type type", _relu_of(np.maximum)),
+    elementwise("min.type:(INT|u16x2|s16x2)", "type = type type", np.minimum, since=_PACKED),
+    elementwise("max.type:(INT|u16x2|s16x2)", "type = type type", np.maximum, since=_PACKED),
+    elementwise("min.relu.type:(s16x2|s32)", "type = type type", _relu_of(np.minimum), since="sm_90 ptx8.0"),
+    elementwise("max.relu.type:(s16x2|s32)", "type = type type", _relu_of(np.maximum), since="sm_90 ptx8.0"),
 )

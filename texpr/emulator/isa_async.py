@@ -6,6 +6,7 @@ import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import source
+from texpr.emulator.effects import Effects, Memory, Orders
 from texpr.emulator.isa_memory import address_source
 from texpr.emulator.ptx import Instruction, Integer
 from texpr.emulator.registers import OperandError
@@ -64,10 +65,16 @@ def _wait_all(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> S
 
 _HINTS = "L2::cache_hint|L2::64B|L2::128B|L2::256B"
 
+_GROUPS = Effects(orders=(Orders.CP_ASYNC,))
+
 ROWS: tuple[Row, ...] = (
     special(f"cp.async.(ca|cg).(shared|shared::cta).global.words:({_HINTS})*", "address address integer any? any?",
-            _copy),
-    special("cp.async.commit_group", "", _commit),
-    special("cp.async.wait_group", "integer", _wait),
-    special("cp.async.wait_all", "", _wait_all),
+            _copy,
+            effects=Effects((Memory.GLOBAL,), (Memory.SHARED,), late=True)),
+    special("cp.async.commit_group", "", _commit,
+            effects=_GROUPS),
+    special("cp.async.wait_group", "integer", _wait,
+            effects=_GROUPS),
+    special("cp.async.wait_all", "", _wait_all,
+            effects=_GROUPS),
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane
+from texpr.emulator.effects import Effects, Memory
 from texpr.emulator.floats import FORMATS, bf16_bits
 from texpr.emulator.isa_memory import ELEMENTS, address_source, space_named, vector_items
 from texpr.emulator.ptx import Instruction, Operand
@@ -170,7 +171,12 @@ def _atomic(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
 _TYPES = "b16|b32|b64|u32|u64|s32|s64|f16|f16x2|bf16|bf16x2|f32|f64"
 _WORDS = "MEMORY|add|min|max|and|or|xor|exch|cas|inc|dec|noftz|v2|v4|v8"
 
+_CHANGES = Effects(reads=(Memory.NAMED,), writes=(Memory.NAMED,))
+_VECTORS = "v2|v4|v8: sm_90 ptx8.1, bf16|bf16x2: sm_90 ptx7.8"
+
 ROWS: tuple[Row, ...] = (
-    special(f"name:atom.words:({_WORDS})*.type:({_TYPES})", "any = address any any? any?", _atomic),
-    special(f"name:red.words:({_WORDS})*.type:({_TYPES})", "address any any?", _atomic),
+    special(f"name:atom.words:({_WORDS})*.type:({_TYPES})", "any = address any any? any?", _atomic, effects=_CHANGES,
+            since=_VECTORS),
+    special(f"name:red.words:({_WORDS})*.type:({_TYPES})", "address any any?", _atomic, effects=_CHANGES,
+            since=_VECTORS),
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane
+from texpr.emulator.effects import Effects, Memory, Orders, Proxy
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.isa_mbarrier import shared_addresses
 from texpr.emulator.isa_memory import address_source
@@ -203,14 +204,26 @@ _ARITHMETIC = "op:(add|inc|dec|min|max).type:(u32|s32|u64|s64)"
 _FLOAT_ADD = "op:add.noftz?.type:(f16|bf16|f32|f64)"
 _FLOAT_LIMIT = "op:(min|max).type:(f16|bf16)"
 
+SINCE = "sm_90 ptx8.0"
+LOADS = Effects((Memory.GLOBAL,), (Memory.SHARED,), (Orders.MBARRIER,), Proxy.ASYNC, late=True)
+STORES = Effects((Memory.SHARED,), (Memory.GLOBAL,), proxy=Proxy.ASYNC, late=True)
+REDUCES = Effects((Memory.SHARED, Memory.GLOBAL), (Memory.GLOBAL,), proxy=Proxy.ASYNC, late=True)
+_GROUPS = Effects(orders=(Orders.BULK,))
+
 ROWS: tuple[Row, ...] = (
-    special(f"cp.async.bulk.{_SHARED}.global.{REPORT}.{HINT}", "address address u32 address any?", _load),
-    special(f"cp.async.bulk.global.shared::cta.bulk_group.{HINT}", "address address u32 any?", _store),
+    special(f"cp.async.bulk.{_SHARED}.global.{REPORT}.{HINT}", "address address u32 address any?", _load,
+            effects=LOADS, since="sm_90 ptx8.0, cp+shared::cta: ptx8.6"),
+    special(f"cp.async.bulk.global.shared::cta.bulk_group.{HINT}", "address address u32 any?", _store,
+            effects=STORES, since=SINCE),
     *(
-        special(f"cp.reduce.async.bulk.global.shared::cta.bulk_group.{HINT}.{what}", "address address u32 any?", _store)
+        special(f"cp.reduce.async.bulk.global.shared::cta.bulk_group.{HINT}.{what}", "address address u32 any?", _store,
+            effects=REDUCES, since=f"{SINCE}, noftz+f32: ptx9.4")
         for what in (_BITWISE, _ARITHMETIC, _FLOAT_ADD, _FLOAT_LIMIT)
     ),
-    special(f"cp.async.bulk.prefetch.L2.global.{HINT}", "address u32 any?", nothing),
-    special("cp.async.bulk.commit_group", "", _commit),
-    special("cp.async.bulk.wait_group.read?", "integer", _wait),
+    special(f"cp.async.bulk.prefetch.L2.global.{HINT}", "address u32 any?", nothing,
+            since=SINCE),
+    special("cp.async.bulk.commit_group", "", _commit,
+            effects=_GROUPS, since=SINCE),
+    special("cp.async.bulk.wait_group.read?", "integer", _wait,
+            effects=_GROUPS, since=SINCE),
 )

@@ -114,6 +114,14 @@ def _set_value(modifiers: Modifiers) -> ArrayFunction:
     return lambda a, b: np.where(compare(a, b), one, zero)
 
 
+def _set_combined(modifiers: Modifiers) -> ArrayFunction:
+    """set with a predicate that the comparison is combined with."""
+    compare = comparison(modifiers["compare"], modifiers.type("type"), "ftz" in modifiers)
+    to = modifiers.type("to")
+    one = np.array(1 if to.kind is Kind.FLOAT else -1).astype(to.dtype)
+    return lambda a, b, other: np.where(_combined(modifiers["boolean"], compare(a, b), other), one, np.zeros_like(one))
+
+
 def _select(a: Array, b: Array, predicate: Array) -> Array:
     return np.where(predicate, a, b)
 
@@ -135,15 +143,19 @@ def _test_property(modifiers: Modifiers) -> ArrayFunction:
     return tests[modifiers["property"]]
 
 
+_BRAIN = "bf16|bf16x2: sm_90 ptx7.8"
+
 ROWS: tuple[Row, ...] = (
+    family("set.compare:COMPARE.boolean:BOOLEAN.ftz?.to:(u32|s32|f32).type:(BITS|INT|FLOAT)", "to = type type pred",
+           _set_combined),
     special("setp.compare:COMPARE.boolean:BOOLEAN?.ftz?.type:(BITS|INT|HALF|FLOAT)", "any = type type pred?",
-            _set_predicate),
+            _set_predicate, since=_BRAIN),
     family("set.compare:COMPARE.to:(u32|s32|f32).type:(BITS|INT)", "to = type type", _set_value),
     family("set.compare:COMPARE.ftz?.to:(u16|s16|u32|s32|f32|f16|bf16).type:(f16|bf16|f32|f64)", "to = type type",
-           _set_value),
+           _set_value, since=_BRAIN),
     family("set.compare:COMPARE.ftz?.to:f16x2.type:f16x2", "to = type type", _set_value),
-    family("set.compare:COMPARE.to:bf16x2.type:bf16x2", "to = type type", _set_value),
-    elementwise("selp.type:(BITS|INT|f16|f32|f64)", "type = type type pred", _select),
+    family("set.compare:COMPARE.to:bf16x2.type:bf16x2", "to = type type", _set_value, since=_BRAIN),
+    elementwise("selp.type:(BITS|INT|f32|f64)", "type = type type pred", _select),
     elementwise("slct.ftz?.type:(BITS|INT|f32|f64).by:(s32|f32)", "type = type type by", _select_by_sign),
     family("testp.property:(finite|infinite|number|notanumber|normal|subnormal).type:FLOAT", "pred = type",
            _test_property),

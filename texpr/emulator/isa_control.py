@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from texpr.emulator.batch import Batch
+from texpr.emulator.effects import Effects, Orders
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import ControlKind, Mask, Modifiers, Row, Step, control, special
@@ -26,21 +27,32 @@ def _fence(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step
     return lambda mask: batch.global_space.synchronise(batch.active(mask))
 
 
+_BARRIER = Effects(orders=(Orders.BARRIER,))
+_MEMORY = Effects(orders=(Orders.MEMORY,))
+
 ROWS: tuple[Row, ...] = (
     control("bra.uni?", "label", ControlKind.BRANCH),
     control("brx.idx.uni?", "u32 label", ControlKind.TABLE_BRANCH),
     control("ret.uni?", "", ControlKind.EXIT),
     control("exit", "", ControlKind.EXIT),
-    control("bar.cta?.sync", "u32 u32?", ControlKind.BARRIER),
-    control("barrier.cta?.sync.aligned?", "u32 u32?", ControlKind.BARRIER),
-    control("bar.cta?.action:arrive", "u32 u32", ControlKind.BARRIER),
-    control("barrier.cta?.action:arrive.aligned?", "u32 u32", ControlKind.BARRIER),
+    control("bar.cta?.sync", "u32 u32?", ControlKind.BARRIER,
+            effects=_BARRIER, since="cta: ptx7.8"),
+    control("barrier.cta?.sync.aligned?", "u32 u32?", ControlKind.BARRIER,
+            effects=_BARRIER, since="cta: ptx7.8"),
+    control("bar.cta?.action:arrive", "u32 u32", ControlKind.BARRIER,
+            effects=_BARRIER, since="cta: ptx7.8"),
+    control("barrier.cta?.action:arrive.aligned?", "u32 u32", ControlKind.BARRIER,
+            effects=_BARRIER, since="cta: ptx7.8"),
     special("trap", "", _trap),
     special("brkpt", "", _trap),
-    special("membar.(cta|gl|sys)", "", _fence),
-    special("fence.(sc|acq_rel|acquire|release)?.(cta|cluster|gpu|sys)", "", _fence),
-    special("fence.proxy.alias", "", _nothing),
+    special("membar.(cta|gl|sys)", "", _fence,
+            effects=_MEMORY),
+    special("fence.(sc|acq_rel|acquire|release)?.(cta|cluster|gpu|sys)", "", _fence,
+            effects=_MEMORY, since="cluster: sm_90 ptx7.8, acquire|release: sm_90 ptx8.6"),
+    special("fence.proxy.alias", "", _nothing,
+            effects=_MEMORY, since="ptx7.5"),
     special("nanosleep.u32", "u32", _nothing),
-    special("griddepcontrol.(wait|launch_dependents)", "", _nothing),
+    special("griddepcontrol.(wait|launch_dependents)", "", _nothing,
+            since="sm_90 ptx7.8"),
     special("pmevent.mask?", "integer", _nothing),
 )

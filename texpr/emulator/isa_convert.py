@@ -182,20 +182,30 @@ def _pack_integers(modifiers: Modifiers) -> ArrayFunction:
 _INTEGERS = "u8|u16|u32|u64|s8|s16|s32|s64"
 _FLOATS = "f16|bf16|f32|f64"
 
+_LATEST = "sm_100f sm_110f sm_120f"
+_TF32 = "rn|rz|relu: sm_90 ptx7.8, satfinite: ptx8.1, rn+satfinite|rz+satfinite: sm_100 ptx8.6"
+
 ROWS: tuple[Row, ...] = (
     family(f"cvt.sat?.to:({_INTEGERS}).from:({_INTEGERS})", "to = from", _integer_to_integer),
-    family(f"cvt.rnd:INTEGER_ROUND.ftz?.sat?.to:({_INTEGERS}).from:({_FLOATS})", "to = from", _float_to_integer),
-    family(f"cvt.rnd:ROUND.to:(f16|bf16|f32).from:({_INTEGERS})", "to = from", _integer_to_float),
+    family(f"cvt.rnd:INTEGER_ROUND.ftz?.sat?.to:({_INTEGERS}).from:({_FLOATS})", "to = from", _float_to_integer,
+           since="bf16: sm_90 ptx7.8"),
+    family(f"cvt.rnd:ROUND.to:(f16|bf16|f32).from:({_INTEGERS})", "to = from", _integer_to_float,
+           since="bf16: sm_90 ptx7.8"),
     family(f"cvt.rnd:rn.to:f64.from:({_INTEGERS})", "to = from", _integer_to_float),
-    family(f"cvt.rnd:(ROUND|INTEGER_ROUND)?.ftz?.sat?.to:({_FLOATS}).from:({_FLOATS})", "to = from", _float_to_float),
-    family("cvt.rnd:(rn|rz).relu?.satfinite?.to:(f16|bf16).from:f32", "to = from", _narrowing),
-    family("cvt.rnd:(rn|rna|rz).satfinite?.relu?.to:tf32.from:f32", "to = from", _narrowing),
-    family("cvt.rnd:(rn|rna|rz).relu?.satfinite?.to:tf32.from:f32", "to = from", _narrowing),
-    family("cvt.rnd:(rn|rz).relu?.satfinite?.to:(f16x2|bf16x2).from:f32", "to = from from", _pack_two),
-    family("cvt.rnd:rn.satfinite.relu?.to:(e4m3x2|e5m2x2).from:f32", "to = from from", _pack_two),
+    family(f"cvt.rnd:(ROUND|INTEGER_ROUND)?.ftz?.sat?.to:({_FLOATS}).from:({_FLOATS})", "to = from", _float_to_float,
+           since="bf16+f16|bf16+f64|bf16+rni|bf16+rzi|bf16+rmi|bf16+rpi|bf16+ftz: sm_90 ptx7.8"),
+    family("cvt.rnd:(rn|rz).relu?.satfinite?.to:(f16|bf16).from:f32", "to = from", _narrowing,
+           since="satfinite: ptx8.1"),
+    family("cvt.rnd:(rn|rna|rz).satfinite?.relu?.to:tf32.from:f32", "to = from", _narrowing, since=_TF32),
+    family("cvt.rnd:(rn|rna|rz).relu?.satfinite?.to:tf32.from:f32", "to = from", _narrowing, since=_TF32),
+    family("cvt.rnd:(rn|rz).relu?.satfinite?.to:(f16x2|bf16x2).from:f32", "to = from from", _pack_two,
+           since="satfinite: ptx8.1"),
+    family("cvt.rnd:rn.satfinite.relu?.to:(e4m3x2|e5m2x2).from:f32", "to = from from", _pack_two,
+           since="sm_89 ptx8.1"),
     family("cvt.rnd:rn.satfinite.relu?.to:(e4m3x2|e5m2x2).from:(f16x2|bf16x2)", "to = from",
-           _packed_to_packed),
-    family("cvt.rnd:rn.relu?.to:(f16x2|bf16x2).from:(e4m3x2|e5m2x2)", "to = from", _packed_to_packed),
+           _packed_to_packed, since=f"sm_89 ptx8.1, bf16x2: {_LATEST} ptx9.1"),
+    family("cvt.rnd:rn.relu?.to:(f16x2|bf16x2).from:(e4m3x2|e5m2x2)", "to = from", _packed_to_packed,
+           since=f"sm_89 ptx8.1, bf16x2: {_LATEST} ptx9.2"),
     family("cvt.pack.sat.to:(u16|s16).s32", "u32 = s32 s32", _pack_integers),
     family("cvt.pack.sat.to:(u8|s8).s32.b32", "u32 = s32 s32 u32", _pack_integers),
 )

@@ -240,7 +240,10 @@ def _copy_sign(sign: Array, magnitude: Array) -> Array:
 
 
 def _extremum(modifiers: Modifiers) -> ArrayFunction:
-    """min, max: -0 is less than +0; a NaN input loses unless .NaN is given; .xorsign.abs compares magnitudes."""
+    """min, max of two or three: -0 is less than +0; a NaN input loses unless .NaN is given.
+
+    .abs compares (and gives) magnitudes, .xorsign gives the result the sign of the inputs' product.
+    """
     largest = modifiers["name"] == "max"
     nan_wins, nan_loses = (np.maximum, np.fmax) if largest else (np.minimum, np.fmin)
     choose: np.ufunc = nan_wins if "NaN" in modifiers else nan_loses
@@ -256,11 +259,13 @@ def _extremum(modifiers: Modifiers) -> ArrayFunction:
         return np.asarray(result)
 
     def run(*values: Array) -> Array:
-        if "abs" not in modifiers:
-            result = pick(values[0], values[1])
-            return pick(result, values[2]) if len(values) == 3 else result
+        given = tuple(np.abs(value) for value in values) if "abs" in modifiers else values
+        result = pick(given[0], given[1])
+        if len(values) == 3:
+            result = pick(result, given[2])
+        if "xorsign" not in modifiers:
+            return result
         sign = np.signbit(values[0]) ^ np.signbit(values[1])
-        result = pick(np.abs(values[0]), np.abs(values[1]))
         return np.where(sign, -result, result)
 
     if element_format(modifiers) == "bf16":
@@ -309,16 +314,19 @@ _FUNCTIONS: dict[str, ArrayFunction] = {
     "rsqrt": _reciprocal_root,
 }
 
+_BRAIN = "bf16|bf16x2: sm_90 ptx7.8"
+
 ROWS: tuple[Row, ...] = (
     family("name:(add|sub|mul).rnd:ROUND?.ftz?.sat?.type:f32", "type = type type", _arithmetic),
     family("name:(add|sub|mul).rnd:ROUND?.type:f64", "type = type type", _arithmetic),
-    family("name:(add|sub|mul).rnd:rn?.ftz?.sat?.type:HALF", "type = type type", _arithmetic),
-    family("name:(add|sub|mul).rnd:ROUND?.ftz?.type:f32x2", "type = type type", _arithmetic),
-    family("name:(add|sub).rnd:ROUND?.sat?.f32.from:(f16|bf16)", "f32 = from f32", _mixed),
-    family("name:fma.rnd:ROUND?.sat?.f32.from:(f16|bf16)", "f32 = from from f32", _mixed),
-    family("name:fma.rnd:ROUND.ftz?.sat?.type:(f32|f32x2)", "type = type type type", _fused),
+    family("name:(add|sub|mul).rnd:rn?.ftz?.sat?.type:HALF", "type = type type", _arithmetic, since=_BRAIN),
+    family("name:(add|sub|mul).rnd:ROUND?.ftz?.type:f32x2", "type = type type", _arithmetic, since="sm_100 ptx8.6"),
+    family("name:(add|sub).rnd:ROUND?.sat?.f32.from:(f16|bf16)", "f32 = from f32", _mixed, since="sm_100 ptx8.6"),
+    family("name:fma.rnd:ROUND.sat?.f32.from:(f16|bf16)", "f32 = from from f32", _mixed,
+           since="sm_100 ptx8.6"),
+    family("name:fma.rnd:ROUND.ftz?.sat?.type:(f32|f32x2)", "type = type type type", _fused, since="f32x2: sm_100 ptx8.6"),
     family("name:(fma|mad).rnd:rn.type:f64", "type = type type type", _fused),
-    family("name:mad.rnd:ROUND?.ftz?.sat?.type:f32", "type = type type type", _fused),
+    family("name:mad.rnd:ROUND.ftz?.sat?.type:f32", "type = type type type", _fused),
     family("name:fma.rnd:rn.ftz?.sat?.relu?.type:HALF", "type = type type type", _fused),
     family("name:(div|sqrt|rcp).rnd:ROUND.ftz?.type:f32", "type = type type?", _arithmetic),
     family("name:(div|sqrt|rcp).rnd:ROUND.type:f64", "type = type type?", _arithmetic),
@@ -326,9 +334,14 @@ ROWS: tuple[Row, ...] = (
     family("neg.ftz?.type:(HALF|FLOAT)", "type = type", _negate),
     family("abs.ftz?.type:(HALF|FLOAT)", "type = type", _magnitude),
     elementwise("copysign.type:FLOAT", "type = type type", _copy_sign),
-    family("name:(min|max).ftz?.NaN?.xorsign?.abs?.type:(HALF|FLOAT)", "type = type type type?", _extremum),
+    family("name:(min|max).ftz?.NaN?.type:f32", "type = type type type?", _extremum,
+           since="4 operands: sm_100 ptx8.8"),
+    family("name:(min|max).ftz?.NaN?.type:(HALF|f64)", "type = type type", _extremum),
+    family("name:(min|max).ftz?.NaN?.xorsign.abs.type:(HALF|f32)", "type = type type", _extremum,
+           since="f16|f16x2|bf16|bf16x2: sm_86 ptx7.2"),
+    family("name:(min|max).ftz?.NaN?.abs.type:f32", "type = type type type", _extremum, since="sm_100 ptx8.8"),
     family("name:(ex2|lg2|sin|cos|tanh|rsqrt|sqrt|rcp).approx.ftz?.type:f32", "type = type", _approximation),
-    family("name:(ex2|tanh).approx.ftz?.type:HALF", "type = type", _approximation),
+    family("name:(ex2|tanh).approx.ftz?.type:HALF", "type = type", _approximation, since=_BRAIN),
     family("name:(rcp|rsqrt).approx.ftz.type:f64", "type = type", _approximate_f64),
-    family("name:(rsqrt|lg2).approx.type:f64", "type = type", _approximation),
+    family("name:rsqrt.approx.type:f64", "type = type", _approximation),
 )

@@ -19,6 +19,7 @@ import numpy as np
 
 from texpr.emulator.batch import WARP, Batch
 from texpr.emulator.bind import per_lane, store
+from texpr.emulator.effects import CROSS_LANE, Effects, Memory, Orders
 from texpr.emulator.floats import FORMATS
 from texpr.emulator.isa_memory import address_source, vector_items
 from texpr.emulator.isa_warp import require_whole_warps
@@ -84,6 +85,73 @@ def _store_matrix(batch: Batch, instruction: Instruction, modifiers: Modifiers) 
             swapped = matrices.view(np.uint16).transpose(0, 1, 3, 2)
             matrices = np.ascontiguousarray(swapped).view(np.uint32)
         batch.shared_space.store(instruction, lanes, addresses(lanes), matrices.reshape(-1, 4))
+
+    return run
+
+
+def _load_bytes(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """Each 16 x 16 matrix of bytes, turned, to two registers per lane: byte e of register r of lane l is the element
+    in row 4 (l % 4) + 2 r + e % 2, column l / 4 + 8 (e / 2) of what lies in memory.
+    """
+    count = int(modifiers["count"][1:])
+    items = vector_items(instruction.operands[0], 2 * count)
+    destinations = [batch.registers.destination(item, TYPES["b32"]) for item in items]
+    addresses = address_source(batch, instruction.operands[1])
+    batch.shared_space.declare_access(16, stores=False)
+
+    def run(mask: Mask) -> None:
+        require_whole_warps(batch, instruction, mask)
+        lanes = _row_lanes(batch, mask, 2 * count)
+        rows = batch.shared_space.load(instruction, lanes, addresses(lanes), 4, 4, collective=True)
+        # [warp, matrix, place, register, low bit of e, high bit of e, group]
+        parts = rows.view(np.uint8).reshape(-1, count, _PLACES, 2, 2, 2, _GROUPS)
+        ordered = np.ascontiguousarray(parts.transpose(1, 3, 0, 6, 2, 5, 4)).reshape(2 * count, -1).view(np.uint32)
+        for destination, values in zip(destinations, ordered, strict=True):
+            if destination is not None:
+                store(destination, values if mask is None else _spread(values, mask), mask)
+
+    return run
+
+
+def _spread(values: Array, mask: Array) -> Array:
+    """Values of the executing lanes, at the places of all lanes."""
+    result = np.zeros(len(mask), values.dtype)
+    result[mask] = values
+    return result
+
+
+def _store_bytes(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """Matrices of 8 rows of 16 bytes, one from each register: byte e of lane l goes to row 2 (l % 4) + e % 2, column
+    l / 4 + 8 (e / 2).
+    """
+    count = int(modifiers["count"][1:])
+    items = vector_items(instruction.operands[1], count)
+    sources = [per_lane(batch, item, TYPES["b32"]) for item in items]
+    addresses = address_source(batch, instruction.operands[0])
+    batch.shared_space.declare_access(16, stores=True)
+
+    def run(mask: Mask) -> None:
+        require_whole_warps(batch, instruction, mask)
+        lanes = _row_lanes(batch, mask, count)
+        chosen = np.stack([values if mask is None else values[mask] for values in sources])
+        # [matrix, warp, group, place, high bit of e, low bit of e]
+        parts = chosen.view(np.uint8).reshape(count, -1, _GROUPS, _PLACES, 2, 2)
+        rows = np.ascontiguousarray(parts.transpose(1, 0, 3, 5, 4, 2)).reshape(-1, 16).view(np.uint32)
+        batch.shared_space.store(instruction, lanes, addresses(lanes), rows)
+
+    return run
+
+
+def _turn_matrix(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    """movmatrix: the transpose of an 8 x 8 matrix of 16-bit elements that is spread as by ldmatrix."""
+    destination = batch.registers.destination(instruction.operands[0], TYPES["b32"])
+    given = per_lane(batch, instruction.operands[1], TYPES["b32"])
+
+    def run(mask: Mask) -> None:
+        require_whole_warps(batch, instruction, mask)
+        turned = given.view(np.uint16).reshape(-1, 8, 8).transpose(0, 2, 1)
+        if destination is not None:
+            store(destination, np.ascontiguousarray(turned).reshape(-1).view(np.uint32), mask)
 
     return run
 
@@ -236,21 +304,32 @@ def _accumulator(
 _INT32 = np.iinfo(np.int32)
 _FP8 = "e4m3|e5m2"
 
+_LOADS = Effects(reads=(Memory.SHARED,), orders=(Orders.WARP,))
+_STORES = Effects(writes=(Memory.SHARED,), orders=(Orders.WARP,))
+_BLACKWELL = "sm_100f sm_110f sm_120f ptx8.6"
+
 ROWS: tuple[Row, ...] = (
     special("ldmatrix.sync.aligned.m8n8.count:(x1|x2|x4).trans?.(shared|shared::cta)?.b16", "any = address",
-            _load_matrix),
+            _load_matrix, effects=_LOADS),
     special("stmatrix.sync.aligned.m8n8.count:(x1|x2|x4).trans?.(shared|shared::cta)?.b16", "address any",
-            _store_matrix),
+            _store_matrix, effects=_STORES, since="sm_90 ptx7.8"),
+    special("ldmatrix.sync.aligned.m16n16.count:(x1|x2).trans.(shared|shared::cta)?.b8", "any = address",
+            _load_bytes, effects=_LOADS, since=_BLACKWELL),
+    special("stmatrix.sync.aligned.m16n8.count:(x1|x2|x4).trans.(shared|shared::cta)?.b8", "address any",
+            _store_bytes, effects=_STORES, since=_BLACKWELL),
+    special("movmatrix.sync.aligned.m8n8.trans.b16", "b32 = b32", _turn_matrix, effects=CROSS_LANE, since="ptx7.8"),
     special("mma.sync.aligned.shape:(m16n8k8|m16n8k16).row.col.d:(f16|f32).a:f16.b:f16.c:(f16|f32)",
-            "any = any any any", _multiply_accumulate),
+            "any = any any any", _multiply_accumulate, effects=CROSS_LANE),
     special("mma.sync.aligned.shape:(m16n8k8|m16n8k16).row.col.d:f32.a:bf16.b:bf16.c:f32",
-            "any = any any any", _multiply_accumulate),
+            "any = any any any", _multiply_accumulate, effects=CROSS_LANE),
     special("mma.sync.aligned.shape:(m16n8k4|m16n8k8).row.col.d:f32.a:tf32.b:tf32.c:f32",
-            "any = any any any", _multiply_accumulate),
+            "any = any any any", _multiply_accumulate, effects=CROSS_LANE),
     special("mma.sync.aligned.shape:(m16n8k16|m16n8k32).row.col.satfinite?.d:s32.a:(s8|u8).b:(s8|u8).c:s32",
-            "any = any any any", _multiply_accumulate),
+            "any = any any any", _multiply_accumulate, effects=CROSS_LANE),
     special(f"mma.sync.aligned.shape:(m16n8k16|m16n8k32).row.col.d:(f16|f32).a:({_FP8}).b:({_FP8}).c:(f16|f32)",
-            "any = any any any", _multiply_accumulate),
+            "any = any any any", _multiply_accumulate, effects=CROSS_LANE,
+            since="sm_89 ptx8.4, m16n8k16|m16n8k32+f16: ptx8.7"),
     special("mma.sync.aligned.shape:(m8n8k4|m16n8k4|m16n8k8|m16n8k16).row.col.rn?.d:f64.a:f64.b:f64.c:f64",
-            "any = any any any", _multiply_accumulate),
+            "any = any any any", _multiply_accumulate, effects=CROSS_LANE,
+            since="m16n8k4|m16n8k8|m16n8k16: sm_90 ptx7.8"),
 )

@@ -12,6 +12,7 @@ import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane
+from texpr.emulator.effects import Effects, Memory, Orders
 from texpr.emulator.generic_space import SHARED_WINDOW
 from texpr.emulator.isa_memory import address_source
 from texpr.emulator.mbarriers import Promise
@@ -184,15 +185,31 @@ def _fence_async(batch: Batch, instruction: Instruction, modifiers: Modifiers) -
 _SPACE = "space:(shared|shared::cta|shared::cluster)?"
 _ORDER = "order:(release|acquire|relaxed)?.(cta|cluster)?"
 
+_OBJECT = Effects((Memory.NAMED,), (Memory.NAMED,))
+_SIGNALS = Effects((Memory.NAMED,), (Memory.NAMED,), (Orders.MBARRIER,))
+
 ROWS: tuple[Row, ...] = (
-    special(f"mbarrier.init.{_SPACE}.b64", "address u32", _init),
-    special(f"mbarrier.inval.{_SPACE}.b64", "address", _invalidate),
-    special(f"mbarrier.action:(arrive|arrive_drop).expect_tx?.{_ORDER}.{_SPACE}.b64", "b64 = address u32?", _arrive),
-    special(f"mbarrier.action:(expect_tx|complete_tx).(relaxed)?.(cta|cluster)?.{_SPACE}.b64", "address u32", _expect),
-    special(f"mbarrier.action:test_wait.parity?.{_ORDER}.{_SPACE}.b64", "pred = address any", _test),
+    special(f"mbarrier.init.{_SPACE}.b64", "address u32", _init,
+            effects=_OBJECT),
+    special(f"mbarrier.inval.{_SPACE}.b64", "address", _invalidate,
+            effects=_OBJECT),
+    special(f"mbarrier.action:(arrive|arrive_drop).expect_tx?.{_ORDER}.{_SPACE}.b64", "b64 = address u32?", _arrive,
+            effects=_SIGNALS,
+            since="expect_tx|relaxed|cluster|shared::cluster: sm_90 ptx8.0, relaxed: ptx8.6, release: ptx8.0"),
+    special(f"mbarrier.action:(expect_tx|complete_tx).(relaxed)?.(cta|cluster)?.{_SPACE}.b64", "address u32", _expect,
+            effects=_OBJECT,
+            since="sm_90 ptx8.0"),
+    special(f"mbarrier.action:test_wait.parity?.{_ORDER}.{_SPACE}.b64", "pred = address any", _test,
+            effects=_SIGNALS,
+            since="relaxed|cluster: sm_90 ptx8.0, relaxed: ptx8.6, acquire: ptx8.0, parity: ptx7.1"),
     control(f"mbarrier.action:try_wait.parity?.{_ORDER}.{_SPACE}.b64", "pred = address any u32?",
-            ControlKind.MBARRIER_WAIT),
-    special(f"cp.async.mbarrier.arrive.noinc?.{_SPACE}.b64", "address", _copies_arrive),
-    special("fence.proxy.async.space:(global|shared::cta|shared::cluster)?", "", _fence_async),
-    special("fence.mbarrier_init.release.cluster", "", _fence_init),
+            ControlKind.MBARRIER_WAIT,
+            effects=_SIGNALS,
+            since="sm_90 ptx7.8, relaxed: ptx8.6, acquire: ptx8.0"),
+    special(f"cp.async.mbarrier.arrive.noinc?.{_SPACE}.b64", "address", _copies_arrive,
+            effects=Effects(orders=(Orders.MBARRIER, Orders.CP_ASYNC), late=True)),
+    special("fence.proxy.async.space:(global|shared::cta|shared::cluster)?", "", _fence_async,
+            effects=Effects(orders=(Orders.PROXIES,)), since="sm_90 ptx8.0"),
+    special("fence.mbarrier_init.release.cluster", "", _fence_init,
+            effects=Effects(orders=(Orders.PROXIES,)), since="sm_90 ptx8.0"),
 )

@@ -12,6 +12,7 @@ import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane, source, store
+from texpr.emulator.effects import Effects, Memory
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.generic_space import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BITS, WINDOWS
 from texpr.emulator.ptx import Address, Instruction, Operand, Symbol, Vector
@@ -187,10 +188,20 @@ def _prefetch(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> S
 
 def _convert_address(modifiers: Modifiers) -> ArrayFunction:
     """cvta: into the generic address space, or (.to) back."""
-    window = np.uint64(WINDOWS[modifiers["space"]])
+    window = np.uint64(WINDOWS[modifiers["space"].split("::")[0]])
     if "to" in modifiers:
         return lambda address: address - window
     return lambda address: address + window
+
+
+def _map_address(modifiers: Modifiers) -> ArrayFunction:
+    """mapa: the address of a shared variable in a program of the cluster; clusters have one program."""
+    return lambda address, rank: address
+
+
+def _rank_of_address(modifiers: Modifiers) -> ArrayFunction:
+    """getctarank: which program of the cluster an address belongs to."""
+    return lambda address: np.zeros(np.shape(address), np.uint32)
 
 
 def _policy(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
@@ -206,19 +217,24 @@ def _policy(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
 
 def _is_in_space(modifiers: Modifiers) -> ArrayFunction:
     """isspacep: whether a generic address lies in a space's window."""
-    window = np.uint64(WINDOWS[modifiers["space"]] >> WINDOW_BITS)
+    name = modifiers["space"].split("::")[0]
+    window = np.uint64(WINDOWS[name] >> WINDOW_BITS)
     windows = [np.uint64(start >> WINDOW_BITS) for start in (SHARED_WINDOW, LOCAL_WINDOW)]
-    if modifiers["space"] == "global":
+    if name == "global":
         return lambda address: ~np.isin(address >> np.uint64(WINDOW_BITS), windows)
     return lambda address: address >> np.uint64(WINDOW_BITS) == window
 
 
+_READS, _WRITES = Effects(reads=(Memory.NAMED,)), Effects(writes=(Memory.NAMED,))
+_WIDE = "v8|v4+b64|v4+u64|v4+s64|v4+f64: sm_100 ptx8.8"
+
 ROWS: tuple[Row, ...] = (
-    special("ld.words:MEMORY*.vec:(v2|v4|v8)?.type:VALUE", "any = address any?", _load),
-    special("ldu.words:MEMORY*.vec:(v2|v4)?.type:VALUE", "any = address", _load),
-    special("st.words:MEMORY*.vec:(v2|v4|v8)?.type:VALUE", "address any any?", _store),
-    family("cvta.to?.space:(global|shared|local|param|const).u64", "u64 = u64", _convert_address),
-    family("isspacep.space:(global|shared|local)", "pred = u64", _is_in_space),
+    special("ld.words:MEMORY*.vec:(v2|v4|v8)?.type:VALUE", "any = address any?", _load, effects=_READS, since=_WIDE),
+    special("ldu.words:MEMORY*.vec:(v2|v4)?.type:VALUE", "any = address", _load, effects=_READS),
+    special("st.words:MEMORY*.vec:(v2|v4|v8)?.type:VALUE", "address any any?", _store, effects=_WRITES, since=_WIDE),
+    family("cvta.to?.space:(global|shared|shared::cta|shared::cluster|local|param|const).u64", "u64 = u64",
+           _convert_address, since="param: ptx7.7"),
+    family("isspacep.space:(global|shared|shared::cta|shared::cluster|local)", "pred = u64", _is_in_space),
     special("prefetch.(global|local)?.(L1|L2|L2::evict_last|L2::evict_normal)", "address", _prefetch),
     special("prefetchu.L1", "address", _prefetch),
     special("applypriority.global?.L2::evict_normal", "address integer", _prefetch),
@@ -228,4 +244,9 @@ ROWS: tuple[Row, ...] = (
         "b64 = any?",
         _policy,
     ),
+    special("createpolicy.range.global?.(L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged)"
+            ".(L2::evict_unchanged|L2::evict_first)?.b64", "b64 = address u32 u32", _policy),
+    special("createpolicy.cvt.L2.b64", "b64 = u64", _policy, since="ptx7.4"),
+    family("mapa.space:shared::cluster?.type:(u32|u64)", "type = type u32", _map_address, since="sm_90 ptx7.8"),
+    family("getctarank.space:shared::cluster?.type:(u32|u64)", "u32 = type", _rank_of_address, since="sm_90 ptx7.8"),
 )

@@ -13,11 +13,16 @@ import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane
+from texpr.emulator.effects import Effects, Memory, Orders
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.floats import FORMATS
 from texpr.emulator.isa_bulk import (
     HINT,
+    LOADS,
+    REDUCES,
     REPORT,
+    SINCE,
+    STORES,
     declare,
     each_lane,
     fetch_global,
@@ -288,16 +293,24 @@ _ORDER = "order:(acquire|release|acq_rel|sc)"
 
 ROWS: tuple[Row, ...] = (
     special(f"cp.async.bulk.tensor.{_RANK}.{_SPACE}.global.tile?.{REPORT}.{HINT}", "address address address any?",
-            _load),
-    special(f"cp.async.bulk.tensor.{_RANK}.global.shared::cta.tile?.bulk_group.{HINT}", "address address any?", _store),
+            _load,
+            effects=LOADS, since="sm_90 ptx8.0, shared::cta: ptx8.6"),
+    special(f"cp.async.bulk.tensor.{_RANK}.global.shared::cta.tile?.bulk_group.{HINT}", "address address any?", _store,
+            effects=STORES, since=SINCE),
     special(
         f"cp.reduce.async.bulk.tensor.{_RANK}.global.shared::cta.op:(add|min|max|inc|dec|and|or|xor).tile?.bulk_group"
-        f".{HINT}", "address address any?", _store),
-    special(f"cp.async.bulk.prefetch.tensor.{_RANK}.L2.global.tile?.{HINT}", "address any?", nothing),
-    special("prefetch.(param|const)?.tensormap", "address", nothing),
+        f".{HINT}", "address address any?", _store,
+            effects=REDUCES, since=SINCE),
+    special(f"cp.async.bulk.prefetch.tensor.{_RANK}.L2.global.tile?.{HINT}", "address any?", nothing,
+            since=SINCE),
+    special("prefetch.(param|const)?.tensormap", "address", nothing,
+            since=SINCE),
     special(f"tensormap.replace.tile.field:({'|'.join(_PLACES)}).space:(global|shared::cta)?.b1024.(b32|b64)?",
-            "address any any?", _replace),
+            "address any any?", _replace,
+            effects=Effects(writes=(Memory.NAMED,)), since="sm_90a sm_100f sm_110f sm_120f ptx8.3"),
     special("tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.(cta|cluster|gpu|sys).sync.aligned",
-            "address address integer", _publish),
-    special(f"fence.proxy.tensormap::generic.{_ORDER}.(cta|cluster|gpu|sys)", "address? integer?", _acquire),
+            "address address integer", _publish,
+            effects=Effects((Memory.SHARED,), (Memory.GLOBAL,), (Orders.MEMORY,)), since="sm_90 ptx8.3"),
+    special(f"fence.proxy.tensormap::generic.{_ORDER}.(cta|cluster|gpu|sys)", "address? integer?", _acquire,
+            effects=Effects(orders=(Orders.MEMORY,)), since="sm_90 ptx8.3"),
 )

@@ -12,6 +12,7 @@ import numpy as np
 
 from texpr.emulator.batch import WARP, Batch
 from texpr.emulator.bind import per_lane, source, store
+from texpr.emulator.effects import CROSS_LANE
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.ptx import Instruction, Integer, Operand, Pair
 from texpr.emulator.registers import OperandError
@@ -285,14 +286,24 @@ def _sync_warp(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> 
 
 
 ROWS: tuple[Row, ...] = (
-    special("shfl.sync.mode:(up|down|bfly|idx).b32", "any = b32 u32 u32 u32", _shuffle),
-    special("vote.sync.mode:(all|any|uni).pred", "pred = pred u32", _vote),
-    special("vote.sync.mode:ballot.b32", "b32 = pred u32", _vote),
-    special("match.mode:(any|all).sync.type:(b32|b64)", "any = type u32", _match),
-    special("redux.sync.op:(add|min|max).type:INT32", "type = type u32", _reduce),
-    special("redux.sync.op:(and|or|xor).type:b32", "type = type u32", _reduce),
-    special("redux.sync.op:(min|max).abs?.NaN?.type:f32", "type = type u32", _reduce),
-    special("activemask.b32", "b32 =", _active_mask),
-    special("elect.sync", "any = u32", _elect),
-    special("bar.warp.sync", "u32", _sync_warp),
+    special("shfl.sync.mode:(up|down|bfly|idx).b32", "any = b32 u32 u32 u32", _shuffle,
+            effects=CROSS_LANE),
+    special("vote.sync.mode:(all|any|uni).pred", "pred = pred u32", _vote,
+            effects=CROSS_LANE),
+    special("vote.sync.mode:ballot.b32", "b32 = pred u32", _vote,
+            effects=CROSS_LANE),
+    special("match.mode:(any|all).sync.type:(b32|b64)", "any = type u32", _match,
+            effects=CROSS_LANE),
+    special("redux.sync.op:(add|min|max).type:INT32", "type = type u32", _reduce,
+            effects=CROSS_LANE),
+    special("redux.sync.op:(and|or|xor).type:b32", "type = type u32", _reduce,
+            effects=CROSS_LANE),
+    special("redux.sync.op:(min|max).abs?.NaN?.type:f32", "type = type u32", _reduce,
+            effects=CROSS_LANE, since="sm_100a sm_103a ptx8.6"),
+    special("activemask.b32", "b32 =", _active_mask,
+            effects=CROSS_LANE),
+    special("elect.sync", "any = u32", _elect,
+            effects=CROSS_LANE, since="sm_90 ptx8.0"),
+    special("bar.warp.sync", "u32", _sync_warp,
+            effects=CROSS_LANE),
 )

@@ -23,6 +23,7 @@ import numpy as np
 
 from texpr.emulator.batch import WARP, Batch
 from texpr.emulator.bind import per_lane
+from texpr.emulator.effects import Effects, Memory, Orders, Proxy
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.isa_matrix import ELEMENTS, Fragment, decode_elements
 from texpr.emulator.isa_memory import vector_items
@@ -246,18 +247,31 @@ def _shapes(depth: int, step: int = 8) -> str:
 _FP8 = "e4m3|e5m2"
 _MULTIPLY = "wgmma.mma_async.sync.aligned"
 
+_PRODUCT = Effects((Memory.SHARED,), (), (Orders.WGMMA,), Proxy.ASYNC, late=True)
+_ORDER = Effects(orders=(Orders.WGMMA,))
+
 ROWS: tuple[Row, ...] = (
     special(f"{_MULTIPLY}.shape:({_shapes(16)}).d:(f16|f32).a:f16.b:f16", "any = any any any any? any? any? any?",
-            _multiply),
+            _multiply,
+            effects=_PRODUCT, since="sm_90a ptx8.0"),
     special(f"{_MULTIPLY}.shape:({_shapes(16)}).d:f32.a:bf16.b:bf16", "any = any any any any? any? any? any?",
-            _multiply),
-    special(f"{_MULTIPLY}.shape:({_shapes(8)}).d:f32.a:tf32.b:tf32", "any = any any any any? any?", _multiply),
+            _multiply,
+            effects=_PRODUCT, since="sm_90a ptx8.0"),
+    special(f"{_MULTIPLY}.shape:({_shapes(8)}).d:f32.a:tf32.b:tf32", "any = any any any any? any?", _multiply,
+            effects=_PRODUCT,
+            since="sm_90a ptx8.0"),
     special(f"{_MULTIPLY}.shape:({_shapes(32)}).d:(f16|f32).a:({_FP8}).b:({_FP8})", "any = any any any any? any?",
-            _multiply),
+            _multiply,
+            effects=_PRODUCT, since="sm_90a ptx8.0"),
     special(f"{_MULTIPLY}.shape:({_shapes(32, 16)}).satfinite?.d:s32.a:(s8|u8).b:(s8|u8)", "any = any any any",
-            _multiply),
-    special("wgmma.fence.sync.aligned", "", _fence),
-    special("wgmma.commit_group.sync.aligned", "", _commit),
-    special("wgmma.wait_group.sync.aligned", "integer", _wait),
-    special("setmaxnreg.(inc|dec).sync.aligned.u32", "integer", _set_registers),
+            _multiply,
+            effects=_PRODUCT, since="sm_90a ptx8.0"),
+    special("wgmma.fence.sync.aligned", "", _fence,
+            effects=_ORDER, since="sm_90a ptx8.0"),
+    special("wgmma.commit_group.sync.aligned", "", _commit,
+            effects=_ORDER, since="sm_90a ptx8.0"),
+    special("wgmma.wait_group.sync.aligned", "integer", _wait,
+            effects=_ORDER, since="sm_90a ptx8.0"),
+    special("setmaxnreg.(inc|dec).sync.aligned.u32", "integer", _set_registers,
+            effects=Effects(orders=(Orders.WARP,)), since="sm_90a sm_100f sm_110f sm_120f ptx8.0"),
 )

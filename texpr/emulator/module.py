@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from texpr.emulator.calls import inline_calls
 from texpr.emulator.cfg import order_blocks
 from texpr.emulator.faults import PtxError
-from texpr.emulator.isa import find_row
+from texpr.emulator.isa import SINCE_EVERYWHERE, find_row, not_emulated
 from texpr.emulator.kernel import Block, Kernel, Operation, PtxModule, Transfer
 from texpr.emulator.parse import parse_ptx
 from texpr.emulator.ptx import (
@@ -24,6 +24,7 @@ from texpr.emulator.ptx import (
     Vector,
 )
 from texpr.emulator.rows import Control, ControlKind, Modifiers, OperandSpec, Row
+from texpr.emulator.since import missing, version_problem
 
 __all__ = ["PtxModule", "load_ptx"]
 
@@ -45,6 +46,8 @@ def load_ptx(
         for line, place in (line_map or {}).items()
     }
     parsed = parse_ptx(text, name, places)
+    if problem := version_problem(parsed.target, parsed.version):
+        raise _error(parsed, problem, 1)
     functions = {function.name: function for function in parsed.functions}
 
     def complain(message: str, line: int) -> PtxError:
@@ -73,8 +76,16 @@ def _error(module: ModuleText, message: str, line: int) -> PtxError:
 def _decode(instruction: Instruction, module: ModuleText) -> Operation:
     found = find_row(instruction.opcode)
     if found is None:
-        raise _error(module, f"unknown instruction {instruction.opcode!r}: it is not emulated", instruction.line)
+        reason = not_emulated(instruction.opcode)
+        because = f" ({reason})" if reason else ""
+        message = f"unknown instruction {instruction.opcode!r}: it is not emulated{because}"
+        raise _error(module, message, instruction.line)
     row, modifiers = found
+    lacking = missing(
+        row.since, SINCE_EVERYWHERE, instruction.opcode, len(instruction.operands), module.target, module.version
+    )
+    if lacking:
+        raise _error(module, f"{instruction.opcode} {lacking}", instruction.line)
     problem = _operand_problem(instruction.operands, row, modifiers)
     if problem:
         raise _error(module, f"{instruction.opcode}: {problem}", instruction.line)

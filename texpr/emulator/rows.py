@@ -9,6 +9,9 @@ Patterns are opcodes with holes, part by part:
 
 Signatures list operands as `outputs = inputs`.  Each is a PTX type name, the name of a capture that holds one,
 or a structural kind (`address`, `vector`, `integer`, `label`, `any`); a trailing `?` makes it optional.
+
+`since` says which targets and PTX versions have the form (see `since.py`), `effects` what it does to memory and
+barriers (see `effects.py`), `accuracy.py` how exact the approximations are.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from texpr.emulator.effects import NONE, Effects
 from texpr.emulator.ptx import Instruction
+from texpr.emulator.since import parse_since
 from texpr.emulator.types import TYPES, ScalarType
 
 if TYPE_CHECKING:
@@ -149,9 +154,12 @@ class Row:
     """One instruction form."""
 
     pattern: str
+    operands: str
     signature: Signature
     semantics: Semantics
     regex: re.Pattern[str]
+    since: str
+    effects: Effects
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -166,28 +174,36 @@ class Row:
         return Modifiers({name: text for name, text in found.groupdict().items() if text})
 
 
-def elementwise(pattern: str, signature: str, function: ArrayFunction) -> Row:
+def elementwise(pattern: str, signature: str, function: ArrayFunction, *, since: str = "") -> Row:
     """A row whose semantics do not depend on the modifiers."""
-    return _row(pattern, signature, Elementwise(lambda modifiers: function))
+    return _row(pattern, signature, Elementwise(lambda modifiers: function), since, NONE)
 
 
-def family(pattern: str, signature: str, make: Callable[[Modifiers], ArrayFunction]) -> Row:
+def family(pattern: str, signature: str, make: Callable[[Modifiers], ArrayFunction], *, since: str = "") -> Row:
     """A row whose lane function is chosen by the modifiers."""
-    return _row(pattern, signature, Elementwise(make))
+    return _row(pattern, signature, Elementwise(make), since, NONE)
 
 
-def special(pattern: str, signature: str, bind: Callable[[Batch, Instruction, Modifiers], Step]) -> Row:
+def special(
+    pattern: str,
+    signature: str,
+    bind: Callable[[Batch, Instruction, Modifiers], Step],
+    *,
+    effects: Effects = NONE,
+    since: str = "",
+) -> Row:
     """A row that binds itself to the machine's state."""
-    return _row(pattern, signature, Special(bind))
+    return _row(pattern, signature, Special(bind), since, effects)
 
 
-def control(pattern: str, signature: str, kind: ControlKind) -> Row:
+def control(pattern: str, signature: str, kind: ControlKind, *, effects: Effects = NONE, since: str = "") -> Row:
     """A row that ends a block."""
-    return _row(pattern, signature, Control(kind))
+    return _row(pattern, signature, Control(kind), since, effects)
 
 
-def _row(pattern: str, signature: str, semantics: Semantics) -> Row:
-    return Row(pattern, _signature(signature), semantics, _compile(pattern))
+def _row(pattern: str, signature: str, semantics: Semantics, since: str, effects: Effects) -> Row:
+    parse_since(since)
+    return Row(pattern, signature, _signature(signature), semantics, _compile(pattern), since, effects)
 
 
 def _signature(text: str) -> Signature:
