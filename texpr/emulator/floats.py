@@ -252,7 +252,13 @@ def fma64(a: F64, b: F64, c: F64) -> F64:
     safe = in_safe_range(a, b, c)
     if safe.all():
         return result
-    return by_rationals(lambda x, y, z: x * y + z, result, safe, (a, b, c), "rn", np.asarray(a * b + c))
+    return by_rationals(lambda x, y, z: x * y + z, result, safe, (a, b, c), "rn", plain_fma(a, b, c))
+
+
+def plain_fma(a: F64, b: F64, c: F64) -> F64:
+    """a * b + c with two roundings, right for infinities: a product of finite factors is not infinite."""
+    addend_wins = np.isfinite(a) & np.isfinite(b) & ~np.isfinite(c)
+    return np.where(addend_wins, c, a * b + c)
 
 
 def in_safe_range(*values: F64) -> Array:

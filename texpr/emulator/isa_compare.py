@@ -126,8 +126,11 @@ def _select(a: Array, b: Array, predicate: Array) -> Array:
     return np.where(predicate, a, b)
 
 
-def _select_by_sign(a: Array, b: Array, c: Array) -> Array:
-    return np.where(c >= 0, a, b)
+def _select_by_sign(modifiers: Modifiers) -> ArrayFunction:
+    """slct: a where the third operand is not negative; .ftz makes a zero of a subnormal one."""
+    if "ftz" in modifiers:
+        return lambda a, b, c: np.where(flush_subnormals(c) >= 0, a, b)
+    return lambda a, b, c: np.where(c >= 0, a, b)
 
 
 def _test_property(modifiers: Modifiers) -> ArrayFunction:
@@ -156,7 +159,7 @@ ROWS: tuple[Row, ...] = (
     family("set.compare:COMPARE.ftz?.to:f16x2.type:f16x2", "to = type type", _set_value),
     family("set.compare:COMPARE.to:bf16x2.type:bf16x2", "to = type type", _set_value, since=_BRAIN),
     elementwise("selp.type:(BITS|INT|f32|f64)", "type = type type pred", _select),
-    elementwise("slct.ftz?.type:(BITS|INT|f32|f64).by:(s32|f32)", "type = type type by", _select_by_sign),
+    family("slct.ftz?.type:(BITS|INT|f32|f64).by:(s32|f32)", "type = type type by", _select_by_sign),
     family("testp.property:(finite|infinite|number|notanumber|normal|subnormal).type:FLOAT", "pred = type",
            _test_property),
 )

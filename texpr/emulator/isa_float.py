@@ -23,6 +23,7 @@ from texpr.emulator.floats import (
     fma64,
     fma_odd,
     in_safe_range,
+    plain_fma,
     sum_odd,
     to_odd,
     two_product,
@@ -52,7 +53,8 @@ def with_modifiers(function: ArrayFunction, modifiers: Modifiers) -> ArrayFuncti
             result = flush_subnormals(result)
         zero, one = result.dtype.type(0), result.dtype.type(1)
         if saturate:
-            result = np.where(np.isnan(result), zero, np.clip(result, zero, one))
+            # Not only below: -0 too becomes +0.
+            result = np.where(result > zero, np.minimum(result, one), zero)
         if relu:
             result = np.where(result <= zero, zero, result)
         return np.asarray(result)
@@ -88,7 +90,27 @@ _DIRECTED: dict[str, ArrayFunction] = {
 
 def _directed(name: str, rounding: str) -> ArrayFunction:
     exact = _DIRECTED[name]
-    return lambda *sources: narrow(exact(*sources), "f32", rounding)
+    if rounding != "rm" or name not in _ADDENDS:
+        return lambda *sources: narrow(exact(*sources), "f32", rounding)
+
+    def run(*sources: Array) -> Array:
+        total = exact(*sources)
+        return narrow(np.where(total == 0, _downward_zero(*_ADDENDS[name](*sources)), total), "f32", rounding)
+
+    return run
+
+
+_ADDENDS: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "add": lambda a, b: (np.asarray(a), np.asarray(b)),
+    "sub": lambda a, b: (np.asarray(a), -np.asarray(b)),
+    "fma": lambda a, b, c: (np.multiply(a, b, dtype=np.float64), np.asarray(c)),
+}
+"""What is added, for the operations that add; products of float32 are exact in float64."""
+
+
+def _downward_zero(a: Array, b: Array) -> Array:
+    """The zero that a sum of nothing is when it is rounded down: -0 unless both addends are +0."""
+    return np.where(np.signbit(a) | np.signbit(b), -0.0, 0.0)
 
 
 def _quotient(a: Array, b: Array) -> tuple[F64, F64]:
@@ -144,9 +166,25 @@ def _directed_double(name: str, rounding: str) -> ArrayFunction:
         values = tuple(np.atleast_1d(source) for source in sources)
         result = direct(*operation(*values), rounding)
         safe = in_safe_range(*values)
-        if safe.all() or name == "sqrt":
-            return result
-        return by_rationals(_RATIONAL[name], result, safe, values, rounding, _NEAREST[name](*values))
+        if not (safe.all() or name == "sqrt"):
+            result = by_rationals(_RATIONAL[name], result, safe, values, rounding, _NEAREST[name](*values))
+        if rounding == "rm" and name in _ADDENDS:
+            result = np.where(result == 0, _downward_zero(*_ADDENDS[name](*values)), result)
+        return result
+
+    return run
+
+
+def _fused_double(rounding: str) -> ArrayFunction:
+    """fma of float64 in the directed modes, in rational arithmetic."""
+
+    def run(*sources: Array) -> Array:
+        a, b, c = (np.atleast_1d(source) for source in sources)
+        plain = plain_fma(a, b, c)
+        if rounding == "rm":
+            plain = np.where(plain == 0, _downward_zero(a * b, c), plain)
+        nothing_safe = np.zeros(plain.shape, np.bool_)
+        return by_rationals(lambda x, y, z: x * y + z, plain, nothing_safe, (a, b, c), rounding, plain)
 
     return run
 
@@ -183,8 +221,10 @@ def _fused(modifiers: Modifiers) -> ArrayFunction:
             function: ArrayFunction = fma32
         case "f32":
             function = _directed("fma", rounding)
-        case "f64":
+        case "f64" if rounding == "rn":
             function = fma64
+        case "f64":
+            function = _fused_double(rounding)
         case "f16":
             function = _fused_half
         case _:
@@ -325,7 +365,7 @@ ROWS: tuple[Row, ...] = (
     family("name:fma.rnd:ROUND.sat?.f32.from:(f16|bf16)", "f32 = from from f32", _mixed,
            since="sm_100 ptx8.6"),
     family("name:fma.rnd:ROUND.ftz?.sat?.type:(f32|f32x2)", "type = type type type", _fused, since="f32x2: sm_100 ptx8.6"),
-    family("name:(fma|mad).rnd:rn.type:f64", "type = type type type", _fused),
+    family("name:(fma|mad).rnd:ROUND.type:f64", "type = type type type", _fused),
     family("name:mad.rnd:ROUND.ftz?.sat?.type:f32", "type = type type type", _fused),
     family("name:fma.rnd:rn.ftz?.sat?.relu?.type:HALF", "type = type type type", _fused),
     family("name:(div|sqrt|rcp).rnd:ROUND.ftz?.type:f32", "type = type type?", _arithmetic),
