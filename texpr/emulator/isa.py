@@ -69,7 +69,7 @@ def find_row(opcode: str) -> tuple[Row, Modifiers] | None:
 
 
 SINCE_EVERYWHERE = (
-    "shared::cta|shared::cluster: ptx7.8, cluster: sm_90 ptx7.8, param::entry: ptx8.3, "
+    "shared::cta: ptx7.8, cluster|shared::cluster: sm_90 ptx7.8, param::entry: ptx8.3, mmio: ptx8.2, "
     "L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate|"
     "L2::evict_normal|L2::evict_first|L2::evict_last|L2::cache_hint|L2::64B|L2::128B|L2::256B: ptx7.4"
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from texpr.emulator.floats import FORMATS, bf16_bits, flush_subnormals, to_odd, two_sum
+from texpr.emulator.floats import F64, FORMATS, bf16_bits, direct, flush_subnormals, to_odd, two_sum
 from texpr.emulator.rows import Array, ArrayFunction, Modifiers, Row, family
 from texpr.emulator.types import TYPES, Kind, ScalarType
 
@@ -19,10 +19,15 @@ def to_float64(source: Array, scalar: ScalarType) -> Array:
         return FORMATS[scalar.name].decode(source).astype(np.float64)
     if scalar.kind is Kind.FLOAT or scalar.bytes < 8:
         return np.asarray(source).astype(np.float64)
+    return to_odd(*two_sum(*_halves(source)))
+
+
+def _halves(source: Array) -> tuple[F64, F64]:
+    """The upper and the lower part of 64-bit integers, each exact."""
     values = np.atleast_1d(source)
     low = (values & values.dtype.type(0xFFFF_FFFF)).astype(np.float64)
     high = (values >> values.dtype.type(32)).astype(np.float64) * 2.0**32
-    return to_odd(*two_sum(high, low))
+    return high, low
 
 
 def from_float64(value: Array, scalar: ScalarType, rounding: str, **options: bool) -> Array:
@@ -58,7 +63,7 @@ def _float_to_integer(modifiers: Modifiers) -> ArrayFunction:
     below = float(lowest)
 
     def run(a: Array) -> Array:
-        if "ftz" in modifiers:
+        if "ftz" in modifiers and given.name == "f32":
             a = flush_subnormals(a)
         value = rounding(to_float64(a, given))
         inside = (value < above) & (value >= below)
@@ -75,6 +80,8 @@ def _integer_to_float(modifiers: Modifiers) -> ArrayFunction:
     rounding = modifiers["rnd"]
     if rounding == "rn" and to.name in ("f32", "f64"):
         return lambda a: np.asarray(a).astype(to.dtype)
+    if to.name == "f64" and given.bytes == 8:
+        return lambda a: direct(*two_sum(*_halves(a)), rounding)
     return lambda a: from_float64(to_float64(a, given), to, rounding)
 
 
@@ -90,7 +97,7 @@ def _float_to_float(modifiers: Modifiers) -> ArrayFunction:
     saturate = "sat" in modifiers
 
     def run(a: Array) -> Array:
-        if flush:
+        if flush and given.name == "f32":
             a = flush_subnormals(a)
         if fast is not None:
             result = fast(a)
@@ -101,8 +108,9 @@ def _float_to_float(modifiers: Modifiers) -> ArrayFunction:
             mode = "rn" if rounding in _INTEGER_ROUNDING else rounding
             result = from_float64(value, to, mode)
         if saturate:
-            result = np.where(np.isnan(result), result.dtype.type(0), np.clip(result, 0, 1)).astype(result.dtype)
-        return flush_subnormals(result) if flush else result
+            zero, one = result.dtype.type(0), result.dtype.type(1)
+            result = np.where(result > zero, np.minimum(result, one), zero)
+        return flush_subnormals(result) if flush and to.name == "f32" else result
 
     return run
 
@@ -191,9 +199,9 @@ ROWS: tuple[Row, ...] = (
            since="bf16: sm_90 ptx7.8"),
     family(f"cvt.rnd:ROUND.to:(f16|bf16|f32).from:({_INTEGERS})", "to = from", _integer_to_float,
            since="bf16: sm_90 ptx7.8"),
-    family(f"cvt.rnd:rn.to:f64.from:({_INTEGERS})", "to = from", _integer_to_float),
+    family(f"cvt.rnd:ROUND.to:f64.from:({_INTEGERS})", "to = from", _integer_to_float),
     family(f"cvt.rnd:(ROUND|INTEGER_ROUND)?.ftz?.sat?.to:({_FLOATS}).from:({_FLOATS})", "to = from", _float_to_float,
-           since="bf16+f16|bf16+f64|bf16+rni|bf16+rzi|bf16+rmi|bf16+rpi|bf16+ftz: sm_90 ptx7.8"),
+           since="bf16+!f32|bf16+ftz: sm_90 ptx7.8"),
     family("cvt.rnd:(rn|rz).relu?.satfinite?.to:(f16|bf16).from:f32", "to = from", _narrowing,
            since="satfinite: ptx8.1"),
     family("cvt.rnd:(rn|rna|rz).satfinite?.relu?.to:tf32.from:f32", "to = from", _narrowing, since=_TF32),

@@ -378,7 +378,7 @@ ROWS: tuple[Row, ...] = (
            since="4 operands: sm_100 ptx8.8"),
     family("name:(min|max).ftz?.NaN?.type:(HALF|f64)", "type = type type", _extremum),
     family("name:(min|max).ftz?.NaN?.xorsign.abs.type:(HALF|f32)", "type = type type", _extremum,
-           since="f16|f16x2|bf16|bf16x2: sm_86 ptx7.2"),
+           since="sm_86 ptx7.2"),
     family("name:(min|max).ftz?.NaN?.abs.type:f32", "type = type type type", _extremum, since="sm_100 ptx8.8"),
     family("name:(ex2|lg2|sin|cos|tanh|rsqrt|sqrt|rcp).approx.ftz?.type:f32", "type = type", _approximation),
     family("name:(ex2|tanh).approx.ftz?.type:HALF", "type = type", _approximation, since=_BRAIN),

@@ -227,13 +227,13 @@ def _reduce(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
         named = members(mask)
         operand = np.abs(value) if "abs" in modifiers else value
         if bool((named == _FULL).all()):
-            result = np.repeat(function.reduce(operand.reshape(-1, WARP), axis=1), WARP)
+            result = np.repeat(function.reduce(operand.reshape(-1, WARP), axis=1, dtype=operand.dtype), WARP)
         else:
             result = operand.copy()
             for start in lane if mask is None else np.flatnonzero(mask):
                 warp = start // WARP * WARP
                 chosen = [warp + number for number in range(WARP) if int(named[start]) >> number & 1]
-                result[start] = function.reduce(operand[chosen])
+                result[start] = function.reduce(operand[chosen], dtype=operand.dtype)
         if destination is not None:
             store(destination, result, mask)
 

@@ -265,7 +265,7 @@ ROWS: tuple[Row, ...] = (
             effects=_PRODUCT, since="sm_90a ptx8.0"),
     special(f"{_MULTIPLY}.shape:({_shapes(32, 16)}).satfinite?.d:s32.a:(s8|u8).b:(s8|u8)", "any = any any any",
             _multiply,
-            effects=_PRODUCT, since="sm_90a ptx8.0"),
+            effects=_PRODUCT, since="sm_90a ptx8.0, s8+u8: ptx8.4"),
     special("wgmma.fence.sync.aligned", "", _fence,
             effects=_ORDER, since="sm_90a ptx8.0"),
     special("wgmma.commit_group.sync.aligned", "", _commit,

@@ -54,7 +54,7 @@ CLASSES: dict[str, str] = {
     "COMPARE": "eq|ne|lt|le|gt|ge|lo|ls|hi|hs|equ|neu|ltu|leu|gtu|geu|num|nan",
     "BOOLEAN": "and|or|xor",
     "MEMORY": (
-        "weak|relaxed|acquire|release|acq_rel|volatile|mmio|cta|cluster|gpu|sys|global|shared|shared::cta|local|const|"
+        "weak|relaxed|acquire|release|acq_rel|volatile|mmio|cta|cluster|gpu|sys|global|shared|shared::cta|shared::cluster|local|const|"
         "param|param::entry|nc|ca|cg|cs|lu|cv|wb|wt|unified|"
         "L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate|"
         "L2::evict_normal|L2::evict_first|L2::evict_last|L2::cache_hint|L2::64B|L2::128B|L2::256B"

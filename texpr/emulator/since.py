@@ -6,7 +6,8 @@ A row of the table says it in one line:
     sm_90a                      that architecture alone; sm_100f: the family (10.0a, 10.3a, 10.0f, ...)
     sm_90a sm_100f              one of several
     ptx7.8                      a PTX version
-    bf16|xorsign+f16: sm_90     if the opcode has the word `bf16`, or both others; clauses are joined by commas
+    bf16|ftz+f16: sm_90         if the opcode has the word `bf16`, or both others; clauses are joined by commas
+    bf16+!f32: sm_90            if it has the one and not the other
 
 The words are those of the opcode, and `4 operands` (with any number) for forms that take one more operand.
 The lines were checked against `ptxas` form by form (`tests/emulator/conformance/test_assembler.py`).
@@ -31,14 +32,17 @@ _LEAST_VERSION: dict[str, Version] = {
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """`targets` (any of them will do; none: no demand) and `version`, if one of `when` is contained in the opcode."""
+    """`targets` (any of them will do; none: no demand) and `version`, if the opcode has all words of one of `when`."""
 
     when: tuple[frozenset[str], ...]
     targets: tuple[str, ...]
     version: Version | None
 
     def applies(self, words: frozenset[str]) -> bool:
-        return not self.when or any(together <= words for together in self.when)
+        return not self.when or any(
+            all((word[1:] not in words) if word[0] == "!" else (word in words) for word in together)
+            for together in self.when
+        )
 
 
 @cache
