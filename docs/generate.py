@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documentation: ``docs/errors.md``, and ``docs/schedule.md`` below its marker.
+"""Writes the generated parts of the documentation: ``docs/errors.md``, ``docs/instructions.md``, and ``docs/schedule.md`` below its marker.
 
     python -m docs.generate            write them
     python -m docs.generate --check    only say whether they are up to date; exit status 1 if not
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import texpr
+from texpr.emulator.listing import markdown as instructions_markdown
 from texpr.errors import TExprError, all_error_classes
 from texpr.plan.errors import NotLowered
 from texpr.schedule.records import NOT_LOWERED
@@ -194,6 +195,7 @@ def words_of(form: Form) -> tuple[Enum, ...]:
 
 GENERATED: Final[dict[str, Callable[[], str]]] = {
     "errors.md": errors_markdown,
+    "instructions.md": instructions_markdown,
     "schedule.md": schedule_markdown,
 }
 """What makes each generated file of this folder."""

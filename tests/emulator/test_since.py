@@ -11,7 +11,9 @@ REGISTERS = ".reg .b32 %r<8>; .reg .b64 %x<8>; .reg .b16 %h<4>; .reg .pred %p; .
 
 
 def load(body: str, target: str, version: str) -> None:
-    load_ptx(f".version {version}\n.target {target}\n.address_size 64\n.visible .entry k()\n{{\n{REGISTERS}\n{body}\nret;\n}}\n")
+    load_ptx(
+        f".version {version}\n.target {target}\n.address_size 64\n.visible .entry k()\n{{\n{REGISTERS}\n{body}\nret;\n}}\n"
+    )
 
 
 @pytest.mark.parametrize(("body", "target", "version", "message"), [
@@ -63,13 +65,19 @@ def test_what_is_not_emulated_is_named_with_its_reason(opcode: str, reason: str)
 def test_targets() -> None:
     assert has_target("sm_90a", "sm_90") and has_target("sm_120a", "sm_89") and not has_target("sm_89", "sm_90")
     assert has_target("sm_90a", "sm_90a") and not has_target("sm_100a", "sm_90a")
-    assert has_target("sm_103a", "sm_100f") and not has_target("sm_100", "sm_100f") and not has_target("sm_110a", "sm_100f")
+    assert (
+        has_target("sm_103a", "sm_100f")
+        and not has_target("sm_100", "sm_100f")
+        and not has_target("sm_110a", "sm_100f")
+    )
 
 
 def test_conditions() -> None:
     since = "bf16+!f32|ftz+f16: sm_90"
     assert missing(since, "", "x.bf16.f16", 2, "sm_80", "8.0") and missing(since, "", "x.ftz.f16", 2, "sm_80", "8.0")
-    assert not missing(since, "", "x.bf16.f32", 2, "sm_80", "8.0") and not missing(since, "", "x.f16", 2, "sm_80", "8.0")
+    assert not missing(since, "", "x.bf16.f32", 2, "sm_80", "8.0") and not missing(
+        since, "", "x.f16", 2, "sm_80", "8.0"
+    )
 
 
 @pytest.mark.parametrize("wrong", ["90", "sm_90b", "bf16:", "bf16: ", "ptx8.0 ptx8.1", "word"])

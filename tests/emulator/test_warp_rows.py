@@ -97,15 +97,6 @@ def test_reductions(operation: str, function) -> None:  # type: ignore[no-untype
     np.testing.assert_array_equal(got, np.repeat([function(a[:32]), function(a[32:])], 32))
 
 
-def test_float_reductions() -> None:
-    a = rng.standard_normal(64).astype(np.float32)
-    a[40] = np.nan
-    for operation, expected in (("min", [a[:32].min(), np.nanmin(a[32:])]), ("max.NaN", [a[:32].max(), np.nan]),
-                                ("max.abs", [np.abs(a[:32]).max(), np.nanmax(np.abs(a[32:]))])):
-        got = run_lanes(f"redux.sync.{operation}.f32 %d, %a, 0xffffffff;", {"a": ("b32", a)}, {"d": "b32"})["d"]
-        np.testing.assert_array_equal(got.view(np.float32), np.repeat(np.array(expected, np.float32), 32))
-
-
 def test_members_of_half_a_warp() -> None:
     """Each half runs its own branch, with a member mask that names just that half."""
     text = kernel(

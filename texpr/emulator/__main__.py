@@ -1,6 +1,7 @@
 """The emulator's own command line.
 
 ``python -m texpr.emulator run --bundle DIR [--sm 80] -- PROGRAM ARGS`` runs a C program with the stand-in driver,
+``python -m texpr.emulator table`` prints the instruction table,
 ``python -m texpr.emulator ptx FILE.ptx --grid 4 --block 128 --arg ...`` one kernel of a PTX file.
 """
 
@@ -15,6 +16,7 @@ from texpr.emulator.counters import Counters
 from texpr.emulator.counters_report import save, tables
 from texpr.emulator.images import BundleError
 from texpr.emulator.libcuda_build import CompilerError
+from texpr.emulator.listing import markdown
 from texpr.emulator.run_ptx import main as run_ptx
 from texpr.emulator.scheduler import schedule_seed
 from texpr.emulator.standin import run_program
@@ -26,6 +28,9 @@ def main(arguments: Sequence[str]) -> int:
     """Returns the program's exit status, 1 when a kernel faulted, 2 for a wrong command line, 127 when the program
     cannot be started.
     """
+    if arguments == ["table"]:
+        print(markdown())
+        return 0
     if arguments[:1] == ["ptx"]:
         return run_ptx(arguments[1:], "python -m texpr.emulator ptx")
     parser = argparse.ArgumentParser(
@@ -33,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Run CUDA driver-API programs on the CPU: the PTX of TExpr bundles runs in the emulator.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("table", help="print the instruction table")
     commands.add_parser("ptx", help="run one kernel of a PTX file", add_help=False)
     run = commands.add_parser(
         "run", help="run a program with a stand-in libcuda.so.1", usage="%(prog)s [options] -- PROGRAM [ARG ...]"

@@ -75,7 +75,7 @@ SINCE_EVERYWHERE = (
 )
 """What words demand in whatever instruction they stand (see `since.py`)."""
 
-_NOT_EMULATED: tuple[tuple[str, str], ...] = (
+NOT_EMULATED: tuple[tuple[str, str], ...] = (
     (r"tcgen05\.|.*\.tcgen05", "tensor memory (sm_100 and later)"),
     (r"clusterlaunchcontrol\.|barrier\.cluster\.", "clusters of more than one program"),
     (r".*\.multicast::cluster", "clusters of more than one program"),
@@ -95,4 +95,4 @@ _NOT_EMULATED: tuple[tuple[str, str], ...] = (
 
 def not_emulated(opcode: str) -> str:
     """What an opcode without a row needs, as far as it is known: a phrase, or ''."""
-    return next((reason for pattern, reason in _NOT_EMULATED if re.match(pattern, opcode)), "")
+    return next((reason for pattern, reason in NOT_EMULATED if re.match(pattern, opcode)), "")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.emulator.conformance import portable
 from tests.emulator.conformance.formats import FORMATS, Number
 from texpr.emulator.accuracy import Bound
 from texpr.emulator.isa import SINCE_EVERYWHERE, find_row
@@ -97,9 +98,9 @@ class Case:
         """What is wrong with the outputs, a line for each."""
         expected = self.expect()
         return [
-            f"{self.name}: {name}{where}: {text}"
+            f"{self.name}: {name}{line}"
             for name, output in self.outputs.items()
-            for where, text in compare(output, got[name], expected[name])
+            for line in compare(output, got[name], expected[name])
         ]
 
 
@@ -118,53 +119,15 @@ def least_target(opcodes: Sequence[str], operands: int = 0) -> tuple[str, str]:
     raise ValueError(f"no target has all of {opcodes}")
 
 
-def compare(output: Output, got: Array, expected: Array) -> list[tuple[str, str]]:
+def compare(output: Output, got: Array, expected: Array) -> list[str]:
     """Up to four differences: where, and what."""
-    if output.bound is None:
-        if output.form:
-            form = FORMATS[output.form]
-            # Packed results are compared element by element.
-            got, expected = (array.view(f"u{form.width // 8}") for array in (got, expected))
-        wrong = got != expected
-        if output.form:
-            nan = [_is_nan(form.name, got), _is_nan(form.name, expected)]
-            wrong &= ~(nan[0] & nan[1])
-        lines = [(i, f"{int(got[i]):#x}, expected {int(expected[i]):#x}") for i in np.flatnonzero(wrong)[:4]]
-    else:
-        values = as_float64(output.form, got)
-        wrong = ~_within(output.bound, output.form, values, expected)
-        lines = [(i, f"{values[i]!r}, exactly {expected[i]!r} ({output.bound})") for i in np.flatnonzero(wrong)[:4]]
-    return [(f"[{i}] of {len(got)}, {int(wrong.sum())} wrong", line) for i, line in lines]
-
-
-def _is_nan(form: str, bits: Array) -> NDArray[np.bool_]:
-    one = FORMATS[form]
-    magnitude = bits.astype(np.uint64) & np.uint64(one.sign - 1)
-    return magnitude > one.overflow if one.infinity else magnitude == one.overflow
-
-
-def as_float64(form: str, bits: Array) -> NDArray[np.float64]:
-    match form:
-        case "bf16":
-            return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-        case _:
-            return bits.view(f"f{bits.itemsize}").astype(np.float64)
-
-
-def _within(bound: Bound, form: str, got: Array, exact: Array) -> NDArray[np.bool_]:
-    """Documented errors; where the exact result is no finite number of the format, so must the result be."""
-    one = FORMATS[form]
-    with np.errstate(all="ignore"):
-        power = np.maximum(np.frexp(exact)[1] - 1, 1 - one.bias)
-        ulp = np.ldexp(1.0, power - one.mantissa)
-        allowed = bound.ulps * ulp + bound.relative * np.abs(exact) + bound.absolute
-        # A result is a number of the format: half a place more, where the bound speaks of exact values.
-        allowed = allowed + (0 if bound.ulps else 0.5 * ulp)
-        largest = float(one.decode(one.overflow - 1).exact)
-        both = np.isfinite(exact) & np.isfinite(got)
-        close = np.where(both, np.abs(np.where(both, got - exact, 0)) <= allowed, got == exact)
-        overflows = (np.abs(exact) + allowed > largest) & (np.sign(got) == np.sign(exact)) & ~np.isfinite(got)
-        return close | (np.isnan(got) & np.isnan(exact)) | overflows
+    form = FORMATS.get(output.form)
+    shape = None if form is None else portable.Form(form.exponent, form.mantissa, form.infinity, form.dropped)
+    bound = output.bound
+    lines = portable.explain(
+        got, expected, shape, None if bound is None else (bound.ulps, bound.relative, bound.absolute)
+    )
+    return lines if bound is None else [f"{line} ({bound})" for line in lines]
 
 
 # Kernels of one instruction per thread ------------------------------------------------------------------------------
@@ -197,8 +160,10 @@ def lanes(
     outputs = {"d": results} if isinstance(results, Output) else dict(results)
     outputs = {key: Output(out.dtype, padded, out.form, out.bound) for key, out in outputs.items()}
     lines = [
-        ".reg .b64 %address, %offset; .reg .b32 %thread, %program, %index;", registers,
-        "mov.u32 %thread, %tid.x; mov.u32 %program, %ctaid.x;", f"mad.lo.u32 %index, %program, {THREADS}, %thread;",
+        ".reg .b64 %address, %offset; .reg .b32 %thread, %program, %index;",
+        registers,
+        "mov.u32 %thread, %tid.x; mov.u32 %program, %ctaid.x;",
+        f"mad.lo.u32 %index, %program, {THREADS}, %thread;",
     ]
     for key, array in inputs.items():
         bits = 8 * array.itemsize
@@ -221,8 +186,16 @@ def lanes(
             for (key, out), column in zip(outputs.items(), columns, strict=True)
         }
 
-    return Case(name or opcode, opcodes or (opcode,), "\n".join(lines), inputs, outputs, expect,
-                grid=padded // THREADS, also=also)
+    return Case(
+        name or opcode,
+        opcodes or (opcode,),
+        "\n".join(lines),
+        inputs,
+        outputs,
+        expect,
+        grid=padded // THREADS,
+        also=also,
+    )
 
 
 def _patterns(column: Iterable[object], dtype: np.dtype[np.generic]) -> Array:
@@ -245,9 +218,14 @@ def _place(key: str, bits: int) -> str:
 
 def combinations(*arrays: Array, count: int = 192) -> list[Array]:
     """Columns of the same length in which each array's elements meet many of the others'."""
-    return [np.resize(np.roll(array, 7 * i * (i + 1) // 2), count) if i == 0 else
-            np.array([array[(k * (2 * i + 1) + k // len(array) * 5 + 3 * i) % len(array)] for k in range(count)],
-                     array.dtype) for i, array in enumerate(arrays)]
+    return [
+        np.resize(np.roll(array, 7 * i * (i + 1) // 2), count)
+        if i == 0
+        else np.array(
+            [array[(k * (2 * i + 1) + k // len(array) * 5 + 3 * i) % len(array)] for k in range(count)], array.dtype
+        )
+        for i, array in enumerate(arrays)
+    ]
 
 
 def double(value: Number) -> float:

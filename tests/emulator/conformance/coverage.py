@@ -13,10 +13,10 @@ WITHOUT_CASE: dict[str, str] = {
     "trap": "ends the program; tests/emulator/test_faults.py",
     "brkpt": "ends the program like trap",
     "tensormap.replace": "tensor maps that a kernel builds: the layout of their bytes is the driver's own; "
-                         "tests/emulator/test_hopper_kernels.py",
+    "tests/emulator/test_hopper_kernels.py",
     "tensormap.cp_fenceproxy": "see tensormap.replace",
     "setmaxnreg": "changes no value; needs a register count that the assembler is told; "
-                  "tests/emulator/test_hopper_kernels.py",
+    "tests/emulator/test_hopper_kernels.py",
     "createpolicy.range": "changes no value",
     "createpolicy.cvt": "changes no value; takes a policy made on the host",
 }
@@ -33,11 +33,35 @@ WORDS_WITHOUT_CASE: dict[str, str] = {
     "tile": "the mode without which the same is meant",
     "f16": "loads and stores of .b16 under another name, which ptxas refuses",
     "rna": "the order of .relu and .satfinite is free; .rna has neither",
-    "acq_rel": "one order of proxy fences is tried", "acquire": "see acq_rel", "sc": "see acq_rel",
-    "release": "a wait that releases does not exist", "relaxed": "see the waits without order: what they lose is a race",
+    "acq_rel": "one order of proxy fences is tried",
+    "acquire": "see acq_rel",
+    "sc": "see acq_rel",
+    "release": "a wait that releases does not exist",
+    "relaxed": "see the waits without order: what they lose is a race",
     "expect_tx": "in every case of a bulk copy, beside the case's own opcodes",
-    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu",
-                     "geu", "num", "nan"), "does not exist for all types; setp has every comparison"),
+    **dict.fromkeys(
+        (
+            "eq",
+            "ne",
+            "lt",
+            "le",
+            "gt",
+            "ge",
+            "lo",
+            "ls",
+            "hi",
+            "hs",
+            "equ",
+            "neu",
+            "ltu",
+            "leu",
+            "gtu",
+            "geu",
+            "num",
+            "nan",
+        ),
+        "does not exist for all types; setp has every comparison",
+    ),
     "ftz": "set with a predicate: its comparison is that of setp",
 }
 """Words that a row may lack a case for, and why."""
@@ -79,4 +103,8 @@ def unreached_words(row: Row, opcodes: set[str]) -> set[str]:
     used = {word for opcode in opcodes for word in opcode.split(".")}
     if "name:(atom" in row.pattern or row.pattern.startswith(("name:atom", "name:red")):
         used |= {"v2", "v4", "v8", "b16", "cas", "exch"}
-    return {word for _, words in parts_of(row.pattern) for word in words if word and not SAMPLED.match(word)} - used - set(WORDS_WITHOUT_CASE)
+    return (
+        {word for _, words in parts_of(row.pattern) for word in words if word and not SAMPLED.match(word)}
+        - used
+        - set(WORDS_WITHOUT_CASE)
+    )

@@ -52,6 +52,7 @@ def finish(form: Format, value: Number, mode: str, flags: str) -> int:
 
 def apply(form: Format, function: Callable[..., Number], mode: str, flags: str) -> Callable[..., int]:
     """A function on patterns from one on numbers."""
+
     def run(*row: int) -> int:
         given = [form.flush(bits) if "ftz" in flags else bits for bits in row]
         return finish(form, function(*map(form.decode, given)), mode, flags)
@@ -96,8 +97,10 @@ def cases() -> Iterator[Case]:
 
 def arithmetic() -> Iterator[Case]:
     binary: dict[str, Callable[[str], Callable[..., Number]]] = {
-        "add": lambda mode: lambda a, b: add(a, b, mode), "sub": lambda mode: lambda a, b: add(a, negate(b), mode),
-        "mul": lambda mode: multiply}
+        "add": lambda mode: lambda a, b: add(a, b, mode),
+        "sub": lambda mode: lambda a, b: add(a, negate(b), mode),
+        "mul": lambda mode: multiply,
+    }
     for form in (F32, F64):
         two, three = operands(form, 2), operands(form, 3)
         for mode in ("", *MODES):
@@ -105,35 +108,48 @@ def arithmetic() -> Iterator[Case]:
             flags = ("", ".ftz", ".sat", ".ftz.sat") if form is F32 and mode in ("", "rn", "rz") else ("",)
             for flag in flags:
                 for name, make in binary.items():
-                    yield lanes(f"{name}{dot}{flag}.{form.name}", two, result(form),
-                                apply(form, make(mode), mode or "rn", flag))
+                    yield lanes(
+                        f"{name}{dot}{flag}.{form.name}", two, result(form), apply(form, make(mode), mode or "rn", flag)
+                    )
                 if not mode:
                     continue
                 for name in ("fma", "mad"):
                     if form is F64 and mode != "rn" and name == "mad":
                         continue
-                    yield lanes(f"{name}.{mode}{flag}.{form.name}", three, result(form),
-                                apply(form, lambda a, b, c, m=mode: fused(a, b, c, m), mode, flag))
+                    yield lanes(
+                        f"{name}.{mode}{flag}.{form.name}",
+                        three,
+                        result(form),
+                        apply(form, lambda a, b, c, m=mode: fused(a, b, c, m), mode, flag),
+                    )
         for mode in MODES:
             for flag in ("", ".ftz") if form is F32 else ("",):
                 yield lanes(f"div.{mode}{flag}.{form.name}", two, result(form), apply(form, divide, mode, flag))
                 one = [patterns(form, 160, 3)]
-                yield lanes(f"rcp.{mode}{flag}.{form.name}", one, result(form),
-                            apply(form, lambda a: divide(number(Fraction(1)), a), mode, flag))
+                yield lanes(
+                    f"rcp.{mode}{flag}.{form.name}",
+                    one,
+                    result(form),
+                    apply(form, lambda a: divide(number(Fraction(1)), a), mode, flag),
+                )
                 yield lanes(f"sqrt.{mode}{flag}.{form.name}", one, result(form), apply(form, root, mode, flag))
     two, three = operands(F32, 2), operands(F32, 3)
     for mode in MODES:
         for name, make in binary.items():
-            yield lanes(f"{name}.{mode}.f32x2", doubled(two), result(F32, 2),
-                        both_halves(apply(F32, make(mode), mode, ""), 32))
-        yield lanes(f"fma.{mode}.f32x2", doubled(three), result(F32, 2),
-                    both_halves(apply(F32, lambda a, b, c, m=mode: fused(a, b, c, m), mode, ""), 32))
+            yield lanes(
+                f"{name}.{mode}.f32x2", doubled(two), result(F32, 2), both_halves(apply(F32, make(mode), mode, ""), 32)
+            )
+        yield lanes(
+            f"fma.{mode}.f32x2",
+            doubled(three),
+            result(F32, 2),
+            both_halves(apply(F32, lambda a, b, c, m=mode: fused(a, b, c, m), mode, ""), 32),
+        )
     yield lanes("add.ftz.f32x2", doubled(two), result(F32, 2), both_halves(apply(F32, add, "rn", "ftz"), 32))
 
 
 def halves() -> Iterator[Case]:
-    functions: dict[str, Callable[..., Number]] = {
-        "add": add, "sub": lambda a, b: add(a, negate(b)), "mul": multiply}
+    functions: dict[str, Callable[..., Number]] = {"add": add, "sub": lambda a, b: add(a, negate(b)), "mul": multiply}
     for name in HALVES:
         form = FORMATS[name]
         two, three = operands(form, 2), operands(form, 3)
@@ -158,17 +174,28 @@ def mixed() -> Iterator[Case]:
             dot = f".{mode}" if mode else ""
             for flag in ("", ".sat"):
                 for opcode, sign in (("add", False), ("sub", True)):
-                    yield lanes(f"{opcode}{dot}{flag}.f32.{name}", [a, c], result(F32),
-                                lambda x, z, m=mode or "rn", s=sign, f=flag, form=form: finish(
-                                    F32, add(form.decode(x), negate(F32.decode(z)) if s else F32.decode(z), m), m, f))
+                    yield lanes(
+                        f"{opcode}{dot}{flag}.f32.{name}",
+                        [a, c],
+                        result(F32),
+                        lambda x, z, m=mode or "rn", s=sign, f=flag, form=form: finish(
+                            F32, add(form.decode(x), negate(F32.decode(z)) if s else F32.decode(z), m), m, f
+                        ),
+                    )
                 if mode:
-                    yield lanes(f"fma.{mode}{flag}.f32.{name}", [a, b, c], result(F32),
-                                lambda x, y, z, m=mode, f=flag, form=form: finish(
-                                    F32, fused(form.decode(x), form.decode(y), F32.decode(z), m), m, f))
+                    yield lanes(
+                        f"fma.{mode}{flag}.f32.{name}",
+                        [a, b, c],
+                        result(F32),
+                        lambda x, y, z, m=mode, f=flag, form=form: finish(
+                            F32, fused(form.decode(x), form.decode(y), F32.decode(z), m), m, f
+                        ),
+                    )
 
 
 def limit(form: Format, largest: bool, flags: str) -> Callable[..., int]:
     """min and max on patterns: a NaN loses unless .NaN; -0 is below +0."""
+
     def rank(bits: int) -> int:
         return -(bits & form.sign - 1) - 1 if bits & form.sign else bits
 
@@ -195,6 +222,7 @@ def signs_and_limits() -> Iterator[Case]:
         one = [patterns(form, 192, 5)]
         for flag in ("", ".ftz") if name in ("f16", "f32") else ("",):
             for opcode, mask in (("neg", form.sign), ("abs", 0)):
+
                 def change(a: int, form: Format = form, flag: str = flag, mask: int = mask) -> int:
                     a = form.flush(a) if flag else a
                     return a ^ mask if mask else a & form.sign - 1
@@ -212,35 +240,60 @@ def signs_and_limits() -> Iterator[Case]:
                 if name in HALVES:
                     yield lanes(f"{opcode}{flag}.{name}x2", doubled(two), result(form, 2), both_halves(function))
         if name in ("f32", "f64"):
-            yield lanes(f"copysign.{name}", two, result(form),
-                        lambda a, b, form=form: a & form.sign | b & form.sign - 1)
+            yield lanes(
+                f"copysign.{name}", two, result(form), lambda a, b, form=form: a & form.sign | b & form.sign - 1
+            )
             for kind in ("finite", "infinite", "number", "notanumber", "normal", "subnormal"):
-                yield lanes(f"testp.{kind}.{name}", one, Output("u4", 0), lambda a, k=kind, form=form: number_class(
-                    form, a, k), body=f"testp.{kind}.{name} %p, %s0; selp.b32 %d, 1, 0, %p;", registers=".reg .pred %p;")
+                yield lanes(
+                    f"testp.{kind}.{name}",
+                    one,
+                    Output("u4", 0),
+                    lambda a, k=kind, form=form: number_class(form, a, k),
+                    body=f"testp.{kind}.{name} %p, %s0; selp.b32 %d, 1, 0, %p;",
+                    registers=".reg .pred %p;",
+                )
     three = combinations(*[patterns(F32, 64, seed) for seed in range(3)])
     for flag in ("", ".NaN", ".abs", ".ftz.NaN.abs", ".ftz"):
         for opcode, largest in (("min", False), ("max", True)):
-            yield lanes(f"{opcode}{flag}.f32", three, result(F32), limit(F32, largest, flag),
-                        name=f"{opcode}{flag}.f32 of three operands")
+            yield lanes(
+                f"{opcode}{flag}.f32",
+                three,
+                result(F32),
+                limit(F32, largest, flag),
+                name=f"{opcode}{flag}.f32 of three operands",
+            )
 
 
 def number_class(form: Format, bits: int, kind: str) -> bool:
     value = form.decode(bits)
     finite = not value.nan and not value.infinite
     small = finite and not value.zero and form.flush(bits) != bits
-    return {"finite": finite, "infinite": value.infinite, "number": not value.nan, "notanumber": value.nan,
-            "normal": finite and not value.zero and not small, "subnormal": small}[kind]
+    return {
+        "finite": finite,
+        "infinite": value.infinite,
+        "number": not value.nan,
+        "notanumber": value.nan,
+        "normal": finite and not value.zero and not small,
+        "subnormal": small,
+    }[kind]
 
 
 # Comparisons --------------------------------------------------------------------------------------------------------
 
 ORDERED: dict[str, Callable[[object, object], bool]] = {
-    "eq": lambda a, b: a == b, "ne": lambda a, b: a != b, "lt": lambda a, b: a < b,  # type: ignore[operator]
-    "le": lambda a, b: a <= b, "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b,  # type: ignore[operator]
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "lt": lambda a, b: a < b,  # type: ignore[operator]
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,  # type: ignore[operator]
 }
 UNSIGNED_NAMES = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
 BOOLEANS: dict[str, Callable[[bool, bool], bool]] = {
-    "and": lambda a, b: a and b, "or": lambda a, b: a or b, "xor": lambda a, b: a != b}
+    "and": lambda a, b: a and b,
+    "or": lambda a, b: a or b,
+    "xor": lambda a, b: a != b,
+}
 
 
 def float_comparison(form: Format, name: str, flags: str = "") -> Callable[[int, int], bool]:
@@ -272,22 +325,49 @@ def comparisons() -> Iterator[Case]:
     from tests.emulator.conformance.integers import words
 
     def case(opcode: str, arrays: list[Array], function: Callable[[int, int], bool]) -> Case:
-        return lanes(opcode, arrays, Output("u4", 0), function, registers=".reg .pred %p;",
-                     body=f"{opcode} %p, %s0, %s1; selp.b32 %d, 1, 0, %p;")
+        return lanes(
+            opcode,
+            arrays,
+            Output("u4", 0),
+            function,
+            registers=".reg .pred %p;",
+            body=f"{opcode} %p, %s0, %s1; selp.b32 %d, 1, 0, %p;",
+        )
 
     def combined(opcode: str, arrays: list[Array], function: Callable[[int, int], bool], operator: str) -> Case:
-        return lanes(opcode, [*arrays, np.resize(np.array([0, 1], np.uint32), len(arrays[0]))],
-                     {"d": Output("u4", 0), "e": Output("u4", 0)},
-                     lambda a, b, c: (BOOLEANS[operator](function(a, b), bool(c)),
-                                      BOOLEANS[operator](not function(a, b), bool(c))),
-                     registers=".reg .pred %p, %q, %r;", body=f"setp.ne.u32 %r, %s2, 0; {opcode} %p|%q, %s0, %s1, %r;"
-                     "selp.b32 %d, 1, 0, %p; selp.b32 %e, 1, 0, %q;")
+        if "16" in opcode.rpartition(".")[2] and "f" in opcode.rpartition(".")[2]:  # which have no second predicate
+            return lanes(
+                opcode,
+                [*arrays, np.resize(np.array([0, 1], np.uint32), len(arrays[0]))],
+                Output("u4", 0),
+                lambda a, b, c: BOOLEANS[operator](function(a, b), bool(c)),
+                registers=".reg .pred %p, %r;",
+                body=f"setp.ne.u32 %r, %s2, 0; {opcode} %p, %s0, %s1, %r; selp.b32 %d, 1, 0, %p;",
+            )
+        return lanes(
+            opcode,
+            [*arrays, np.resize(np.array([0, 1], np.uint32), len(arrays[0]))],
+            {"d": Output("u4", 0), "e": Output("u4", 0)},
+            lambda a, b, c: (
+                BOOLEANS[operator](function(a, b), bool(c)),
+                BOOLEANS[operator](not function(a, b), bool(c)),
+            ),
+            registers=".reg .pred %p, %q, %r;",
+            body=f"setp.ne.u32 %r, %s2, 0; {opcode} %p|%q, %s0, %s1, %r;selp.b32 %d, 1, 0, %p; selp.b32 %e, 1, 0, %q;",
+        )
 
     def value(opcode: str, arrays: list[Array], function: Callable[[int, int], bool], yes: int, bits: int) -> Case:
         return lanes(opcode, arrays, Output(f"u{bits // 8}", 0), lambda a, b: yes if function(a, b) else 0)
 
-    ones = {"f32": 0x3F80_0000, "f16": 0x3C00, "bf16": 0x3F80, "u32": 0xFFFF_FFFF, "s32": 0xFFFF_FFFF, "u16": 0xFFFF,
-            "s16": 0xFFFF}
+    ones = {
+        "f32": 0x3F80_0000,
+        "f16": 0x3C00,
+        "bf16": 0x3F80,
+        "u32": 0xFFFF_FFFF,
+        "s32": 0xFFFF_FFFF,
+        "u16": 0xFFFF,
+        "s16": 0xFFFF,
+    }
     for bits in (16, 32, 64):
         arrays = combinations(words(bits), words(bits, 2))
         arrays[1][::5] = arrays[0][::5]
@@ -302,28 +382,54 @@ def comparisons() -> Iterator[Case]:
             for operator in BOOLEANS:
                 yield combined(f"setp.{names[-1]}.{operator}.{kind}{bits}", arrays, function, operator)
                 opcode = f"set.{names[-1]}.{operator}.u32.{kind}{bits}"
-                yield lanes(opcode, [*arrays, np.resize(np.array([0, 1], np.uint32), len(arrays[0]))], Output("u4", 0),
-                            lambda a, b, c, f=function, o=operator: -BOOLEANS[o](f(a, b), bool(c)),
-                            registers=".reg .pred %r;", body=f"setp.ne.u32 %r, %s2, 0; {opcode} %d, %s0, %s1, %r;")
+                yield lanes(
+                    opcode,
+                    [*arrays, np.resize(np.array([0, 1], np.uint32), len(arrays[0]))],
+                    Output("u4", 0),
+                    lambda a, b, c, f=function, o=operator: -BOOLEANS[o](f(a, b), bool(c)),
+                    registers=".reg .pred %r;",
+                    body=f"setp.ne.u32 %r, %s2, 0; {opcode} %d, %s0, %s1, %r;",
+                )
             third = np.resize(np.array([0, 1, 7], np.uint32), len(arrays[0]))
             if kind != "f":
-                yield lanes(f"selp.{kind}{bits}", [*arrays, third], Output(f"u{bits // 8}", 0),
-                            lambda a, b, c: a if c else b, registers=".reg .pred %p;",
-                            body=f"setp.ne.u32 %p, %s2, 0; selp.{kind}{bits} %d, %s0, %s1, %p;")
+                yield lanes(
+                    f"selp.{kind}{bits}",
+                    [*arrays, third],
+                    Output(f"u{bits // 8}", 0),
+                    lambda a, b, c: a if c else b,
+                    registers=".reg .pred %p;",
+                    body=f"setp.ne.u32 %p, %s2, 0; selp.{kind}{bits} %d, %s0, %s1, %p;",
+                )
             for by in ("s32", "f32"):
                 third = combinations(patterns(F32, 64, 9))[0]
-                yield lanes(f"slct.{kind}{bits}.{by}", [*arrays, third], Output(f"u{bits // 8}", 0),
-                            lambda a, b, c, by=by: a if at_least_zero(c, by) else b)
+                yield lanes(
+                    f"slct.{kind}{bits}.{by}",
+                    [*arrays, third],
+                    Output(f"u{bits // 8}", 0),
+                    lambda a, b, c, by=by: a if at_least_zero(c, by) else b,
+                )
     for bits, name in ((32, "f32"), (64, "f64")):
         arrays = combinations(patterns(FORMATS[name], 64, 1), patterns(FORMATS[name], 64, 2))
         third = combinations(patterns(F32, 64, 9))[0]
-        yield lanes(f"selp.{name}", [*arrays, third], Output(f"u{bits // 8}", 0), lambda a, b, c: a if c else b,
-                    registers=".reg .pred %p;", body=f"setp.ne.u32 %p, %s2, 0; selp.{name} %d, %s0, %s1, %p;")
+        yield lanes(
+            f"selp.{name}",
+            [*arrays, third],
+            Output(f"u{bits // 8}", 0),
+            lambda a, b, c: a if c else b,
+            registers=".reg .pred %p;",
+            body=f"setp.ne.u32 %p, %s2, 0; selp.{name} %d, %s0, %s1, %p;",
+        )
         for by in ("s32", "f32"):
-            yield lanes(f"slct.{name}.{by}", [*arrays, third], Output(f"u{bits // 8}", 0),
-                        lambda a, b, c, by=by: a if at_least_zero(c, by) else b)
+            yield lanes(
+                f"slct.{name}.{by}",
+                [*arrays, third],
+                Output(f"u{bits // 8}", 0),
+                lambda a, b, c, by=by: a if at_least_zero(c, by) else b,
+            )
     arrays = combinations(words(32), words(32, 2), patterns(F32, 64, 9))
-    yield lanes("slct.ftz.b32.f32", arrays, Output("u4", 0), lambda a, b, c: a if at_least_zero(F32.flush(c), "f32") else b)
+    yield lanes(
+        "slct.ftz.b32.f32", arrays, Output("u4", 0), lambda a, b, c: a if at_least_zero(F32.flush(c), "f32") else b
+    )
     names = (*ORDERED, *(f"{name}u" for name in ORDERED), "num", "nan")
     for form_name in (*HALVES, "f32", "f64"):
         form = FORMATS[form_name]
@@ -332,18 +438,26 @@ def comparisons() -> Iterator[Case]:
         for name in names:
             function = float_comparison(form, name)
             yield case(f"setp.{name}.{form_name}", arrays, function)
-            results = ("f32", "u32", "s32") if form_name in ("f32", "f64") else (
-                "u16", "s16", "u32", "s32", form_name)
+            results = ("f32", "u32", "s32") if form_name in ("f32", "f64") else ("u16", "s16", "u32", "s32", form_name)
             for to in results:
-                yield value(f"set.{name}.{to}.{form_name}", arrays, function, ones[to], FORMATS[to].width
-                            if to in FORMATS else int(to[1:]))
+                yield value(
+                    f"set.{name}.{to}.{form_name}",
+                    arrays,
+                    function,
+                    ones[to],
+                    FORMATS[to].width if to in FORMATS else int(to[1:]),
+                )
             if form_name in HALVES:
                 yield value_of_pairs(f"set.{name}.{form_name}x2.{form_name}x2", arrays, function, ones[form_name])
-                yield lanes(f"setp.{name}.{form_name}x2", doubled(arrays), {"d": Output("u4", 0), "e": Output("u4", 0)},
-                            lambda a, b, f=function: (f(a & 0xFFFF, b & 0xFFFF), f(a >> 16, b >> 16)),
-                            registers=".reg .pred %p, %q;", body=f"setp.{name}.{form_name}x2 %p|%q, %s0, %s1;"
-                            "selp.b32 %d, 1, 0, %p; selp.b32 %e, 1, 0, %q;")
-        for operator in BOOLEANS if form_name != "bf16" else ():  # which has no second predicate
+                yield lanes(
+                    f"setp.{name}.{form_name}x2",
+                    doubled(arrays),
+                    {"d": Output("u4", 0), "e": Output("u4", 0)},
+                    lambda a, b, f=function: (f(a & 0xFFFF, b & 0xFFFF), f(a >> 16, b >> 16)),
+                    registers=".reg .pred %p, %q;",
+                    body=f"setp.{name}.{form_name}x2 %p|%q, %s0, %s1;selp.b32 %d, 1, 0, %p; selp.b32 %e, 1, 0, %q;",
+                )
+        for operator in BOOLEANS:
             yield combined(f"setp.ltu.{operator}.{form_name}", arrays, float_comparison(form, "ltu"), operator)
     for opcode in ("setp.lt.ftz.f32", "setp.gt.ftz.f16"):
         form = FORMATS[opcode.split(".")[-1]]
@@ -356,9 +470,14 @@ def comparisons() -> Iterator[Case]:
             arrays = operands(FORMATS[name], 2)
             function = float_comparison(FORMATS[name], "lt")
             opcode = f"set.lt.{operator}.f32.{name}"
-            yield lanes(opcode, [*arrays, np.resize(np.array([0, 1], np.uint32), len(arrays[0]))], Output("u4", 0),
-                        lambda a, b, c, f=function, o=operator: BOOLEANS[o](f(a, b), bool(c)) and ones["f32"],
-                        registers=".reg .pred %r;", body=f"setp.ne.u32 %r, %s2, 0; {opcode} %d, %s0, %s1, %r;")
+            yield lanes(
+                opcode,
+                [*arrays, np.resize(np.array([0, 1], np.uint32), len(arrays[0]))],
+                Output("u4", 0),
+                lambda a, b, c, f=function, o=operator: BOOLEANS[o](f(a, b), bool(c)) and ones["f32"],
+                registers=".reg .pred %r;",
+                body=f"setp.ne.u32 %r, %s2, 0; {opcode} %d, %s0, %s1, %r;",
+            )
 
 
 def value_of_pairs(opcode: str, arrays: list[Array], function: Callable[[int, int], bool], yes: int) -> Case:
@@ -388,15 +507,23 @@ SPECIAL: dict[str, Callable[[float], float]] = {
 
 def approximation(name: str, form: Format, flags: str) -> Callable[[int], float]:
     """The exact value (to float64's precision), with .ftz on both sides."""
+
     def run(bits: int) -> float:
         given = form.decode(form.flush(bits) if "ftz" in flags else bits)
         if given.nan:
             return math.nan
         x = math.copysign(math.inf if given.infinite else abs(double(given)), -1 if given.negative else 1)
         if math.isinf(x):
-            return {"ex2": math.inf if x > 0 else 0.0, "lg2": x if x > 0 else math.nan, "tanh": math.copysign(1, x),
-                    "rsqrt": 0.0 if x > 0 else math.nan, "sqrt": x if x > 0 else math.nan, "rcp": 0.0,
-                    "sin": math.nan, "cos": math.nan}[name]
+            return {
+                "ex2": math.inf if x > 0 else 0.0,
+                "lg2": x if x > 0 else math.nan,
+                "tanh": math.copysign(1, x),
+                "rsqrt": 0.0 if x > 0 else math.nan,
+                "sqrt": x if x > 0 else math.nan,
+                "rcp": 0.0,
+                "sin": math.nan,
+                "cos": math.nan,
+            }[name]
         y = SPECIAL[name](x)
         least = 2.0 ** (1 - form.bias)
         return math.copysign(0.0, y) if "ftz" in flags and abs(y) < least * (1 - 2.0**-20) else y
@@ -424,25 +551,42 @@ def approximations() -> Iterator[Case]:
                 given = patterns(F32, 256, 4)
             # Results that .ftz may or may not flush are left out: the boundary is part of the error.
             yield lanes(opcode, [given], Output("u4", 0, "f32", bound_of(opcode)), approximation(name, F32, flag))
-    for name, form_name, flag in (("ex2", "f16", ""), ("tanh", "f16", ""), ("ex2", "bf16", ".ftz"), ("tanh", "bf16", "")):
+    for name, form_name, flag in (
+        ("ex2", "f16", ""),
+        ("tanh", "f16", ""),
+        ("ex2", "bf16", ".ftz"),
+        ("tanh", "bf16", ""),
+    ):
         form = FORMATS[form_name]
         opcode = f"{name}.approx{flag}.{form_name}"
         exact = approximation(name, form, flag)
         given = np.concatenate([near_one(form, -14, 14), patterns(form, 64, 4)])
         yield lanes(opcode, [given], Output("u2", 0, form_name, bound_of(opcode)), exact)
         pairs = given.view(np.uint32)
-        yield lanes(f"{opcode}x2", [pairs], {"d": Output("u2", 0, form_name, bound_of(opcode)),
-                                             "e": Output("u2", 0, form_name, bound_of(opcode))},
-                    lambda a, f=exact: (f(a & 0xFFFF), f(a >> 16)), registers=".reg .b32 %x;",
-                    body=f"{opcode}x2 %x, %s0; mov.b32 {{%d, %e}}, %x;")
+        yield lanes(
+            f"{opcode}x2",
+            [pairs],
+            {"d": Output("u2", 0, form_name, bound_of(opcode)), "e": Output("u2", 0, form_name, bound_of(opcode))},
+            lambda a, f=exact: (f(a & 0xFFFF), f(a >> 16)),
+            registers=".reg .b32 %x;",
+            body=f"{opcode}x2 %x, %s0; mov.b32 {{%d, %e}}, %x;",
+        )
     for opcode in ("div.full.f32", "div.full.ftz.f32", "div.approx.f32", "div.approx.ftz.f32"):
         arrays = combinations(near_one(F32, 2**-60, 2**60), near_one(F32, -(2**10), 2**10))
-        yield lanes(opcode, arrays, Output("u4", 0, "f32", bound_of(opcode)),
-                    lambda a, b: double(divide(F32.decode(a), F32.decode(b))))
+        yield lanes(
+            opcode,
+            arrays,
+            Output("u4", 0, "f32", bound_of(opcode)),
+            lambda a, b: double(divide(F32.decode(a), F32.decode(b))),
+        )
     for name in ("rcp", "rsqrt"):
         opcode = f"{name}.approx.ftz.f64"
         given = near_one(F64, 1e-3, 1e6)
         yield lanes(opcode, [given], Output("u8", 0, "f64", bound_of(opcode)), approximation(name, F64, ".ftz"))
     given = near_one(F64, 1e-3, 1e6)
-    yield lanes("rsqrt.approx.f64", [given], Output("u8", 0, "f64", bound_of("rsqrt.approx.f64")),
-                approximation("rsqrt", F64, ""))
+    yield lanes(
+        "rsqrt.approx.f64",
+        [given],
+        Output("u8", 0, "f64", bound_of("rsqrt.approx.f64")),
+        approximation("rsqrt", F64, ""),
+    )

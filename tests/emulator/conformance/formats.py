@@ -114,8 +114,11 @@ class Format:
         top, bottom = (size.numerator << max(-shift, 0)), (size.denominator << max(shift, 0))
         units, rest = divmod(top, bottom)
         up = {
-            "rn": 2 * rest > bottom or (2 * rest == bottom and units % 2 == 1), "rna": 2 * rest >= bottom, "rz": False,
-            "rm": negative and rest > 0, "rp": not negative and rest > 0,
+            "rn": 2 * rest > bottom or (2 * rest == bottom and units % 2 == 1),
+            "rna": 2 * rest >= bottom,
+            "rz": False,
+            "rm": negative and rest > 0,
+            "rp": not negative and rest > 0,
         }[mode]
         units += up
         # A significand that reaches the next power of two carries into the exponent field by itself.
@@ -126,10 +129,18 @@ class Format:
         return bits if (bits & self.sign - 1) >> self.mantissa + self.dropped else bits & self.sign
 
 
-FORMATS = {form.name: form for form in (
-    Format("f16", 5, 10), Format("bf16", 8, 7), Format("f32", 8, 23), Format("f64", 11, 52), Format("e5m2", 5, 2),
-    Format("e4m3", 4, 3, infinity=False), Format("tf32", 8, 10, dropped=13),
-)}
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("f16", 5, 10),
+        Format("bf16", 8, 7),
+        Format("f32", 8, 23),
+        Format("f64", 11, 52),
+        Format("e5m2", 5, 2),
+        Format("e4m3", 4, 3, infinity=False),
+        Format("tf32", 8, 10, dropped=13),
+    )
+}
 F16, BF16, F32, F64 = (FORMATS[name] for name in ("f16", "bf16", "f32", "f64"))
 
 
@@ -143,12 +154,30 @@ def patterns(form: Format, count: int, seed: int) -> Array:
     one = form.bias << form.mantissa + form.dropped
     step = 1 << form.dropped
     least = 1 << form.mantissa + form.dropped
-    special = [0, one, one + step, one - step, one * 2 - one + least, step, least - step, least, least + step,
-               form.overflow - step, form.overflow, form.sign - 1, one - least, one + least // 2, one + 3 * least]
+    special = [
+        0,
+        one,
+        one + step,
+        one - step,
+        one * 2 - one + least,
+        step,
+        least - step,
+        least,
+        least + step,
+        form.overflow - step,
+        form.overflow,
+        form.sign - 1,
+        one - least,
+        one + least // 2,
+        one + 3 * least,
+    ]
     special += [bits | form.sign for bits in special]
     usual = one - 6 * least if form.exponent > 5 else one - 3 * least
     negative = rng.integers(0, 2, count // 2).tolist()
-    near = [int(x) | sign * form.sign for x, sign in zip(rng.integers(usual, 2 * one - usual, count // 2), negative, strict=True)]
+    near = [
+        int(x) | sign * form.sign
+        for x, sign in zip(rng.integers(usual, 2 * one - usual, count // 2), negative, strict=True)
+    ]
     anything = rng.integers(0, form.sign - 1, count // 2, dtype=np.uint64, endpoint=True)
     signs = rng.integers(0, 2, count // 2).astype(np.uint64) * np.uint64(form.sign)
     every = [*special, *near, *(int(x) for x in anything | signs)]

@@ -21,17 +21,42 @@ WAIT = "W: mbarrier.try_wait.parity.shared::cta.b64 %done, [%b], 0; @!%done bra 
 GROUPS = ("cp.async.bulk.commit_group", "cp.async.bulk.wait_group")
 FINISH = "cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;"
 EXPECT = "@%first mbarrier.arrive.expect_tx.shared::cta.b64 _, [%b], {};"
-BASE = ("mbarrier.init.shared::cta.b64", "fence.proxy.async.shared::cta", "mbarrier.arrive.expect_tx.shared::cta.b64",
-        "mbarrier.try_wait.parity.shared::cta.b64")
+BASE = (
+    "mbarrier.init.shared::cta.b64",
+    "fence.proxy.async.shared::cta",
+    "mbarrier.arrive.expect_tx.shared::cta.b64",
+    "mbarrier.try_wait.parity.shared::cta.b64",
+)
 
 
-def case(name: str, opcodes: tuple[str, ...], body: str, given: Array, expected: Mapping[str, Array], *,
-         maps: Mapping[str, TensorMap] | None = None, start: Mapping[str, Array] | None = None, threads: int = 64,
-         begin: str = START, form: str = "") -> Case:
+def case(
+    name: str,
+    opcodes: tuple[str, ...],
+    body: str,
+    given: Array,
+    expected: Mapping[str, Array],
+    *,
+    maps: Mapping[str, TensorMap] | None = None,
+    start: Mapping[str, Array] | None = None,
+    threads: int = 64,
+    begin: str = START,
+    form: str = "",
+) -> Case:
     outputs = {key: Output(array.dtype.str[1:], array.size, form) for key, array in expected.items()}
-    return Case(name, opcodes, begin + body, {"in": given}, outputs,
-                lambda: {key: array.reshape(-1) for key, array in expected.items()}, threads, declarations=REGISTERS,
-                module=MODULE, maps=maps or {}, start=start or {}, also=BASE)
+    return Case(
+        name,
+        opcodes,
+        begin + body,
+        {"in": given},
+        outputs,
+        lambda: {key: array.reshape(-1) for key, array in expected.items()},
+        threads,
+        declarations=REGISTERS,
+        module=MODULE,
+        maps=maps or {},
+        start=start or {},
+        also=BASE,
+    )
 
 
 def cases() -> Iterator[Case]:
@@ -56,26 +81,52 @@ def barriers() -> Iterator[Case]:
                 generic = "" if space else "cvt.u64.u32 %x1, %b; cvta.shared.u64 %x2, %x1;"
                 for wait in waits(space):
                     body = f"{before} {generic} @%first {opcode} %token, [{at}]; {wait_text(wait, at, '0')} {after}"
-                    yield case(f"{opcode}, {wait}", (opcode, wait, "mbarrier.init.shared::cta.b64"), body, given,
-                               {"out": np.full(64, given[0])})
-    for opcode in ("mbarrier.arrive.relaxed.cta.shared::cta.b64", "mbarrier.arrive_drop.relaxed.cluster.shared::cta.b64"):
-        yield case(opcode, (opcode, "bar.sync"), f"{before} @%first {opcode} %token, [%b]; {WAIT} bar.sync 0; {after}", given,
-                   {"out": np.full(64, given[0])})
+                    yield case(
+                        f"{opcode}, {wait}",
+                        (opcode, wait, "mbarrier.init.shared::cta.b64"),
+                        body,
+                        given,
+                        {"out": np.full(64, given[0])},
+                    )
+    for opcode in (
+        "mbarrier.arrive.relaxed.cta.shared::cta.b64",
+        "mbarrier.arrive_drop.relaxed.cluster.shared::cta.b64",
+    ):
+        yield case(
+            opcode,
+            (opcode, "bar.sync"),
+            f"{before} @%first {opcode} %token, [%b]; {WAIT} bar.sync 0; {after}",
+            given,
+            {"out": np.full(64, given[0])},
+        )
     # The token of the phase instead of its parity; arrivals counted; the object ended.
     for wait in ("mbarrier.try_wait.shared::cta.b64", "mbarrier.test_wait.shared::cta.b64"):
         body = f"""@%first mbarrier.inval.shared::cta.b64 [%b]; bar.sync 0;
             @%first mbarrier.init.shared::cta.b64 [%b], 64; bar.sync 0; {before}
             mbarrier.arrive.shared::cta.b64 %token, [%b]; V: {wait} %done, [%b], %token; @!%done bra V; {after}"""
-        yield case(f"{wait} by token", (wait, "mbarrier.inval.shared::cta.b64", "mbarrier.arrive.shared::cta.b64"), body,
-                   given, {"out": np.full(64, given[0])})
+        yield case(
+            f"{wait} by token",
+            (wait, "mbarrier.inval.shared::cta.b64", "mbarrier.arrive.shared::cta.b64"),
+            body,
+            given,
+            {"out": np.full(64, given[0])},
+        )
     for form in ("mbarrier.expect_tx", "mbarrier.complete_tx"):
         for suffix in (".relaxed.cta.shared::cta.b64", ".relaxed.cluster.shared::cta.b64"):
             pair = f"""@%first mbarrier.expect_tx{suffix} [%b], 64; @%first mbarrier.complete_tx{suffix} [%b], 64;
                 @%first mbarrier.arrive.shared::cta.b64 %token, [%b];"""
-            yield case(f"{form}{suffix}", (f"{form}{suffix}",), f"{before} {pair} {WAIT} {after}", given,
-                       {"out": np.full(64, given[0])})
-    for form in ("cp.async.mbarrier.arrive.noinc.shared::cta.b64", "cp.async.mbarrier.arrive.shared::cta.b64",
-                 "cp.async.mbarrier.arrive.noinc.shared.b64"):
+            yield case(
+                f"{form}{suffix}",
+                (f"{form}{suffix}",),
+                f"{before} {pair} {WAIT} {after}",
+                given,
+                {"out": np.full(64, given[0])},
+            )
+    for form in (
+        "cp.async.mbarrier.arrive.noinc.shared::cta.b64",
+        "cp.async.mbarrier.arrive.shared::cta.b64",
+        "cp.async.mbarrier.arrive.noinc.shared.b64",
+    ):
         count, more = (64, "") if "noinc" in form else (64, "mbarrier.arrive.shared::cta.b64 %token, [%b];")
         body = f"""@%first mbarrier.inval.shared::cta.b64 [%b]; bar.sync 0;
             @%first mbarrier.init.shared::cta.b64 [%b], {count}; bar.sync 0; mad.wide.u32 %x1, %t, 4, %in;
@@ -85,13 +136,21 @@ def barriers() -> Iterator[Case]:
         yield case(form, (form,), body, given, {"out": given[np.arange(64) ^ 33]})
     fence = "fence.mbarrier_init.release.cluster"
     begin = START.replace("fence.proxy.async.shared::cta; bar.sync 0;", f"{fence}; bar.sync 0;")
-    yield case(fence, (fence,), f"{before} @%first mbarrier.arrive.shared::cta.b64 _, [%b]; {WAIT} {after}", given,
-               {"out": np.full(64, given[0])}, begin=begin)
+    yield case(
+        fence,
+        (fence,),
+        f"{before} @%first mbarrier.arrive.shared::cta.b64 _, [%b]; {WAIT} {after}",
+        given,
+        {"out": np.full(64, given[0])},
+        begin=begin,
+    )
 
 
 def waits(space: str) -> tuple[str, ...]:
     orders = ("", ".acquire.cta", ".acquire.cluster") if space else ("",)
-    return tuple(f"mbarrier.{action}.parity{order}{space}.b64" for action in ("try_wait", "test_wait") for order in orders)
+    return tuple(
+        f"mbarrier.{action}.parity{order}{space}.b64" for action in ("try_wait", "test_wait") for order in orders
+    )
 
 
 def wait_text(wait: str, at: str, phase: str) -> str:
@@ -121,9 +180,11 @@ def bulk() -> Iterator[Case]:
             store = f"{STORE}{hint}"
             operand = ", %x8" if hint else ""
             for wait in ("cp.async.bulk.wait_group", "cp.async.bulk.wait_group.read"):
-                body = f"""{policy if hint else ''} {EXPECT.format(256)} @%first {load} [%s], [%in], 256, [%b]{operand}; {WAIT}
+                body = f"""{policy if hint else ""} {EXPECT.format(256)} @%first {load} [%s], [%in], 256, [%b]{operand}; {WAIT}
                     @%first {store} [%out], [%s], 256{operand}; cp.async.bulk.commit_group; {wait} 0;"""
-                yield case(f"{load}, {wait}", (load, store, wait, "cp.async.bulk.commit_group"), body, data, {"out": data})
+                yield case(
+                    f"{load}, {wait}", (load, store, wait, "cp.async.bulk.commit_group"), body, data, {"out": data}
+                )
     for operation, (scalars, function) in REDUCTIONS.items():
         for scalar in scalars:
             yield reduced(operation, scalar, function)
@@ -132,8 +193,11 @@ def bulk() -> Iterator[Case]:
             yield reduced(operation, scalar, lambda a, b, n, f=choose: f(a, b, key=lambda v: signed(v, n)))
     for scalar in ("f16", "bf16", "f32", "f64"):
         form = FORMATS[scalar]
-        yield reduced("add.noftz" if form.width == 16 else "add", scalar,
-                      lambda a, b, n, form=form: form.encode(add(form.decode(a), form.decode(b))))
+        yield reduced(
+            "add.noftz" if form.width == 16 else "add",
+            scalar,
+            lambda a, b, n, form=form: form.encode(add(form.decode(a), form.decode(b))),
+        )
         if form.width == 16:
             for operation, largest in (("min", False), ("max", True)):
                 yield reduced(operation, scalar, lambda a, b, n, form=form, largest=largest: pick(form, a, b, largest))
@@ -151,8 +215,11 @@ def reduced(operation: str, scalar: str, function: Callable[[int, int, int], int
     count = 256 // dtype.itemsize
     if scalar in FORMATS:
         form = FORMATS[scalar]
-        usual = [x for x in patterns(form, 90, 3).tolist() if not form.decode(x).nan and not form.decode(x).infinite
-                 and form.flush(x) == x]
+        usual = [
+            x
+            for x in patterns(form, 90, 3).tolist()
+            if not form.decode(x).nan and not form.decode(x).infinite and form.flush(x) == x
+        ]
         old, new = (np.resize(np.roll(np.array(usual, dtype), shift), count) for shift in (0, 7))
     else:
         old, new = (rng.integers(0, (1 << bits) - 1, count, dtype=dtype, endpoint=True) for _ in range(2))
@@ -167,9 +234,14 @@ def reduced(operation: str, scalar: str, function: Callable[[int, int, int], int
 # Tensor copies ------------------------------------------------------------------------------------------------------
 
 BOXES = (
-    ((100,), (32,), (80,)), ((100,), (32,), (-5,)), ((20, 40), (8, 16), (16, 30)), ((20, 40), (8, 16), (-3, -7)),
-    ((6, 7, 24), (2, 4, 8), (5, 5, 20)), ((3, 4, 5, 16), (2, 2, 2, 8), (2, 3, 4, 12)),
-    ((2, 3, 4, 5, 16), (2, 1, 2, 2, 8), (1, 2, 3, 4, -4)), ((20, 40), (8, 16), (30, 0)),
+    ((100,), (32,), (80,)),
+    ((100,), (32,), (-5,)),
+    ((20, 40), (8, 16), (16, 30)),
+    ((20, 40), (8, 16), (-3, -7)),
+    ((6, 7, 24), (2, 4, 8), (5, 5, 20)),
+    ((3, 4, 5, 16), (2, 2, 2, 8), (2, 3, 4, 12)),
+    ((2, 3, 4, 5, 16), (2, 1, 2, 2, 8), (1, 2, 3, 4, -4)),
+    ((20, 40), (8, 16), (30, 0)),
 )
 ELEMENTS = ((0, np.uint8), (1, np.uint16), (2, np.uint32), (4, np.uint64), (6, np.uint16), (7, np.uint32))
 
@@ -186,26 +258,53 @@ def window(source: Array, box: tuple[int, ...], corner: tuple[int, ...]) -> tupl
     return inside, kept
 
 
-def boxed(source: Array, box: tuple[int, ...], corner: tuple[int, ...], kind: int, inside: Array, stored: Array, *,
-          swizzle: int = 0, old: Array | None = None, operation: str = "", fill: int = 0, name: str = "",
-          space: str = "shared::cluster", tile: str = "", form: str = "") -> Case:
+def boxed(
+    source: Array,
+    box: tuple[int, ...],
+    corner: tuple[int, ...],
+    kind: int,
+    inside: Array,
+    stored: Array,
+    *,
+    swizzle: int = 0,
+    old: Array | None = None,
+    operation: str = "",
+    fill: int = 0,
+    name: str = "",
+    space: str = "shared::cluster",
+    tile: str = "",
+    form: str = "",
+) -> Case:
     """Load a box, copy it out as it lies in shared memory, and store it to a tensor like the source."""
     rank, size = source.ndim, prod(box) * source.itemsize
     strides = tuple(int(np.prod(source.shape[axis + 1 :])) * source.itemsize for axis in range(rank - 1))[::-1]
     at = ", ".join(str(c) for c in corner[::-1])
     load = f"cp.async.bulk.tensor.{rank}d.{space}.global{tile}.mbarrier::complete_tx::bytes"
-    store = f"cp.reduce.async.bulk.tensor.{rank}d.global.shared::cta.{operation}{tile}.bulk_group" if operation else (
-        f"cp.async.bulk.tensor.{rank}d.global.shared::cta{tile}.bulk_group")
+    store = (
+        f"cp.reduce.async.bulk.tensor.{rank}d.global.shared::cta.{operation}{tile}.bulk_group"
+        if operation
+        else (f"cp.async.bulk.tensor.{rank}d.global.shared::cta{tile}.bulk_group")
+    )
     body = f"""mov.b64 %m, source; cvta.param.u64 %m, %m; @%first prefetch.tensormap [%m];
         {EXPECT.format(size)} @%first {load} [%s], [%m, {{{at}}}], [%b]; {WAIT}
         @%first {STORE} [%out], [%s], {size}; mov.b64 %m, target; cvta.param.u64 %m, %m;
         @%first {store} [%m, {{{at}}}], [%s]; {FINISH}"""
-    maps = {"source": TensorMap("in", kind, source.shape[::-1], strides, box[::-1], swizzle, fill),
-            "target": TensorMap("tensor", kind, source.shape[::-1], strides, box[::-1], swizzle)}
+    maps = {
+        "source": TensorMap("in", kind, source.shape[::-1], strides, box[::-1], swizzle, fill),
+        "target": TensorMap("tensor", kind, source.shape[::-1], strides, box[::-1], swizzle),
+    }
     start = np.zeros_like(source) if old is None else old
-    return case(name or f"{load} {source.shape} {corner} {source.dtype}", (load, store, "prefetch.tensormap"), body, source.reshape(-1),
-                {"out": np.ascontiguousarray(inside).reshape(-1), "tensor": stored}, maps=maps,
-                start={"tensor": start.reshape(-1)}, threads=32, form=form)
+    return case(
+        name or f"{load} {source.shape} {corner} {source.dtype}",
+        (load, store, "prefetch.tensormap"),
+        body,
+        source.reshape(-1),
+        {"out": np.ascontiguousarray(inside).reshape(-1), "tensor": stored},
+        maps=maps,
+        start={"tensor": start.reshape(-1)},
+        threads=32,
+        form=form,
+    )
 
 
 def tensors() -> Iterator[Case]:
@@ -222,17 +321,34 @@ def tensors() -> Iterator[Case]:
         r, c = np.arange(rows)[:, None], np.arange(pieces)[None, :]
         turned = np.empty((rows, pieces, 4), np.uint32)
         turned[r, c ^ (r * width // 128 % pieces)] = source.reshape(rows, pieces, 4)
-        yield boxed(source, (rows, width // 4), (0, 0), 2, turned, source, swizzle=swizzle, name=f"swizzle of {width} bytes")
+        yield boxed(
+            source, (rows, width // 4), (0, 0), 2, turned, source, swizzle=swizzle, name=f"swizzle of {width} bytes"
+        )
     functions: dict[str, Callable[[Array, Array], Array]] = {
-        "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
-        "xor": np.bitwise_xor, "inc": lambda a, b: np.where(a >= b, 0, a + 1).astype(a.dtype),
-        "dec": lambda a, b: np.where((a == 0) | (a > b), b, a - 1).astype(a.dtype)}
+        "add": np.add,
+        "min": np.minimum,
+        "max": np.maximum,
+        "and": np.bitwise_and,
+        "or": np.bitwise_or,
+        "xor": np.bitwise_xor,
+        "inc": lambda a, b: np.where(a >= b, 0, a + 1).astype(a.dtype),
+        "dec": lambda a, b: np.where((a == 0) | (a > b), b, a - 1).astype(a.dtype),
+    }
     for rank in range(1, 6):
         shape = (2, 2, 2, 4, 16)[5 - rank :]
         for operation, function in functions.items():
             new, old = (rng.integers(0, 50, shape).astype(np.uint32) for _ in range(2))
-            yield boxed(new, shape, (0,) * rank, 2, new, function(old, new), old=old, operation=operation,
-                        name=f"{operation} of {rank} dimensions")
+            yield boxed(
+                new,
+                shape,
+                (0,) * rank,
+                2,
+                new,
+                function(old, new),
+                old=old,
+                operation=operation,
+                name=f"{operation} of {rank} dimensions",
+            )
     ones = np.full((4, 16), 0x3F80_0000, np.uint32)
     nan = np.full((4, 16), 0x7FC0_0000, np.uint32)
     nan[:2, :8] = ones[:2, :8]
@@ -255,5 +371,11 @@ def hints() -> Iterator[Case]:
             opcode = f"cp.async.bulk.prefetch.tensor.{rank}d.L2.global.tile{hint}"
             body = f"""{policy} mov.b64 %m, source; cvta.param.u64 %m, %m;
                 @%first {opcode} [%m, {{{", ".join("0" * rank)}}}]{operand}; {move}"""
-            yield case(opcode, (opcode,), body, data, {"out": data},
-                       maps={"source": TensorMap("in", 0, shape[::-1], strides, shape[::-1])})
+            yield case(
+                opcode,
+                (opcode,),
+                body,
+                data,
+                {"out": data},
+                maps={"source": TensorMap("in", 0, shape[::-1], strides, shape[::-1])},
+            )

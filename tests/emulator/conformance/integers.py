@@ -84,12 +84,15 @@ def arithmetic() -> Iterator[Case]:
         arrays = combinations(words(bits), words(bits, 2), words(2 * bits))
         yield lanes(f"mad.wide.{scalar}", arrays, out(2 * bits), lambda a, b, c, v=value: v(a) * v(b) + c)
     for scalar in ("u32", "s32"):
+
         def low(value: int, scalar: str = scalar) -> int:
             return signed(value & 0xFF_FFFF, 24) if scalar == "s32" else value & 0xFF_FFFF
 
         for half, shift in (("lo", 0), ("hi", 16)):
             yield typed(f"mul24.{half}.{scalar}", scalar, 2, lambda a, b, s=shift, low=low: low(a) * low(b) >> s)
-            yield typed(f"mad24.{half}.{scalar}", scalar, 3, lambda a, b, c, s=shift, low=low: (low(a) * low(b) >> s) + c)
+            yield typed(
+                f"mad24.{half}.{scalar}", scalar, 3, lambda a, b, c, s=shift, low=low: (low(a) * low(b) >> s) + c
+            )
 
     def clamp(value: int) -> int:
         return min(max(value, -(2**31)), 2**31 - 1)
@@ -101,13 +104,21 @@ def arithmetic() -> Iterator[Case]:
     for first in ("u32", "s32"):
         for second in ("u32", "s32"):
             arrays = combinations(words(32), words(32, 2), words(32, 3))
-            yield lanes(f"dp4a.{first}.{second}", arrays, out(32),
-                        lambda a, b, c, f=first, s=second: c + sum(
-                            part(a, i, 8, f) * part(b, i, 8, s) for i in range(4)))
+            yield lanes(
+                f"dp4a.{first}.{second}",
+                arrays,
+                out(32),
+                lambda a, b, c, f=first, s=second: c + sum(part(a, i, 8, f) * part(b, i, 8, s) for i in range(4)),
+            )
             for half, start in (("lo", 0), ("hi", 2)):
-                yield lanes(f"dp2a.{half}.{first}.{second}", arrays, out(32),
-                            lambda a, b, c, f=first, s=second, start=start: c + sum(
-                                part(a, i, 16, f) * part(b, start + i, 8, s) for i in range(2)))
+                yield lanes(
+                    f"dp2a.{half}.{first}.{second}",
+                    arrays,
+                    out(32),
+                    lambda a, b, c, f=first, s=second, start=start: (
+                        c + sum(part(a, i, 16, f) * part(b, start + i, 8, s) for i in range(2))
+                    ),
+                )
 
 
 def part(value: int, index: int, bits: int, scalar: str) -> int:
@@ -146,13 +157,25 @@ def extended() -> Iterator[Case]:
 
         for name, sign in (("add", 1), ("sub", -1)):
             first, middle, last = f"{name}.cc.{scalar}", f"{name}c.cc.{scalar}", f"{name}c.{scalar}"
-            yield lanes(first, arrays, pair, lambda a, b, c, d, s=sign, n=bits, split=split: split(
-                (a | c << n) + s * (b | d << n)),
-                body=f"{first} %d, %s0, %s1; {last} %e, %s2, %s3;", opcodes=(first, last))
+            yield lanes(
+                first,
+                arrays,
+                pair,
+                lambda a, b, c, d, s=sign, n=bits, split=split: split((a | c << n) + s * (b | d << n)),
+                body=f"{first} %d, %s0, %s1; {last} %e, %s2, %s3;",
+                opcodes=(first, last),
+            )
             three = pair | {"f": out(bits)}
-            yield lanes(middle, arrays, three, lambda a, b, c, d, s=sign, n=bits: tuple(
-                ((a | c << n | a << 2 * n) + s * (b | d << n | b << 2 * n)) >> i * n for i in range(3)),
-                body=f"{first} %d, %s0, %s1; {middle} %e, %s2, %s3; {last} %f, %s0, %s1;", opcodes=(middle,))
+            yield lanes(
+                middle,
+                arrays,
+                three,
+                lambda a, b, c, d, s=sign, n=bits: tuple(
+                    ((a | c << n | a << 2 * n) + s * (b | d << n | b << 2 * n)) >> i * n for i in range(3)
+                ),
+                body=f"{first} %d, %s0, %s1; {middle} %e, %s2, %s3; {last} %f, %s0, %s1;",
+                opcodes=(middle,),
+            )
         for half in ("lo", "hi"):
             names = (f"mad.{half}.cc.{scalar}", f"madc.{half}.cc.{scalar}", f"madc.{half}.{scalar}")
 
@@ -160,45 +183,99 @@ def extended() -> Iterator[Case]:
                 both = value(a) * value(b)
                 return (both if half == "lo" else both >> bits) & (1 << bits) - 1
 
-            yield lanes(names[0], arrays, {"d": out(bits), "e": out(bits), "f": out(bits)},
-                        lambda a, b, c, d, n=bits, p=product: tuple(
-                            ((p(a, b) | p(b, c) << n | p(c, d) << 2 * n) + (c | d << n | a << 2 * n)) >> i * n
-                            for i in range(3)),
-                        body=f"{names[0]} %d, %s0, %s1, %s2; {names[1]} %e, %s1, %s2, %s3; {names[2]} %f, %s2, %s3, %s0;",
-                        opcodes=names)
+            yield lanes(
+                names[0],
+                arrays,
+                {"d": out(bits), "e": out(bits), "f": out(bits)},
+                lambda a, b, c, d, n=bits, p=product: tuple(
+                    ((p(a, b) | p(b, c) << n | p(c, d) << 2 * n) + (c | d << n | a << 2 * n)) >> i * n for i in range(3)
+                ),
+                body=f"{names[0]} %d, %s0, %s1, %s2; {names[1]} %e, %s1, %s2, %s3; {names[2]} %f, %s2, %s3, %s0;",
+                opcodes=names,
+            )
 
 
 def moves() -> Iterator[Case]:
     for scalar in ("b16", "b32", "b64", *INTEGERS, "f32", "f64"):
         bits = width(scalar)
         yield lanes(f"mov.{scalar}", [words(bits)], out(bits), lambda a: a)
-    yield lanes("mov.pred", [words(32)], out(32), lambda a: a & 1, registers=".reg .pred %p, %q; .reg .b32 %x;",
-                body="and.b32 %x, %s0, 1; setp.ne.u32 %p, %x, 0; mov.pred %q, %p; selp.b32 %d, 1, 0, %q;")
-    yield lanes("mov.b32", combinations(words(16), words(16, 2)), out(32), lambda a, b: a | b << 16,
-                body="mov.b32 %d, {%s0, %s1};", name="mov.b32 packs")
-    yield lanes("mov.b64", combinations(words(32), words(32, 2)), out(64), lambda a, b: a | b << 32,
-                body="mov.b64 %d, {%s0, %s1};", name="mov.b64 packs")
-    yield lanes("mov.b64", combinations(*[words(16, i) for i in range(4)]), out(64),
-                lambda a, b, c, d: a | b << 16 | c << 32 | d << 48,
-                body="mov.b64 %d, {%s0, %s1, %s2, %s3};", name="mov.b64 packs four")
-    yield lanes("mov.b32", [words(32)], {"d": out(16), "e": out(16)}, lambda a: (a & 0xFFFF, a >> 16),
-                body="mov.b32 {%d, %e}, %s0;", name="mov.b32 unpacks")
-    yield lanes("mov.b64", [words(64)], {"d": out(32), "e": out(32)}, lambda a: (a & 0xFFFF_FFFF, a >> 32),
-                body="mov.b64 {%d, %e}, %s0;", name="mov.b64 unpacks")
+    yield lanes(
+        "mov.pred",
+        [words(32)],
+        out(32),
+        lambda a: a & 1,
+        registers=".reg .pred %p, %q; .reg .b32 %x;",
+        body="and.b32 %x, %s0, 1; setp.ne.u32 %p, %x, 0; mov.pred %q, %p; selp.b32 %d, 1, 0, %q;",
+    )
+    yield lanes(
+        "mov.b32",
+        combinations(words(16), words(16, 2)),
+        out(32),
+        lambda a, b: a | b << 16,
+        body="mov.b32 %d, {%s0, %s1};",
+        name="mov.b32 packs",
+    )
+    yield lanes(
+        "mov.b64",
+        combinations(words(32), words(32, 2)),
+        out(64),
+        lambda a, b: a | b << 32,
+        body="mov.b64 %d, {%s0, %s1};",
+        name="mov.b64 packs",
+    )
+    yield lanes(
+        "mov.b64",
+        combinations(*[words(16, i) for i in range(4)]),
+        out(64),
+        lambda a, b, c, d: a | b << 16 | c << 32 | d << 48,
+        body="mov.b64 %d, {%s0, %s1, %s2, %s3};",
+        name="mov.b64 packs four",
+    )
+    yield lanes(
+        "mov.b32",
+        [words(32)],
+        {"d": out(16), "e": out(16)},
+        lambda a: (a & 0xFFFF, a >> 16),
+        body="mov.b32 {%d, %e}, %s0;",
+        name="mov.b32 unpacks",
+    )
+    yield lanes(
+        "mov.b64",
+        [words(64)],
+        {"d": out(32), "e": out(32)},
+        lambda a: (a & 0xFFFF_FFFF, a >> 32),
+        body="mov.b64 {%d, %e}, %s0;",
+        name="mov.b64 unpacks",
+    )
 
 
 def bits_of_words() -> Iterator[Case]:
     logic: dict[str, Callable[[int, int], int]] = {
-        "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b}
+        "and": lambda a, b: a & b,
+        "or": lambda a, b: a | b,
+        "xor": lambda a, b: a ^ b,
+    }
     flags = "and.b32 %x, %s0, 1; setp.ne.u32 %p, %x, 0; and.b32 %x, %s1, 1; setp.ne.u32 %q, %x, 0;"
     predicates = ".reg .pred %p, %q, %r; .reg .b32 %x;"
     for name, function in logic.items():
         for bits in (16, 32, 64):
             yield lanes(f"{name}.b{bits}", combinations(words(bits), words(bits, 2)), out(bits), function)
-        yield lanes(f"{name}.pred", combinations(words(32), words(32, 2)), out(32), lambda a, b, f=function: f(a, b) & 1,
-                    body=f"{flags} {name}.pred %r, %p, %q; selp.b32 %d, 1, 0, %r;", registers=predicates)
-    yield lanes("not.pred", combinations(words(32), words(32, 2)), out(32), lambda a, b: ~a & 1,
-                body=f"{flags} not.pred %r, %p; selp.b32 %d, 1, 0, %r;", registers=predicates)
+        yield lanes(
+            f"{name}.pred",
+            combinations(words(32), words(32, 2)),
+            out(32),
+            lambda a, b, f=function: f(a, b) & 1,
+            body=f"{flags} {name}.pred %r, %p, %q; selp.b32 %d, 1, 0, %r;",
+            registers=predicates,
+        )
+    yield lanes(
+        "not.pred",
+        combinations(words(32), words(32, 2)),
+        out(32),
+        lambda a, b: ~a & 1,
+        body=f"{flags} not.pred %r, %p; selp.b32 %d, 1, 0, %r;",
+        registers=predicates,
+    )
     for bits in (16, 32, 64):
         yield lanes(f"not.b{bits}", [words(bits)], out(bits), lambda a: ~a)
         yield lanes(f"cnot.b{bits}", [words(bits)], out(bits), lambda a: int(a == 0))
@@ -208,31 +285,54 @@ def bits_of_words() -> Iterator[Case]:
             yield lanes(f"shr.{kind}{bits}", amounts, out(bits), lambda a, n: a >> n)
         yield lanes(f"shr.s{bits}", amounts, out(bits), lambda a, n, w=bits: signed(a, w) >> min(n, w - 1))
     for table in (0x00, 0x80, 0xEA, 0x96, 0xFF, 0x1B):
-        yield lanes("lop3.b32", combinations(*[words(32, i) for i in range(3)]), out(32),
-                    lambda a, b, c, t=table: sum(
-                        (t >> ((a >> i & 1) << 2 | (b >> i & 1) << 1 | c >> i & 1) & 1) << i for i in range(32)),
-                    constants=hex(table), name=f"lop3.b32 {table:#x}")
+        yield lanes(
+            "lop3.b32",
+            combinations(*[words(32, i) for i in range(3)]),
+            out(32),
+            lambda a, b, c, t=table: sum(
+                (t >> ((a >> i & 1) << 2 | (b >> i & 1) << 1 | c >> i & 1) & 1) << i for i in range(32)
+            ),
+            constants=hex(table),
+            name=f"lop3.b32 {table:#x}",
+        )
     shifts = combinations(words(32), words(32, 2), words(32, limit=80))
     for mode, amount in (("wrap", lambda n: n & 31), ("clamp", lambda n: min(n, 32))):
         yield lanes(f"shf.l.{mode}.b32", shifts, out(32), lambda a, b, n, f=amount: ((b << 32 | a) << f(n)) >> 32)
         yield lanes(f"shf.r.{mode}.b32", shifts, out(32), lambda a, b, n, f=amount: (b << 32 | a) >> f(n))
         lengths = combinations(words(32, limit=40), words(32, 2, limit=40))
-        yield lanes(f"bmsk.{mode}.b32", lengths, out(32),
-                    lambda a, b, m=mode: ((1 << (b & 31 if m == "wrap" else min(b, 32))) - 1) << (
-                        a & 31 if m == "wrap" else min(a, 32)))
+        yield lanes(
+            f"bmsk.{mode}.b32",
+            lengths,
+            out(32),
+            lambda a, b, m=mode: (
+                ((1 << (b & 31 if m == "wrap" else min(b, 32))) - 1) << (a & 31 if m == "wrap" else min(a, 32))
+            ),
+        )
         for kind in "us":
-            yield lanes(f"szext.{mode}.{kind}32", combinations(words(32), words(32, 2, limit=40)), out(32),
-                        lambda a, n, k=kind, m=mode: extended_field(a, n & 31 if m == "wrap" else min(n, 32), k))
+            yield lanes(
+                f"szext.{mode}.{kind}32",
+                combinations(words(32), words(32, 2, limit=40)),
+                out(32),
+                lambda a, n, k=kind, m=mode: extended_field(a, n & 31 if m == "wrap" else min(n, 32), k),
+            )
     for bits in (32, 64):
         for kind in "us":
             for limits in ((40, 40), (300, 300), (bits, 12)):
                 arrays = combinations(words(bits), words(32, 2, limit=limits[0]), words(32, 3, limit=limits[1]))
-                yield lanes(f"bfe.{kind}{bits}", arrays, out(bits),
-                            lambda a, p, n, k=kind, w=bits: extracted(a, p & 255, n & 255, k, w),
-                            name=f"bfe.{kind}{bits} below {limits}")
+                yield lanes(
+                    f"bfe.{kind}{bits}",
+                    arrays,
+                    out(bits),
+                    lambda a, p, n, k=kind, w=bits: extracted(a, p & 255, n & 255, k, w),
+                    name=f"bfe.{kind}{bits} below {limits}",
+                )
             yield lanes(f"bfind.{kind}{bits}", [words(bits)], out(32), lambda a, k=kind, w=bits: top_bit(a, k, w))
-            yield lanes(f"bfind.shiftamt.{kind}{bits}", [words(bits)], out(32),
-                        lambda a, k=kind, w=bits: -1 if top_bit(a, k, w) < 0 else w - 1 - top_bit(a, k, w))
+            yield lanes(
+                f"bfind.shiftamt.{kind}{bits}",
+                [words(bits)],
+                out(32),
+                lambda a, k=kind, w=bits: -1 if top_bit(a, k, w) < 0 else w - 1 - top_bit(a, k, w),
+            )
         arrays = combinations(words(bits), words(bits, 2), words(32, limit=300), words(32, 3, limit=70))
         yield lanes(f"bfi.b{bits}", arrays, out(bits), lambda a, b, p, n, w=bits: inserted(a, b, p & 255, n & 255, w))
         yield lanes(f"popc.b{bits}", [words(bits)], out(32), lambda a: a.bit_count())

@@ -25,8 +25,17 @@ def run(case: Case, seed: int | None = None) -> dict[str, Array]:
             device.write(places[name], np.ascontiguousarray(case.start[name]).view(np.uint8).reshape(-1))
     params = [place.to_bytes(8, "little") for place in places.values()]
     for map_ in case.maps.values():
-        params.append(encode_tiled(map_.element_type, places[map_.buffer], map_.extents, map_.strides, map_.box,
-                                   swizzle=map_.swizzle, fill=map_.fill))
+        params.append(
+            encode_tiled(
+                map_.element_type,
+                places[map_.buffer],
+                map_.extents,
+                map_.strides,
+                map_.box,
+                swizzle=map_.swizzle,
+                fill=map_.fill,
+            )
+        )
     module = load_ptx(case.text(), f"{case.name}.ptx")
     device.launch(module, "test", (case.grid,), (case.threads,), params=params)
     return {

@@ -81,8 +81,13 @@ FORMS = (
     *((shape, "bf16", "bf16", "f32") for shape in ("m16n8k8", "m16n8k16")),
     *((shape, "tf32", "tf32", "f32") for shape in ("m16n8k4", "m16n8k8")),
     *((shape, a, b, "s32") for shape in ("m16n8k16", "m16n8k32") for a in ("s8", "u8") for b in ("s8", "u8")),
-    *((shape, a, b, acc) for shape in ("m16n8k16", "m16n8k32") for a in ("e4m3", "e5m2") for b in ("e4m3", "e5m2")
-      for acc in ("f32", "f16")),
+    *(
+        (shape, a, b, acc)
+        for shape in ("m16n8k16", "m16n8k32")
+        for a in ("e4m3", "e5m2")
+        for b in ("e4m3", "e5m2")
+        for acc in ("f32", "f16")
+    ),
     *((shape, "f64", "f64", "f64") for shape in ("m8n8k4", "m16n8k4", "m16n8k8", "m16n8k16")),
 )
 
@@ -128,9 +133,16 @@ def product(shape: str, a_type: str, b_type: str, accumulator: str, flag: str) -
     body += [f"st.global.b{width} [%p+{i * width // 8}], {r};" for i, r in enumerate(lists["d"])]
     registers = f".reg .b{width} " + ", ".join(r for names in lists.values() for r in names) + ";"
     fragments = {name: np.ascontiguousarray(array).reshape(-1) for name, array in given.items()}
-    return Case(opcode, (opcode,), "\n".join(body), fragments, {"d": Output(fragments["c"].dtype.str[1:], c.size)},
-                lambda: {"d": fragment_c(expected).reshape(-1)}, 32,
-                declarations=f".reg .b32 %t; .reg .b64 %p; {registers}")
+    return Case(
+        opcode,
+        (opcode,),
+        "\n".join(body),
+        fragments,
+        {"d": Output(fragments["c"].dtype.str[1:], c.size)},
+        lambda: {"d": fragment_c(expected).reshape(-1)},
+        32,
+        declarations=f".reg .b32 %t; .reg .b64 %p; {registers}",
+    )
 
 
 def place(name: str, size: int) -> str:
@@ -146,7 +158,9 @@ def wgmma_cases() -> Iterator[Case]:
     for columns in range(8, 257, 8):
         yield group_product(columns, "f16", "f16", "f32", "")
     for a, b, accumulator, flag in (
-        ("f16", "f16", "f16", ""), ("bf16", "bf16", "f32", ""), ("tf32", "tf32", "f32", ""),
+        ("f16", "f16", "f16", ""),
+        ("bf16", "bf16", "f32", ""),
+        ("tf32", "tf32", "f32", ""),
         *((x, y, acc, "") for x in ("e4m3", "e5m2") for y in ("e4m3", "e5m2") for acc in ("f32", "f16")),
         *((x, y, "s32", flag) for x in ("s8", "u8") for y in ("s8", "u8") for flag in ("", ".satfinite")),
     ):
@@ -180,8 +194,18 @@ def image(data: Array, swizzle: int, turned: bool) -> Array:
     return result.reshape(-1)
 
 
-def group_product(columns: int, a_type: str, b_type: str, accumulator: str, flag: str, *, swizzle: int = 0,
-                  from_registers: bool = False, signs: tuple[int, int] = (1, 1), turned: bool = False) -> Case:
+def group_product(
+    columns: int,
+    a_type: str,
+    b_type: str,
+    accumulator: str,
+    flag: str,
+    *,
+    swizzle: int = 0,
+    from_registers: bool = False,
+    signs: tuple[int, int] = (1, 1),
+    turned: bool = False,
+) -> Case:
     """D = 7 + A B of 64 x K by K x N, in steps of 32 bytes along K."""
     size = TYPES[a_type]
     steps = max(swizzle // 32, 1)
@@ -201,13 +225,24 @@ def group_product(columns: int, a_type: str, b_type: str, accumulator: str, flag
     given = "{" + ", ".join(f"%d{i}" for i in range(count)) + "}"
     body = ["mov.u32 %t, %tid.x; ld.param.u64 %in, [in]; mov.u32 %s, buffer;"]
     for start in range(0, len(whole), 2048):
-        body.append(f"mad.wide.u32 %x, %t, 16, %in; mad.lo.u32 %i, %t, 16, %s; ld.global.v4.b32 {{%r0, %r1, %r2, %r3}},"
-                    f" [%x+{start}]; st.shared.v4.b32 [%i+{start}], {{%r0, %r1, %r2, %r3}};")
+        body.append(
+            f"mad.wide.u32 %x, %t, 16, %in; mad.lo.u32 %i, %t, 16, %s; ld.global.v4.b32 {{%r0, %r1, %r2, %r3}},"
+            f" [%x+{start}]; st.shared.v4.b32 [%i+{start}], {{%r0, %r1, %r2, %r3}};"
+        )
     body.append("fence.proxy.async.shared::cta; bar.sync 0;")
     body += [f"mov.b32 %d{i}, {seven};" for i in range(count)]
     if from_registers:
-        fragments = np.stack([fragment_a(part) for warp in range(4) for part in np.split(a[16 * warp : 16 * warp + 16],
-                              steps, axis=1)]).reshape(4, steps, 32, -1).transpose(0, 2, 1, 3)
+        fragments = (
+            np.stack(
+                [
+                    fragment_a(part)
+                    for warp in range(4)
+                    for part in np.split(a[16 * warp : 16 * warp + 16], steps, axis=1)
+                ]
+            )
+            .reshape(4, steps, 32, -1)
+            .transpose(0, 2, 1, 3)
+        )
         data["a"] = np.ascontiguousarray(fragments).view(np.uint32).reshape(-1)
         body.append(f"ld.param.u64 %x, [a]; mad.wide.u32 %x, %t, {16 * steps}, %x;")
         body += [f"ld.global.b32 %a{i}, [%x+{4 * i}];" for i in range(4 * steps)]
@@ -217,10 +252,14 @@ def group_product(columns: int, a_type: str, b_type: str, accumulator: str, flag
         first = "{" + ", ".join(f"%a{4 * step + i}" for i in range(4)) + "}" if from_registers else "%da"
         scales = "" if accumulator == "s32" else f", {signs[0]}, {signs[1]}"
         if size == 2:
-            scales += (f", {int(turned)}" * (1 if from_registers else 2))
+            scales += f", {int(turned)}" * (1 if from_registers else 2)
         body.append(f"{opcode} {given}, {first}, %db, 1{scales};")
-    body += ["wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;", "ld.param.u64 %x, [out];",
-             f"mad.wide.u32 %x, %t, {4 * count}, %x;", *(f"st.global.b32 [%x+{4 * i}], %d{i};" for i in range(count))]
+    body += [
+        "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;",
+        "ld.param.u64 %x, [out];",
+        f"mad.wide.u32 %x, %t, {4 * count}, %x;",
+        *(f"st.global.b32 [%x+{4 * i}], %d{i};" for i in range(count)),
+    ]
 
     def expect() -> dict[str, Array]:
         # [warp, half of rows, group, block of columns, place, pair] -> [thread, block, half, pair]
@@ -229,14 +268,33 @@ def group_product(columns: int, a_type: str, b_type: str, accumulator: str, flag
         assert (typed == parts).all()
         return {"out": typed.reshape(-1).view(np.uint32)}
 
-    name = opcode + "".join(text for text, on in (
-        (f" swizzle {swizzle}", swizzle), (" A in registers", from_registers), (f" signs {signs}", signs != (1, 1)),
-        (" turned", turned)) if on)
-    orders = ("wgmma.fence.sync.aligned", "wgmma.commit_group.sync.aligned", "wgmma.wait_group.sync.aligned",
-              "fence.proxy.async.shared::cta")
-    return Case(name, (opcode, *orders), "\n".join(body), data, {"out": Output("u4", 128 * count)}, expect, 128,
-                declarations=f".reg .b32 %t, %s, %i, %r<4>, %a<{4 * steps}>, %d<{count}>; .reg .b64 %in, %x, %da, %db;",
-                module=f".shared .align 1024 .b8 buffer[{len(whole)}];")
+    name = opcode + "".join(
+        text
+        for text, on in (
+            (f" swizzle {swizzle}", swizzle),
+            (" A in registers", from_registers),
+            (f" signs {signs}", signs != (1, 1)),
+            (" turned", turned),
+        )
+        if on
+    )
+    orders = (
+        "wgmma.fence.sync.aligned",
+        "wgmma.commit_group.sync.aligned",
+        "wgmma.wait_group.sync.aligned",
+        "fence.proxy.async.shared::cta",
+    )
+    return Case(
+        name,
+        (opcode, *orders),
+        "\n".join(body),
+        data,
+        {"out": Output("u4", 128 * count)},
+        expect,
+        128,
+        declarations=f".reg .b32 %t, %s, %i, %r<4>, %a<{4 * steps}>, %d<{count}>; .reg .b64 %in, %x, %da, %db;",
+        module=f".shared .align 1024 .b8 buffer[{len(whole)}];",
+    )
 
 
 def descriptor(register: str, offset: int, swizzle: int, rows: int) -> str:
@@ -244,5 +302,7 @@ def descriptor(register: str, offset: int, swizzle: int, rows: int) -> str:
     leading, stride = (16, 8 * swizzle) if swizzle else (rows * 16, 128)
     bits = (leading >> 4) << 16 | (stride >> 4) << 32 | {0: 0, 128: 1, 64: 2, 32: 3}[swizzle] << 62
     signed = bits - (1 << 64) if bits >> 63 else bits
-    return (f"add.u32 %i, %s, {offset}; shr.u32 %i, %i, 4; cvt.u64.u32 {register}, %i;"
-            f"or.b64 {register}, {register}, {signed};")
+    return (
+        f"add.u32 %i, %s, {offset}; shr.u32 %i, %i, 4; cvt.u64.u32 {register}, %i;"
+        f"or.b64 {register}, {register}, {signed};"
+    )

@@ -11,9 +11,8 @@ import pytest
 
 from tests.emulator.conformance.case import TARGETS, VERSIONS, Case
 from tests.emulator.conformance.catalogue import all_cases
+from tests.emulator.conformance.packing import together
 from texpr.emulator.since import has_target, version_problem
-
-_NAMES = re.compile(r"\b(test|buffer|table)\b")
 
 
 @cache
@@ -37,23 +36,17 @@ def one_per_opcode() -> dict[tuple[str, str], list[Case]]:
     return found
 
 
-def together(cases: list[Case], target: str, version: str) -> tuple[str, list[int]]:
-    """One file with all the kernels under names of their own, and the line at which each begins."""
-    text, starts = f".version {version}\n.target {target}\n.address_size 64\n", []
-    for number, case in enumerate(cases):
-        starts.append(text.count("\n") + 1)
-        body = case.text(target, version).split(".address_size 64\n", 1)[1]
-        text += _NAMES.sub(lambda match, number=number: f"{match[1]}_{number}", body)
-    return text, starts
-
-
 def refused(cases: list[Case], target: str, version: str, folder: Path) -> dict[str, str]:
     """The cases that ptxas reports errors for, with the first error."""
     text, starts = together(cases, target, version)
     path = folder / "cases.ptx"
     path.write_text(text)
-    done = subprocess.run([assembler(), "-arch", target, "-O0", "-o", str(folder / "cases.cubin"), str(path)],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [assembler(), "-arch", target, "-O0", "-o", str(folder / "cases.cubin"), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found: dict[str, str] = {}
     for match in re.finditer(r"line (\d+); (?:error|fatal)\s*:\s*(.*)", done.stderr):
         number = sum(start <= int(match[1]) for start in starts) - 1
@@ -76,7 +69,11 @@ def _version(target: str, version: str) -> str:
 @pytest.mark.parametrize("target", TARGETS[:-1])
 def test_a_target_below_refuses_the_case(target: str, tmp_path: Path) -> None:
     newest = VERSIONS[-1]
-    beyond = [case for (least, _), cases in one_per_opcode().items() for case in cases
-              if not has_target(target, least) and TARGETS.index(least) > TARGETS.index(target)]
+    beyond = [
+        case
+        for (least, _), cases in one_per_opcode().items()
+        for case in cases
+        if not has_target(target, least) and TARGETS.index(least) > TARGETS.index(target)
+    ]
     names = {case.name for case in beyond}
     assert names - set(refused(beyond, target, newest, tmp_path)) == set()

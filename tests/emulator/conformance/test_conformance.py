@@ -63,8 +63,13 @@ def test_a_documented_error_is_the_limit() -> None:
     assert "2 ulp" in case.differences({"d": got})[0]
 
 
-@pytest.mark.parametrize("name", ["cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
-                                  "(20, 40) (16, 30) uint32", "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes (20, 40) (16, 30) uint32",
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16",
+    ],
+)
 def test_cases_hold_under_random_schedules(name: str) -> None:
     case = by_name(name)
     for seed in (1, 2, 3):
