@@ -1,4 +1,5 @@
-"""Writes the generated parts of the documentation: ``docs/errors.md``, ``docs/instructions.md``, and ``docs/schedule.md`` below its marker.
+"""Writes the generated parts of the documentation: ``docs/errors.md``, ``docs/instructions.md``, and
+``docs/schedule.md`` below its marker.
 
     python -m docs.generate            write them
     python -m docs.generate --check    only say whether they are up to date; exit status 1 if not

@@ -150,3 +150,13 @@ def test_an_infinite_error_is_written_as_text() -> None:
 
 def test_nothing_checked_is_no_success() -> None:
     assert not CheckReport("y", ()).ok
+
+
+def test_what_the_emulator_has_not_got_is_refused_and_not_recorded_as_checked(copied: Path) -> None:
+    mark_checked(copied, [("scaled_any_scaled", "sm_80")])
+    change_ptx(copied, "any", lambda text: text.replace("ret;", "tcgen05.wait::ld.sync.aligned;\nret;", 1))
+    row = only(check_bundle(copied, scaled, effort=FEW), "any")
+    assert row.failures[0].trouble is Trouble.REFUSED
+    assert "'tcgen05.wait::ld.sync.aligned'" in row.failures[0].text and "not emulated" in row.failures[0].text
+    checked = {k["name"]: k["images"][0]["checked"] for k in load_manifest(copied)["kernels"]}
+    assert checked == {"scaled_wide_scaled": True, "scaled_any_scaled": False}

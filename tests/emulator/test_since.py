@@ -12,7 +12,8 @@ REGISTERS = ".reg .b32 %r<8>; .reg .b64 %x<8>; .reg .b16 %h<4>; .reg .pred %p; .
 
 def load(body: str, target: str, version: str) -> None:
     load_ptx(
-        f".version {version}\n.target {target}\n.address_size 64\n.visible .entry k()\n{{\n{REGISTERS}\n{body}\nret;\n}}\n"
+        f".version {version}\n.target {target}\n.address_size 64\n"
+        f".visible .entry k()\n{{\n{REGISTERS}\n{body}\nret;\n}}\n"
     )
 
 
@@ -24,7 +25,7 @@ def load(body: str, target: str, version: str) -> None:
     ("add.rn.f32x2 %x0, %x1, %x2;", "sm_90a", "8.6", "needs .target sm_100 or later"),
     ("max.f32 %r0, %r1, %r2, %r3;", "sm_90", "8.8", "needs .target sm_100 or later"),
     ("cvt.rn.satfinite.e4m3x2.f32 %h0, %r0, %r1;", "sm_89", "8.0", "needs .version 8.1 or later; this file has 8.0"),
-    ("ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8 {%r0, %r1}, [%r2];", "sm_90a", "8.6", "sm_100f or sm_110f or sm_120f"),
+    ("ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8 {%r0, %r1}, [%r2];", "sm_90a", "8.6", "sm_100f or sm_110f"),
     ("setmaxnreg.inc.sync.aligned.u32 64;", "sm_89", "8.0", "needs .target sm_90a or sm_100f"),
 ])  # fmt: skip
 def test_a_form_that_the_file_has_not_is_refused(body: str, target: str, version: str, message: str) -> None:
@@ -51,7 +52,7 @@ def test_a_version_too_old_for_its_target_is_refused() -> None:
     ("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32", "tensor memory"),
     ("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster", "clusters"),
     ("barrier.cluster.arrive.aligned", "clusters"), ("mma.sp::ordered_metadata.sync.aligned.m16n8k32", "sparse"),
-    ("mma.sync.aligned.m16n8k32.row.col.kind::mxf8f6f4.block_scale.scale_vec::1X.f32.e4m3.e4m3.f32.ue8m0", "block scales"),
+    ("mma.sync.aligned.m16n8k32.row.col.kind::mxf8f6f4.block_scale.f32.e4m3.e4m3.f32.ue8m0", "block scales"),
     ("cp.async.bulk.tensor.2d.shared::cta.global.tile::gather4.mbarrier::complete_tx::bytes", "gather"),
     ("wmma.load.a.sync.aligned.row.m16n16k16.f16", "matrix instructions"), ("tex.1d.v4.f32.s32", "textures"),
     ("cvt.rs.f16x2.f32", "stochastic"), ("ld.global.b128", "128 bits"),

@@ -229,6 +229,8 @@ def _matrices(batch: Batch, instruction: Instruction, modifiers: Modifiers, oper
     """The first 8 lanes per matrix give the addresses of rows of 16 bytes, which are served 8 at a time."""
     addresses = address_source(batch, instruction.operands[operand])
     count = int(modifiers["count"][1:])
+    if ".m16n16." in instruction.opcode:
+        count *= 2  # 16 rows each
     access = Access(batch, Channel(Level.SHARED, way, 4 * count))
     givers = np.flatnonzero(np.arange(batch.lanes) % WARP < 8 * count)
 

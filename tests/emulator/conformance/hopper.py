@@ -180,7 +180,8 @@ def bulk() -> Iterator[Case]:
             store = f"{STORE}{hint}"
             operand = ", %x8" if hint else ""
             for wait in ("cp.async.bulk.wait_group", "cp.async.bulk.wait_group.read"):
-                body = f"""{policy if hint else ""} {EXPECT.format(256)} @%first {load} [%s], [%in], 256, [%b]{operand}; {WAIT}
+                body = f"""{policy if hint else ""} {EXPECT.format(256)} @%first {load} [%s], [%in], 256, [%b]{operand};
+                    {WAIT}
                     @%first {store} [%out], [%s], 256{operand}; cp.async.bulk.commit_group; {wait} 0;"""
                 yield case(
                     f"{load}, {wait}", (load, store, wait, "cp.async.bulk.commit_group"), body, data, {"out": data}
@@ -360,7 +361,8 @@ def tensors() -> Iterator[Case]:
 def hints() -> Iterator[Case]:
     """Prefetches change nothing."""
     data = rng.integers(0, 256, 256).astype(np.uint8)
-    move = f"{EXPECT.format(256)} @%first {LOAD} [%s], [%in], 256, [%b]; {WAIT} @%first {STORE} [%out], [%s], 256; {FINISH}"
+    move = f"{EXPECT.format(256)} @%first {LOAD} [%s], [%in], 256, [%b]; {WAIT}"
+    move += f"@%first {STORE} [%out], [%s], 256; {FINISH}"
     policy = "createpolicy.fractional.L2::evict_first.b64 %x8, 1.0;"
     for hint, operand in (("", ""), (".L2::cache_hint", ", %x8")):
         opcode = f"cp.async.bulk.prefetch.L2.global{hint}"

@@ -440,7 +440,8 @@ def one_atomic(form: str, update: Callable[[int, int, int], int], words_: str = 
     space, _, rest = words_.partition(".L2::")
     opcode = f"{space}.{form.rpartition('.')[0]}{'.L2::' + rest if rest else ''}.{scalar}"
     new = np.array([update(int(x), int(y), bits) % (1 << bits) for x, y in zip(old, values, strict=True)], values.dtype)
-    start = f"mad.wide.u32 %in, %t, {size}, %in; mad.wide.u32 %x0, %t, {size}, %out; ld.global.b{bits} %{letter}1, [%in]; {hint}"
+    start = f"mad.wide.u32 %in, %t, {size}, %in; mad.wide.u32 %x0, %t, {size}, %out;"
+    start += f"ld.global.b{bits} %{letter}1, [%in]; {hint}"
     if "exch" not in form and "acq" not in words_:
         yield moved(
             f"red.{opcode}",
