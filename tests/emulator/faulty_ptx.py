@@ -77,7 +77,7 @@ CASES: dict[str, Case] = {
     "atomic on an unwritten output": Case(
         FaultKind.UNINITIALISED,
         "red.global.add.u32 [%out], 1;",
-        "mov.u32 %r0, 0; st.global.b32 [%out], %r0; red.global.add.u32 [%out], 1;",
+        "mov.u32 %r0, 0; st.global.b32 [%out], %r0;" + SYNC + "red.global.add.u32 [%out], 1;",
     ),
     "shared memory read before it is written": Case(FaultKind.UNINITIALISED, GET_MINE, PUT + GET_MINE),
     "shared atomic on unwritten memory": Case(

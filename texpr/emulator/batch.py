@@ -105,7 +105,6 @@ class Batch:
         conflicts: GlobalConflicts | None,
     ) -> None:
         """Begin running the programs with these linear indices: fresh registers, shared and local memory."""
-        self.global_space.conflicts = conflicts
         self.programs[:] = programs
         self.grid = grid
         self.params[:] = np.frombuffer(params, np.uint8)
@@ -123,6 +122,7 @@ class Batch:
             self.global_space.bulk.clear()
         self.wgmma.clear()
         self.warnings.clear()
+        self.global_space.begin(conflicts)
 
     def active(self, mask: Mask) -> Array | None:
         """The lanes of a mask as indices; None stands for all lanes."""

@@ -16,6 +16,7 @@ anyone, one comparison against that *floor* settles most cases; the rest is look
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,9 +45,20 @@ _ACTOR = 0x3FF
 IN_FLIGHT = 0x7FFF_FFFE
 _UNINITIALISED = 0x7FFF_FFFF
 WARP = 32
+GLOBAL_COLUMNS = 2
+"""Columns of a clock that `global_clocks.py` has besides one per warp."""
 
 EQUAL_STORES = "threads store equal values to one shared address without synchronisation"
 """A warning: replicated layouts do this, and it is harmless."""
+
+
+
+@dataclass(slots=True)
+class Time:
+    """The time of a launch: counts epochs of any warp."""
+
+    now: int = 1
+
 
 Same = Callable[[Array], Array]
 """Given positions of accesses, whether memory already holds what each of them writes."""
@@ -74,10 +86,12 @@ class SharedShadow:
         granules = window * programs // granule
         self._written = np.empty(granules, np.int32)
         self._read = np.empty((granules, warps), np.int32)
-        self._fenced_from = warps + actors
-        self._clock = np.empty((programs, warps, warps + actors + (2 * warps if actors else 0)), np.int32)
-        """What each warp knows: epochs of the warps, of the actors, and of the warps as far as proxy-fenced (twice: for
-        shared and for global memory)."""
+        self.global_from = warps + actors
+        self._fenced_from = self.global_from + warps + GLOBAL_COLUMNS
+        self._clock = np.empty((programs, warps, self._fenced_from + (2 * warps if actors else 0)), np.int32)
+        """What each warp knows: epochs of the warps, of the actors, what `global_clocks.py` keeps here, and epochs of
+        the warps as far as proxy-fenced (twice: for shared and for global memory)."""
+        self.time = Time()
         self.followers: list[Callable[[int], None]] = []
         """Told when epochs are counted anew, and how many are forgotten."""
         self._readers: NDArray[np.int16] | None = None
@@ -97,6 +111,7 @@ class SharedShadow:
             self._readers.fill(0)
         self._clock.fill(0)
         self._clock[:, self._diagonal, self._diagonal] = 1
+        self._clock[:, :, self.global_from : self.global_from + self._warps] = 1
         self._clocks_changed()
 
     # Synchronisation ----------------------------------------------------------------------------------------
@@ -136,6 +151,29 @@ class SharedShadow:
 
     def _advance(self, warps: NDArray[np.bool_]) -> None:
         self._clock[:, self._diagonal, self._diagonal] += warps
+        self.time.now += 1
+        own = self._clock[:, self._diagonal, self.global_from + self._diagonal]
+        self._clock[:, self._diagonal, self.global_from + self._diagonal] = np.where(warps, self.time.now, own)
+
+    # Synchronisation through global memory ------------------------------------------------------------------
+
+    @property
+    def clock(self) -> NDArray[np.int32]:
+        """What each warp knows [programs, warps, columns]; columns from `global_from` on belong to the caller."""
+        return self._clock
+
+    def advance(self, slot: int, warps: NDArray[np.int64]) -> None:
+        """These warps of a program begin a new epoch: what they did until now can be told apart from what follows."""
+        chosen = np.zeros(self._clock.shape[:2], np.bool_)
+        chosen[slot, warps] = True
+        self._advance(chosen)
+
+    def learn(self, slot: int, warp: int, known: NDArray[np.int32]) -> None:
+        """A warp knows what another warp of its program knew; call `learnt` behind the last one."""
+        np.maximum(self._clock[slot, warp], known, out=self._clock[slot, warp])
+
+    def learnt(self) -> None:
+        self._clocks_changed()
 
     def _clocks_changed(self) -> None:
         epochs = self._clock[:, self._diagonal, self._diagonal]

@@ -1,19 +1,26 @@
-"""Detection of programs that write different values to the same global address.
+"""Races in global memory, between programs and between the warps of a program.
 
-Each granule of a buffer remembers which program of the launch wrote it last, and when.  A second program may
-overwrite it if both have synchronised through memory since (atomics, fences, strong accesses): then the order may
-be intended.  Equal values are only counted as a warning.
+Every granule of a buffer (the smallest piece that one access has covered) remembers which warp wrote it last and which
+warps have read it since.  Two accesses to a granule race if one of them writes, one of them is plain (not an atomic, nor
+volatile, relaxed, ...), and neither is ordered before the other; see `global_clocks.py` for what orders them.  The order
+in which programs happen to run never counts.  Stores that change nothing are only counted as a warning.
+
+Stamps are time << 32 | program << 8 | warp << 3 | flags, where the time is that of `checks.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from texpr.emulator.checks import SharedShadow
+from texpr.emulator.global_clocks import GlobalClocks, Published
 from texpr.emulator.memory import Allocation
+from texpr.emulator.ordering import Ordering, Scope
 from texpr.emulator.rows import Array
 
 if TYPE_CHECKING:
@@ -22,61 +29,492 @@ if TYPE_CHECKING:
 EQUAL_STORES = "several programs store equal values to one global address"
 """A warning: the result does not depend on their order."""
 
-_PROGRAM_BITS = 31
-_PROGRAM = (1 << _PROGRAM_BITS) - 1
+MOST_PROGRAMS = 1 << 24
+_TIME = 32
+_PROGRAM = 8
+_WARP = 3
+_WHO = 0xFFFF_FFF8
+_WHOSE_PROGRAM = 0xFFFF_FF00
+_NO_TIME = 0xFFFF_FFFF
+_SCOPE = 3
+# Flags of readers.
+_MANY_WARPS = 1
+_MANY_PROGRAMS = 2
+_CONSTANT = 4
+_READER_FLAGS = _MANY_WARPS | _MANY_PROGRAMS | _CONSTANT
+_LONGEST_LOG = 1 << 22
+
+Stamps = NDArray[np.int64]
+Same = Callable[[], Array]
+"""Tells, per access, whether memory already holds what it stores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """An access that races, by its position, with an earlier one. `what` is "wrote" or "read".
+
+    `broken_promise`: one of them is a load of constant memory (`.nc`), which nothing can put in order.
+    """
+
+    position: int
+    granule: int
+    what: str
+    program: int
+    warp: int
+    time: int
+    broken_promise: bool = False
+
+
+@dataclass(slots=True)
+class _Shadow:
+    """What is known about the granules of one buffer.
+
+    `readers` has one reader per granule; if there are more that are not in order, flags say so, and `masks` has the
+    warps (if they are of one program) or `log` all of them (granules and stamps, as long as that is short enough).
+    `others` is a writer of another program that the last one is not ordered behind.
+    """
+
+    size: int
+    granule: int
+    writers: Stamps | None = None
+    others: Stamps | None = None
+    readers: Stamps | None = None
+    masks: NDArray[np.uint32] | None = None
+    published: NDArray[Any] | None = None
+    log: list[tuple[Array, Stamps]] = field(default_factory=list)
+    logged: int = 0
+
+    def refine(self, size: int) -> None:
+        """An access is narrower than the granules."""
+        if size >= self.granule:
+            return
+        parts = self.granule // size
+        for name in ("writers", "others", "readers", "masks", "published"):
+            array = getattr(self, name)
+            if array is not None:
+                setattr(self, name, np.repeat(array, parts))
+        self.log = [
+            ((granules[:, None] * parts + np.arange(parts)).reshape(-1), np.repeat(stamps, parts))
+            for granules, stamps in self.log
+        ]
+        self.granule = size
+
+    def blank(self, dtype: Any) -> Any:
+        return np.zeros(-(-self.size // self.granule), dtype)
+
+    def note(self, granules: Array, stamps: Stamps) -> None:
+        if self.logged < _LONGEST_LOG:
+            self.log.append((granules, stamps))
+            self.logged += len(granules)
 
 
 class GlobalConflicts:
-    """Who wrote what during one launch of `programs` programs; `granule` is the narrowest store of the kernel."""
+    """Who accessed what during one launch of `programs` programs of `warps` warps.
 
-    def __init__(self, programs: int, granule: int) -> None:
-        self.granule = granule
-        self._time = 1
-        self._synchronised = np.zeros(programs, np.int64)
-        self._writers: dict[int, NDArray[np.int64]] = {}
+    `synchronises`: the kernel has instructions that acquire or release; in others nothing can order programs.
+    """
 
-    def synchronise(self, batch: Batch, lanes: Array | None) -> None:
-        """The programs of these lanes take part in synchronisation through global memory."""
-        slots = np.unique(batch.slot if lanes is None else batch.slot[lanes])
-        self._time += 1
-        self._synchronised[batch.programs[slots]] = self._time
+    def __init__(self, programs: int, warps: int, *, synchronises: bool) -> None:
+        if programs > MOST_PROGRAMS:
+            raise OverflowError(f"the race check is made for at most {MOST_PROGRAMS} programs, not {programs}")
+        self.clocks = GlobalClocks(programs, warps)
+        self.synchronises = synchronises
+        self._shadows: dict[int, _Shadow] = {}
+        self._shared: SharedShadow | None = None
+
+    def begin(self, batch: Batch, shadow: SharedShadow) -> None:
+        """A batch of programs starts."""
+        self._batch = batch
+        if self._shared is not None:
+            shadow.time = self._shared.time
+        self._shared = shadow
+        self._warp = batch.thread // 32
+        self._who = ((batch.programs[batch.slot] << _PROGRAM) | (self._warp << _WARP)).astype(np.int64)
+        self.clocks.begin(batch, shadow)
+
+    # Accesses -----------------------------------------------------------------------------------------------
+
+    def read(
+        self, lanes: Array | None, allocation: Allocation, index: Array, size: int, ordering: Ordering, by_copy: bool
+    ) -> Race | None:
+        """Lanes read `size` bytes at `index`; gives an access that races.
+
+        A bulk copy (`by_copy`) reads at a time of its own; `async_checks.py` orders it inside of its program.
+        """
+        shadow = self._shadow(allocation, size)
+        granules, lane, count = _cover(shadow, lanes, index, size)
+        who = self._who if lane is None else self._who[lane]
+        if shadow.writers is not None:
+            race = self._judge_read(shadow, granules, lane, who, ordering)
+            if race is not None:
+                return _per_access(race, count)
+        if ordering.strong:
+            if self.synchronises and shadow.published is not None:
+                self._receive(shadow.published, granules, lane, ordering)
+            return None
+        if not allocation.read_only:
+            self._record_read(shadow, granules, lane, who, ordering, by_copy)
+        return None
 
     def write(
-        self, batch: Batch, lanes: Array, allocation: Allocation, index: Array, size: int, same: Callable[[], Array]
-    ) -> tuple[int, int] | None:
-        """Record a store of `size` bytes at `index`, about to happen.
+        self,
+        lanes: Array | None,
+        allocation: Allocation,
+        index: Array,
+        size: int,
+        ordering: Ordering,
+        same: Same | None,
+        *,
+        atomic: bool = False,
+    ) -> Race | None:
+        """Lanes are about to write (`atomic`: to read, change and write); gives an access that races."""
+        shadow = self._shadow(allocation, size)
+        granules, lane, count = _cover(shadow, lanes, index, size)
+        who = self._who if lane is None else self._who[lane]
+        if shadow.writers is None:
+            shadow.writers = shadow.blank(np.int64)
+        before = shadow.writers[granules]
+        race = self._judge_write(shadow, granules, lane, who, before, ordering, count, same)
+        if race is not None:
+            return race
+        if ordering.strong and self.synchronises:
+            self._exchange(shadow, granules, lane, ordering, atomic)
+        elif shadow.published is not None:
+            shadow.published[granules] = None
+        self._record_write(shadow, granules, who, before, ordering)
+        return None
 
-        If one of the accesses conflicts, gives its position and the other program.  `same()` tells, per access,
-        whether memory already holds the value.
+    def fence(self, lanes: Array | None, ordering: Ordering) -> None:
+        """Lanes execute a fence."""
+        if not self.synchronises:
+            return
+        for slot, warp, _ in self._warps(lanes):
+            self.clocks.fence(slot, warp, ordering)
+        assert self._shared is not None
+        self._shared.learnt()
+
+    # Communication ------------------------------------------------------------------------------------------
+
+    def _warps(self, lane: Array | None) -> list[tuple[int, int, Array]]:
+        """The warps among these lanes in the order of their numbers, each with the positions of its lanes."""
+        every = np.arange(self._batch.lanes) if lane is None else lane
+        warp = every // 32
+        order = np.argsort(warp, kind="stable")
+        starts = np.flatnonzero(np.diff(warp[order], prepend=-1))
+        per_program = self._batch.warps_per_program
+        return [
+            (int(warp[some[0]]) // per_program, int(warp[some[0]]) % per_program, some)
+            for some in np.split(order, starts[1:])
+            if len(some)
+        ]
+
+    def _receive(self, published: NDArray[Any], granules: Array, lane: Array | None, ordering: Ordering) -> None:
+        for slot, warp, some in self._warps(lane):
+            found = _distinct(published[granules[some]])
+            if found:
+                self.clocks.read(slot, warp, found, ordering)
+        if ordering.acquires:
+            assert self._shared is not None
+            self._shared.learnt()
+
+    def _exchange(
+        self, shadow: _Shadow, granules: Array, lane: Array | None, ordering: Ordering, atomic: bool
+    ) -> None:
+        """Strong writes by warp after warp: each finds what those before it have published."""
+        published = shadow.published
+        if published is None:
+            published = shadow.published = np.full(-(-shadow.size // shadow.granule), None, object)
+        for slot, warp, some in self._warps(lane):
+            cells = granules[some]
+            before = published[cells]
+            found = _distinct(before)
+            if atomic and found:
+                self.clocks.read(slot, warp, found, ordering)
+            new = self.clocks.written(slot, warp, ordering)
+            after = {id(old): self.clocks.carried_on(old, new, atomic=atomic) for old in found}
+            after[id(None)] = self.clocks.carried_on(None, new, atomic=atomic)
+            if len(found) == 0:
+                published[cells] = after[id(None)]
+                continue
+            for cell, old in zip(cells, before, strict=True):
+                published[cell] = after[id(old)]
+        assert self._shared is not None
+        self._shared.learnt()
+
+    # Judgement ----------------------------------------------------------------------------------------------
+
+    def _ordered(self, lane: Array, stamps: Stamps) -> Array:
+        """Which of these earlier accesses are ordered before what the lanes do now."""
+        time = stamps >> _TIME
+        warp = (stamps >> _WARP) & 31
+        slot, own = self._batch.slot[lane], self._warp[lane]
+        program = (stamps >> _PROGRAM) & (MOST_PROGRAMS - 1)
+        inside = program == self._batch.programs[slot]
+        ordered = inside & ((warp == own) | (time < self.clocks.known_inside(slot, own, warp % self.clocks.warps)))
+        if self.synchronises and not inside.all():
+            outside = np.flatnonzero(~inside)
+            for one_slot, one_warp, some in self._warps(lane[outside]):
+                known = self.clocks.known_of_others(one_slot, one_warp)
+                if known is not None:
+                    which = outside[some]
+                    ordered[which] = time[which] < known[program[which] * self.clocks.warps + warp[which]]
+        return np.asarray(ordered)
+
+    def _unordered_writers(self, lane: Array | None, who: Stamps, stamps: Stamps, ordering: Ordering) -> Array:
+        """Positions at which the last writer is another warp that is not ordered before the access."""
+        alien = (stamps != 0) & ((stamps ^ who) & _WHO != 0)
+        if ordering.strong and alien.any():
+            inside = (stamps ^ who) & _WHOSE_PROGRAM == 0
+            weaker = np.minimum(stamps & _SCOPE, int(ordering.scope))
+            alien &= weaker < np.where(inside, int(Scope.PROGRAM), int(Scope.GPU))
+        suspects = np.flatnonzero(alien)
+        if len(suspects):
+            suspects = suspects[~self._ordered(suspects if lane is None else lane[suspects], stamps[suspects])]
+        return suspects
+
+    def _judge_read(
+        self, shadow: _Shadow, granules: Array, lane: Array | None, who: Stamps, ordering: Ordering
+    ) -> Race | None:
+        assert shadow.writers is not None
+        before = shadow.writers[granules]
+        if ordering.constant and before.any():
+            position = int(np.flatnonzero(before)[0])
+            return _race(position, granules, "wrote", int(before[position]), broken_promise=True)
+        racing = self._unordered_writers(lane, who, before, ordering)
+        if not len(racing) and shadow.others is not None:
+            before = shadow.others[granules]
+            racing = self._unordered_writers(lane, who, before, ordering)
+        if not len(racing):
+            return None
+        return _race(int(racing[0]), granules, "wrote", int(before[racing[0]]))
+
+    def _judge_write(
+        self,
+        shadow: _Shadow,
+        granules: Array,
+        lane: Array | None,
+        who: Stamps,
+        before: Stamps,
+        ordering: Ordering,
+        count: int,
+        same: Same | None,
+    ) -> Race | None:
+        found: list[tuple[Array, Stamps, str]] = []
+        racing = self._unordered_writers(lane, who, before, ordering)
+        if len(racing):
+            found.append((racing, before[racing], "wrote"))
+        if shadow.others is not None:
+            others = shadow.others[granules]
+            racing = self._unordered_writers(lane, who, others, ordering)
+            if len(racing):
+                found.append((racing, others[racing], "wrote"))
+        if shadow.readers is not None:
+            readers = shadow.readers[granules]
+            broken = np.flatnonzero(readers & _CONSTANT)
+            if len(broken):
+                first = int(broken[0])
+                return _per_access(_race(first, granules, "read", int(readers[first]), broken_promise=True), count)
+            positions, stamps = self._unordered_readers(shadow, granules, lane, who, readers)
+            if len(positions):
+                found.append((positions, stamps, "read"))
+        if not found:
+            return None
+        equal = None if same is None else same()
+        for positions, stamps, what in found:
+            differs = np.arange(len(positions)) if equal is None else np.flatnonzero(~equal[positions // count])
+            if len(differs):
+                first = int(differs[0])
+                return _per_access(_race(int(positions[first]), granules, what, int(stamps[first])), count)
+        self._batch.warn(EQUAL_STORES)
+        return None
+
+    def _unordered_readers(
+        self, shadow: _Shadow, granules: Array, lane: Array | None, who: Stamps, readers: Stamps
+    ) -> tuple[Array, Stamps]:
+        """Accesses (positions) and earlier readers (stamps) that they are not ordered behind."""
+        alien = (readers != 0) & (((readers ^ who) & _WHO != 0) | (readers & _READER_FLAGS != 0))
+        suspects = np.flatnonzero(alien)
+        if not len(suspects):
+            return suspects, readers[suspects]
+        positions, stamps = [suspects], [readers[suspects]]
+        which, by = self._expand_warps(shadow, granules[suspects], readers[suspects])
+        positions.append(suspects[which])
+        stamps.append(by)
+        many = suspects[readers[suspects] & _MANY_PROGRAMS != 0]
+        if len(many) and shadow.log:
+            logged = np.concatenate([entry[0] for entry in shadow.log])
+            by = np.concatenate([entry[1] for entry in shadow.log])
+            order = np.argsort(logged, kind="stable")
+            first = np.searchsorted(logged[order], granules[many], "left")
+            counts = np.searchsorted(logged[order], granules[many], "right") - first
+            rank = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+            positions.append(np.repeat(many, counts))
+            stamps.append(by[order][np.repeat(first, counts) + rank])
+        position, stamp = np.concatenate(positions), np.concatenate(stamps)
+        lanes = position if lane is None else lane[position]
+        racing = ~self._ordered(lanes, stamp)
+        if not self.synchronises:
+            # Several programs: at least one of them is another one.
+            racing |= stamp & _MANY_PROGRAMS != 0
+        return position[racing], stamp[racing]
+
+    # Records ------------------------------------------------------------------------------------------------
+
+    def _record_write(
+        self, shadow: _Shadow, granules: Array, who: Stamps, before: Stamps, ordering: Ordering
+    ) -> None:
+        assert shadow.writers is not None and self._shared is not None
+        mine = who | np.int64(self._shared.time.now << _TIME) | np.int64(int(ordering.scope))
+        shadow.writers[granules] = mine
+        lost = shadow.writers[granules] != mine
+        several = bool(lost.any())
+        if ordering.strong:
+            elsewhere = (before != 0) & ((before ^ mine) & _WHOSE_PROGRAM != 0)
+            if several or elsewhere.any():
+                if shadow.others is None:
+                    shadow.others = shadow.blank(np.int64)
+                shadow.others[granules[elsewhere]] = before[elsewhere]
+                shadow.others[granules[lost]] = mine[lost]
+        else:
+            if several:
+                # If the values differ, the caller sees it afterwards.
+                self._batch.warn(EQUAL_STORES)
+            if shadow.others is not None:
+                shadow.others[granules] = 0
+        if shadow.readers is not None:
+            shadow.readers[granules] = 0
+
+    def _record_read(
+        self,
+        shadow: _Shadow,
+        granules: Array,
+        lane: Array | None,
+        who: Stamps,
+        ordering: Ordering,
+        by_copy: bool,
+    ) -> None:
+        assert self._shared is not None
+        # Bulk copies read at time 0, which is known to everybody in the program.
+        time = 0 if by_copy else self._shared.time.now
+        mine = who | np.int64((time << _TIME) | (_CONSTANT if ordering.constant else 0))
+        if shadow.readers is None:
+            shadow.readers = shadow.blank(np.int64)
+            before = None
+        else:
+            before = shadow.readers[granules]
+        readers = shadow.readers
+        readers[granules] = mine
+        if before is not None:
+            differs = (before != 0) & ((before ^ mine) & (_WHO | _READER_FLAGS) != 0)
+            if differs.any():
+                self._keep_earlier(shadow, granules, lane, mine, before, np.flatnonzero(differs))
+        now = readers[granules]
+        together = np.flatnonzero((now ^ mine) & _WHO)
+        if len(together):
+            self._keep_together(shadow, granules, mine, now, together)
+
+    def _keep_earlier(
+        self, shadow: _Shadow, granules: Array, lane: Array | None, mine: Stamps, before: Stamps, where: Array
+    ) -> None:
+        """Readers replaced by `mine` count on unless they are ordered before the new ones."""
+        readers = shadow.readers
+        assert readers is not None
+        old, new, cells = before[where], mine[where], granules[where]
+        elsewhere = (old ^ new) & _WHOSE_PROGRAM != 0
+        if self.synchronises:
+            ordered = self._ordered(where if lane is None else lane[where], old)
+            logs = np.flatnonzero((elsewhere & ~ordered) | (old & _MANY_PROGRAMS != 0))
+            if len(logs):
+                shadow.note(cells[logs], old[logs])
+                shadow.note(cells[logs], new[logs])
+            elsewhere &= ~ordered
+        else:
+            ordered = None
+        sticky = (old & (_MANY_PROGRAMS | _CONSTANT)) | np.where(elsewhere, _MANY_PROGRAMS, 0)
+        readers[cells] |= sticky
+        inside = np.flatnonzero(((old ^ new) & _WHOSE_PROGRAM == 0) & ((old ^ new) & (_WHO | _MANY_WARPS) != 0))
+        if len(inside):
+            lanes = where[inside] if lane is None else lane[where[inside]]
+            known = self._ordered(lanes, old[inside]) if ordered is None else ordered[inside]
+            positions, stamps = self._expand_warps(shadow, cells[inside], old[inside])
+            known[positions] &= self._ordered(lanes[positions], stamps)
+            unordered = inside[~known]
+            self._several_warps(shadow, cells[unordered], old[unordered], new[unordered])
+
+    def _keep_together(
+        self, shadow: _Shadow, granules: Array, mine: Stamps, now: Stamps, where: Array
+    ) -> None:
+        """Several lanes of this very instruction read one granule."""
+        readers = shadow.readers
+        assert readers is not None
+        new, winner, cells = mine[where], now[where], granules[where]
+        elsewhere = (winner ^ new) & _WHOSE_PROGRAM != 0
+        if elsewhere.any():
+            if self.synchronises:
+                shadow.note(cells[elsewhere], new[elsewhere])
+                shadow.note(cells[elsewhere], winner[elsewhere])
+            readers[cells[elsewhere]] |= _MANY_PROGRAMS
+        inside = np.flatnonzero(~elsewhere)
+        if len(inside):
+            self._several_warps(shadow, cells[inside], winner[inside], new[inside])
+
+    def _expand_warps(self, shadow: _Shadow, cells: Array, readers: Stamps) -> tuple[Array, Stamps]:
+        """For granules that several warps of a program have read: a position and a stamp for each of these."""
+        where = np.flatnonzero(readers & _MANY_WARPS)
+        if not len(where) or shadow.masks is None:
+            return where[:0], readers[:0]
+        masks = shadow.masks[cells[where]]
+        warps = [where[(masks >> np.uint32(warp)) & np.uint32(1) != 0] for warp in range(self.clocks.warps)]
+        stamps = [(readers[some] & ~np.int64(31 << _WARP)) | np.int64(n << _WARP) for n, some in enumerate(warps)]
+        return np.concatenate(warps), np.concatenate(stamps)
+
+    def _several_warps(self, shadow: _Shadow, cells: Array, one: Stamps, other: Stamps) -> None:
+        """Two warps of one program read a granule, in no order. The earlier time counts, so as not to blame readers of
+        that time for reads of later ones.
         """
-        if allocation.address not in self._writers:
-            self._writers[allocation.address] = np.zeros(-(-len(allocation.data) // self.granule), np.int64)
-        writers = self._writers[allocation.address]
-        count = max(1, size // self.granule)
-        granules = index // self.granule if count == 1 else (index // self.granule)[:, None] + np.arange(count)
-        program = batch.programs[batch.slot[lanes]]
-        stamp = (self._time << _PROGRAM_BITS) | program
-        mine = stamp if count == 1 else stamp[:, None]
-        before = writers[granules]
-        writers[granules] = mine
-        if (writers[granules] != mine).any():
-            # Programs that store at the same moment; if the values differ, the caller sees it afterwards.
-            batch.warn(EQUAL_STORES)
-        foreign = (before != 0) & ((before & _PROGRAM) != (mine & _PROGRAM))
-        if not foreign.any():
-            return None
-        other = before & _PROGRAM
-        when = before >> _PROGRAM_BITS
-        own = program if count == 1 else program[:, None]
-        ordered = (self._synchronised[other] > when) & (self._synchronised[own] > when)
-        conflict = foreign & ~ordered
-        clash = conflict if count == 1 else conflict.any(axis=1)
-        if not clash.any():
-            return None
-        differs = clash & ~same()
-        if not differs.any():
-            batch.warn(EQUAL_STORES)
-            return None
-        position = int(np.flatnonzero(differs)[0])
-        who = int(other[position]) if count == 1 else int(other[position][conflict[position]][0])
-        return position, who
+        readers = shadow.readers
+        assert readers is not None
+        if shadow.masks is None:
+            shadow.masks = shadow.blank(np.uint32)
+        masks = shadow.masks
+        fresh = (one | readers[cells]) & _MANY_WARPS == 0
+        masks[cells[fresh]] = 0
+        for stamps in (one, other):
+            warps = (stamps >> _WARP) & 31
+            for warp in np.unique(warps):
+                masks[cells[warps == warp]] |= np.uint32(1 << int(warp))
+        readers[cells] = (readers[cells] & _NO_TIME) | (one & ~np.int64(_NO_TIME)) | _MANY_WARPS
+
+    def _shadow(self, allocation: Allocation, size: int) -> _Shadow:
+        shadow = self._shadows.get(allocation.address)
+        if shadow is None:
+            shadow = self._shadows[allocation.address] = _Shadow(len(allocation.data), size)
+        shadow.refine(size)
+        return shadow
+
+
+def _cover(shadow: _Shadow, lanes: Array | None, index: Array, size: int) -> tuple[Array, Array | None, int]:
+    """The granules of accesses, the lane of each of them (None: lane i for entry i), and granules per access."""
+    first = index // shadow.granule
+    count = size // shadow.granule
+    if count == 1:
+        return first, lanes, 1
+    every = np.arange(len(index)) if lanes is None else lanes
+    return (first[:, None] + np.arange(count)).reshape(-1), np.repeat(every, count), count
+
+
+def _distinct(published: NDArray[Any]) -> list[Published]:
+    """Different publications among those of some places."""
+    return list({id(one): one for one in published if one is not None}.values())
+
+
+def _race(position: int, granules: Array, what: str, stamp: int, *, broken_promise: bool = False) -> Race:
+    program, warp = (stamp >> _PROGRAM) & (MOST_PROGRAMS - 1), (stamp >> _WARP) & 31
+    return Race(position, int(granules[position]), what, program, warp, stamp >> _TIME, broken_promise)
+
+
+def _per_access(race: Race, count: int) -> Race:
+    """Positions count granules until now."""
+    return Race(
+        race.position // count, race.granule, race.what, race.program, race.warp, race.time, race.broken_promise
+    )

@@ -23,6 +23,8 @@ class FaultKind(Enum):
     DIVERGENT_BARRIER = "divergent barrier"
     DIVERGENT_WARP = "divergent warp operation"
     GLOBAL_CONFLICT = "global write conflict"
+    GLOBAL_RACE = "global-memory race"
+    NOT_CONSTANT = "constant memory that changes"
     READ_ONLY = "write to read-only memory"
     BARRIER_MISUSE = "barrier misuse"
     MISSING_FENCE = "missing fence"

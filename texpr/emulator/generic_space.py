@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from texpr.emulator.ordering import PLAIN, RELAXED, Ordering
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import Array
 from texpr.emulator.spaces import Cells, Space
@@ -36,24 +37,36 @@ class GenericSpace:
         self.batch.global_space.declare_access(size, stores=stores)
         self.batch.shared_space.declare_access(size, stores=stores)
 
+    def declare_ordering(self, ordering: Ordering) -> None:
+        self.batch.global_space.declare_ordering(ordering)
+
     def load(
-        self, site: Instruction, lanes: Array | None, address: Array, width: int, count: int, *, strong: bool = False
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        width: int,
+        count: int,
+        *,
+        ordering: Ordering = PLAIN,
     ) -> Array:
         rows = np.empty((len(address), count), f"u{width}")
         for space, chosen, where, own in self._split(lanes, address):
-            rows[chosen] = space.load(site, where, own, width, count, strong=strong)
+            rows[chosen] = space.load(site, where, own, width, count, ordering=ordering)
         return rows
 
     def store(
-        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, ordering: Ordering = PLAIN
     ) -> None:
         for space, chosen, where, own in self._split(lanes, address):
-            space.store(site, where, own, rows[chosen], strong=strong)
+            space.store(site, where, own, rows[chosen], ordering=ordering)
 
-    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
+    def atomic_cells(
+        self, site: Instruction, lanes: Array | None, address: Array, size: int, *, ordering: Ordering = RELAXED
+    ) -> list[Cells]:
         cells: list[Cells] = []
         for space, chosen, where, own in self._split(lanes, address):
-            for place in space.atomic_cells(site, where, own, size):
+            for place in space.atomic_cells(site, where, own, size, ordering=ordering):
                 cells.append(Cells(place.data, place.index, chosen if place.chosen is None else chosen[place.chosen]))
         return cells
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from texpr.emulator.async_global import AsyncGlobal
-from texpr.emulator.conflicts import GlobalConflicts
-from texpr.emulator.faults import FaultKind
+from texpr.emulator.conflicts import GlobalConflicts, Race
+from texpr.emulator.faults import Fault, FaultKind
 from texpr.emulator.memory import WIDEST_ACCESS, BadAddress, GlobalMemory, Part
+from texpr.emulator.ordering import PLAIN, RELAXED, Ordering
 from texpr.emulator.ptx import Instruction
+from texpr.emulator.race_report import report
 from texpr.emulator.rows import Array
 from texpr.emulator.spaces import Cells, check_alignment, unequal
 
@@ -25,26 +27,45 @@ class GlobalSpace:
     def __init__(self, batch: Batch, memory: GlobalMemory) -> None:
         self.batch = batch
         self.memory = memory
-        self.narrowest_store = WIDEST_ACCESS
+        self.synchronises = False
+        self.fences = False
+        """Whether the kernel has instructions that acquire or release in global memory, and fences among them."""
         self.conflicts: GlobalConflicts | None = None
-        """What this launch knows about who wrote where; None without checks."""
+        """What this launch knows about who accessed what; None without checks."""
         self.narrowest_access = WIDEST_ACCESS
         self.bulk: AsyncGlobal | None = None
         """The checks of bulk copies, for kernels that have some."""
+        self._touched: dict[tuple[int, int], tuple[Instruction, str]] = {}
+        """By instruction and buffer: what the instruction has done to the buffer."""
 
     def declare_access(self, size: int, *, stores: bool) -> None:
         self.narrowest_access = min(self.narrowest_access, size)
-        if stores:
-            self.narrowest_store = min(self.narrowest_store, size)
 
     def check_bulk_copies(self, shadow: AsyncShadow) -> None:
         """All accesses are declared: bulk copies are checked from now on."""
         self.bulk = AsyncGlobal(self.batch, shadow, self.narrowest_access)
 
-    def synchronise(self, lanes: Array | None) -> None:
-        """A fence, an atomic or a strong access orders memory between programs."""
+    def declare_ordering(self, ordering: Ordering) -> None:
+        self.synchronises |= ordering.acquires or ordering.releases
+
+    def declare_fence(self, ordering: Ordering) -> None:
+        """A fence is in the kernel."""
+        self.declare_ordering(ordering)
+        self.fences = True
+
+    def begin(self, conflicts: GlobalConflicts | None) -> None:
+        """A batch of programs starts to run, as part of a launch."""
+        self.conflicts = conflicts
+        self._touched.clear()
+        shadow = self.batch.shared_space.shadow
+        if conflicts is not None and shadow is not None:
+            conflicts.begin(self.batch, shadow)
+            conflicts.clocks.fences = self.fences
+
+    def fence(self, lanes: Array | None, ordering: Ordering) -> None:
+        """Lanes execute a fence."""
         if self.conflicts is not None:
-            self.conflicts.synchronise(self.batch, lanes)
+            self.conflicts.fence(lanes, ordering)
 
     def load(
         self,
@@ -54,18 +75,19 @@ class GlobalSpace:
         width: int,
         count: int,
         *,
-        strong: bool = False,
+        ordering: Ordering = PLAIN,
         by_copy: bool = False,
     ) -> Array:
         """`by_copy`: a bulk copy reads, in the name of the lanes."""
         size = width * count
         parts = self.locate(site, lanes, address, size, stores=False)
         if self.bulk is not None and not by_copy:
-            self.bulk.thread_reads(site, lanes, parts, size, strong=strong)
+            self.bulk.thread_reads(site, lanes, parts, size, strong=ordering.strong)
         if self.batch.shape.checks:
             self._require_written(site, lanes, parts, width, count)
-            if strong:
-                self.synchronise(lanes)
+        if self.conflicts is not None:
+            for part in parts:
+                self._check_read(site, lanes, part, size, ordering, by_copy)
         if len(parts) == 1:
             part = parts[0]
             return part.allocation.rows(width, count).take(part.index // size, axis=0)
@@ -81,32 +103,37 @@ class GlobalSpace:
         address: Array,
         rows: Array,
         *,
-        strong: bool = False,
+        ordering: Ordering = PLAIN,
         by_copy: bool = False,
     ) -> None:
         """`by_copy`: a bulk copy writes, in the name of the lanes."""
         count = rows.shape[1]
         size = rows.itemsize * count
-        checked = self.conflicts is not None and not strong
-        if strong:
-            self.synchronise(lanes)
+        checked = self.conflicts is not None
         for part in self.locate(site, lanes, address, size, stores=True):
             self._require_writable(site, lanes, part)
             if self.bulk is not None and not by_copy:
-                self.bulk.thread_writes(site, lanes, part, size, strong=strong)
+                self.bulk.thread_writes(site, lanes, part, size, strong=ordering.strong)
             values = rows if part.chosen is None else rows[part.chosen]
             row = part.index // size
             cells = part.allocation.rows(rows.itemsize, count)
             if checked:
-                self._require_no_conflict(site, lanes, part, cells, row, values)
+                self._check_write(site, lanes, part, cells, row, values, ordering)
             cells[row] = values
             if not part.allocation.complete:
                 part.allocation.written_rows(rows.itemsize, count)[row] = (1 << (8 * rows.itemsize)) - 1
-            if checked:
+            if checked and not ordering.strong:
                 self._require_one_value(site, lanes, part, cells, row, values)
 
     def atomic_cells(
-        self, site: Instruction, lanes: Array | None, address: Array, size: int, *, by_copy: bool = False
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        size: int,
+        *,
+        ordering: Ordering = RELAXED,
+        by_copy: bool = False,
     ) -> list[Cells]:
         parts = self.locate(site, lanes, address, size, stores=True)
         for part in parts:
@@ -115,7 +142,13 @@ class GlobalSpace:
                 self.bulk.thread_writes(site, lanes, part, size, strong=True)
         if self.batch.shape.checks:
             self._require_written(site, lanes, parts, size, 1)
-            self.synchronise(lanes)
+        if self.conflicts is not None:
+            for part in parts:
+                chosen = self._lanes(lanes, part)
+                race = self.conflicts.write(chosen, part.allocation, part.index, size, ordering, None, atomic=True)
+                if race is not None:
+                    raise self._race(site, lanes, part, size, ordering, race, "update")
+                self._touched[id(site), part.allocation.address] = (site, "update")
         return [Cells(part.allocation.data, part.index, part.chosen) for part in parts]
 
     def locate(
@@ -161,32 +194,61 @@ class GlobalSpace:
             lane = self._lane(lanes, part, 0)
             raise self.batch.fault(FaultKind.READ_ONLY, f"buffer {name!r} is constant", site, lane, buffer=name)
 
-    def _require_no_conflict(
-        self, site: Instruction, lanes: Array | None, part: Part, cells: Array, row: Array, values: Array
+    # Order --------------------------------------------------------------------------------------------------
+
+    def _check_read(
+        self, site: Instruction, lanes: Array | None, part: Part, size: int, ordering: Ordering, by_copy: bool
     ) -> None:
-        """No other program has written a different value to the same place."""
         assert self.conflicts is not None
-        batch = self.batch
-        every = np.arange(batch.lanes) if lanes is None else lanes
-        chosen = every if part.chosen is None else every[part.chosen]
+        race = self.conflicts.read(
+            self._lanes(lanes, part), part.allocation, part.index, size, ordering, by_copy=by_copy
+        )
+        if race is not None:
+            raise self._race(site, lanes, part, size, ordering, race, "read")
+        self._touched[id(site), part.allocation.address] = (site, "read")
+
+    def _check_write(
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        part: Part,
+        cells: Array,
+        row: Array,
+        values: Array,
+        ordering: Ordering,
+    ) -> None:
+        assert self.conflicts is not None
+
+        def same() -> Array:
+            return np.asarray(~unequal(cells[row], values).any(axis=1))
+
         size = values.itemsize * values.shape[1]
-        clash = self.conflicts.write(
-            batch,
-            chosen,
-            part.allocation,
-            part.index,
-            size,
-            lambda: np.asarray(~unequal(cells[row], values).any(axis=1)),
-        )
-        if clash is None:
-            return
-        position, program = clash
-        name = part.allocation.name
-        message = (
-            f"byte {int(part.index[position])} of buffer {name!r}: program {batch.index_of_program(program)} has "
-            "already written another value there, and nothing orders the two"
-        )
-        raise batch.fault(FaultKind.GLOBAL_CONFLICT, message, site, int(chosen[position]), buffer=name)
+        race = self.conflicts.write(self._lanes(lanes, part), part.allocation, part.index, size, ordering, same)
+        if race is not None:
+            raise self._race(site, lanes, part, size, ordering, race, "write")
+        self._touched[id(site), part.allocation.address] = (site, "write")
+
+    def _lanes(self, lanes: Array | None, part: Part) -> Array | None:
+        """The lanes of the accesses of a part."""
+        if part.chosen is None:
+            return lanes
+        return part.chosen if lanes is None else np.asarray(lanes[part.chosen])
+
+    def _race(
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        part: Part,
+        size: int,
+        ordering: Ordering,
+        race: Race,
+        action: str,
+    ) -> Fault:
+        assert self.conflicts is not None
+        touched = [(other, what) for (_, address), (other, what) in self._touched.items()
+                   if address == part.allocation.address]
+        lane = self._lane(lanes, part, race.position)
+        return report(self.batch, self.conflicts, site, lane, part, size, ordering, race, action, touched)
 
     def _require_one_value(
         self, site: Instruction, lanes: Array | None, part: Part, cells: Array, row: Array, values: Array

@@ -14,6 +14,7 @@ from texpr.emulator.bind import per_lane
 from texpr.emulator.effects import Effects, Memory
 from texpr.emulator.floats import FORMATS, bf16_bits
 from texpr.emulator.isa_memory import ELEMENTS, address_source, space_named, vector_items
+from texpr.emulator.ordering import ordering_of
 from texpr.emulator.ptx import Instruction, Operand
 from texpr.emulator.registers import OperandError
 from texpr.emulator.rows import Array, Mask, Modifiers, Row, Step, special
@@ -128,6 +129,8 @@ def _atomic(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
     name = modifiers.pick("words", ("global", "shared"), "generic")
     space = space_named(batch, name)
     space.declare_access(scalar.bytes * count, stores=True)
+    ordering = ordering_of(words, atomic=True)
+    space.declare_ordering(ordering)
     element = _element(scalar)
     update = _add_bfloat if element.name == "bf16" and operation == "add" else _UPDATES[operation]
     integer_add = operation == "add" and element.kind in (Kind.SIGNED, Kind.UNSIGNED, Kind.BITS)
@@ -147,7 +150,7 @@ def _atomic(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
 
     def run(mask: Mask) -> None:
         lanes = batch.active(mask)
-        places = space.atomic_cells(instruction, lanes, addresses(lanes), scalar.bytes * count)
+        places = space.atomic_cells(instruction, lanes, addresses(lanes), scalar.bytes * count, ordering=ordering)
         for place in places:
             cells = place.data.view(element.dtype)
             first = place.index // element.bytes

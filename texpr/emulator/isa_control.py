@@ -5,6 +5,7 @@ from __future__ import annotations
 from texpr.emulator.batch import Batch
 from texpr.emulator.effects import Effects, Orders
 from texpr.emulator.faults import FaultKind
+from texpr.emulator.ordering import ordering_of
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import ControlKind, Mask, Modifiers, Row, Step, control, special
 
@@ -23,8 +24,11 @@ def _trap(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
 
 
 def _fence(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
-    """Memory is always in order; the checks take note that programs synchronise here."""
-    return lambda mask: batch.global_space.synchronise(batch.active(mask))
+    """Memory is always in order; the checks take note of what the fence orders (membar is fence.sc)."""
+    words = (modifiers.get("sem", "acq_rel" if modifiers["name"] == "fence" else "sc"), modifiers["scope"])
+    ordering = ordering_of(words)
+    batch.global_space.declare_fence(ordering)
+    return lambda mask: batch.global_space.fence(batch.active(mask), ordering)
 
 
 _BARRIER = Effects(orders=(Orders.BARRIER,))
@@ -45,9 +49,9 @@ ROWS: tuple[Row, ...] = (
             effects=_BARRIER, since="cta: ptx7.8"),
     special("trap", "", _trap),
     special("brkpt", "", _trap),
-    special("membar.(cta|gl|sys)", "", _fence,
+    special("name:membar.scope:(cta|gl|sys)", "", _fence,
             effects=_MEMORY),
-    special("fence.(sc|acq_rel|acquire|release)?.(cta|cluster|gpu|sys)", "", _fence,
+    special("name:fence.sem:(sc|acq_rel|acquire|release)?.scope:(cta|cluster|gpu|sys)", "", _fence,
             effects=_MEMORY, since="cluster: sm_90 ptx7.8, acquire|release: sm_90 ptx8.6"),
     special("fence.proxy.alias", "", _nothing,
             effects=_MEMORY, since="ptx7.5"),

@@ -1,7 +1,8 @@
 """Loads, stores, address conversion, prefetches and cache policies.
 
-Cache and eviction modifiers do not change values and are ignored.  Memory-order modifiers are accepted: programs
-run in one interleaving of whole instructions, which is sequentially consistent.
+Cache and eviction modifiers do not change values and are ignored.  Memory-order modifiers do not change values
+either: programs run in one interleaving of whole instructions, which is sequentially consistent.  They tell the checks
+what orders what (see `global_clocks.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from texpr.emulator.bind import per_lane, source, store
 from texpr.emulator.effects import Effects, Memory
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.generic_space import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BITS, WINDOWS
+from texpr.emulator.ordering import ordering_of
 from texpr.emulator.ptx import Address, Instruction, Operand, Symbol, Vector
 from texpr.emulator.registers import OperandError
 from texpr.emulator.rows import Array, ArrayFunction, Mask, Modifiers, Row, Step, family, special
@@ -36,11 +38,6 @@ def space_named(batch: Batch, name: str) -> Space:
             return batch.global_space
         case _:
             return batch.generic_space
-
-
-def is_strong(modifiers: Modifiers) -> bool:
-    """Whether an access takes part in synchronisation, so that racing with it is no mistake."""
-    return bool({"relaxed", "acquire", "release", "acq_rel", "volatile", "mmio"} & set(modifiers.bag("words")))
 
 
 def vector_items(operand: Operand, count: int) -> tuple[Operand, ...]:
@@ -83,12 +80,13 @@ def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     space = space_named(batch, name)
     addresses = address_source(batch, instruction.operands[1])
     dtype = _storage(scalar).dtype
-    strong = is_strong(modifiers)
+    ordering = ordering_of(modifiers.bag("words"))
+    space.declare_ordering(ordering)
     space.declare_access(scalar.bytes * count, stores=False)
 
     def run(mask: Mask) -> None:
         lanes = batch.active(mask)
-        rows = space.load(instruction, lanes, addresses(lanes), scalar.bytes, count, strong=strong).view(dtype)
+        rows = space.load(instruction, lanes, addresses(lanes), scalar.bytes, count, ordering=ordering).view(dtype)
         _deliver(rows, lanes, destinations)
 
     return run
@@ -168,7 +166,8 @@ def _store(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step
     sources = [source(batch, item, scalar) for item in items]
     space = space_named(batch, modifiers.pick("words", _SPACES, "generic"))
     addresses = address_source(batch, instruction.operands[0])
-    strong = is_strong(modifiers)
+    ordering = ordering_of(modifiers.bag("words"))
+    space.declare_ordering(ordering)
     space.declare_access(scalar.bytes * count, stores=True)
 
     def run(mask: Mask) -> None:
@@ -176,7 +175,7 @@ def _store(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step
         rows = np.empty((batch.lanes if lanes is None else len(lanes), count), scalar.dtype)
         for number, values in enumerate(sources):
             rows[:, number] = values if lanes is None or not values.ndim else values[lanes]
-        space.store(instruction, lanes, addresses(lanes), rows, strong=strong)
+        space.store(instruction, lanes, addresses(lanes), rows, ordering=ordering)
 
     return run
 

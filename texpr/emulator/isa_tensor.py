@@ -34,6 +34,7 @@ from texpr.emulator.isa_bulk import (
 from texpr.emulator.isa_mbarrier import shared_addresses
 from texpr.emulator.isa_memory import address_source
 from texpr.emulator.memory import FIRST_ADDRESS
+from texpr.emulator.ordering import RELAXED
 from texpr.emulator.ptx import Address, Instruction, Integer, Operand, Vector
 from texpr.emulator.reductions import reduce_global
 from texpr.emulator.registers import OperandError
@@ -266,7 +267,7 @@ def _publish(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> St
             lanes = np.full(len(steps), lane)
             source = sources(one).astype(np.uint64) + steps
             rows = batch.shared_space.load(instruction, lanes, source, 8, 1)
-            batch.global_space.store(instruction, lanes, targets(one) + steps, rows, strong=True)
+            batch.global_space.store(instruction, lanes, targets(one) + steps, rows, ordering=RELAXED)
             if batch.bulk.maps is not None:
                 batch.bulk.maps.publish(instruction, lane, int(targets(one)[0]))
 

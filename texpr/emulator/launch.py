@@ -163,8 +163,9 @@ class Device:
         for machine in machines.values():
             if machine.recorder is not None:
                 machine.recorder.clear()
-        narrowest = machines[len(batches[0])].batch.global_space.narrowest_store
-        conflicts = GlobalConflicts(total, narrowest) if self.checks else None
+        first = machines[len(batches[0])].batch
+        synchronises = first.global_space.synchronises
+        conflicts = GlobalConflicts(total, first.warps_per_program, synchronises=synchronises) if self.checks else None
 
         def run(some: Sequence[range]) -> LaunchStats:
             stats = LaunchStats.nothing()
@@ -172,8 +173,7 @@ class Device:
                 stats += machines[len(programs)].run(programs, grid, packed, conflicts)
             return stats if not self.counters else replace(stats, counters=_counted(machines, some))
 
-        lanes = machines[len(batches[0])].batch.lanes
-        stats = run_batches(run, batches, self.memory, self.workers, nature, lanes)
+        stats = run_batches(run, batches, self.memory, self.workers, nature, first.lanes)
         if stats.counters is None:
             return stats
         return replace(stats, counters=Counters({entry.name: Launched(launches=1)}) + stats.counters)

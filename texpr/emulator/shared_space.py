@@ -11,6 +11,7 @@ from texpr.emulator.async_checks import AsyncShadow
 from texpr.emulator.checks import EQUAL_STORES, Explain, SharedShadow
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.memory import WIDEST_ACCESS
+from texpr.emulator.ordering import PLAIN, RELAXED, Ordering
 from texpr.emulator.ptx import Instruction, Variable
 from texpr.emulator.rows import Array, Mask
 from texpr.emulator.spaces import Cells, check_alignment, difference, lay_out, unequal
@@ -51,14 +52,17 @@ class SharedSpace:
     def declare_access(self, size: int, *, stores: bool) -> None:
         self._narrowest = min(self._narrowest, size)
 
+    def declare_ordering(self, ordering: Ordering) -> None:
+        """Nothing to do: strong accesses to shared memory do not race, and order nothing."""
+
     def declare_async(self) -> None:
         """The kernel uses the async proxy, in pieces of 8 bytes (mbarriers) or more."""
         self._uses_async_proxy = True
         self.declare_access(8, stores=True)
 
     def begin_checks(self) -> None:
-        """All accesses are declared: lay out the shadow memory, if checks are on and there is anything to check."""
-        if self.batch.shape.checks and self.limit > SHARED_BASE:
+        """All accesses are declared: lay out the shadow memory and the clocks, if checks are on."""
+        if self.batch.shape.checks:
             if self._uses_async_proxy:
                 self.async_shadow = AsyncShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
                 self.batch.bulk.begin_checks(self.async_shadow)
@@ -80,20 +84,20 @@ class SharedSpace:
         width: int,
         count: int,
         *,
-        strong: bool = False,
+        ordering: Ordering = PLAIN,
         collective: bool = False,
     ) -> Array:
         """`collective`: all lanes of the warp read together, whichever of them give the addresses."""
         size = width * count
         index = self._locate(site, lanes, address, size, "read")
-        if self.shadow is not None and strong:
+        if self.shadow is not None and ordering.strong:
             self.shadow.strong_access(site, lanes, index, size)
         elif self.shadow is not None:
             self.shadow.read(site, lanes, index, size, collective=collective)
         return self._rows(width, count).take(index // size, axis=0)
 
     def store(
-        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, ordering: Ordering = PLAIN
     ) -> None:
         count = rows.shape[1]
         size = rows.itemsize * count
@@ -108,7 +112,7 @@ class SharedSpace:
         if self.shadow is not None:
 
             def same(some: Array) -> Array:
-                return np.asarray(~unequal(cells[row[some]], rows[some]).any(axis=1)) | strong
+                return np.asarray(~unequal(cells[row[some]], rows[some]).any(axis=1)) | ordering.strong
 
             together = self.shadow.write(site, lanes, index, size, same, explain)
         cells[row] = rows
@@ -116,7 +120,9 @@ class SharedSpace:
             lost = together & np.asarray(unequal(cells[row], rows).any(axis=1))
             self._require_one_value(site, lanes, lost, index, explain)
 
-    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
+    def atomic_cells(
+        self, site: Instruction, lanes: Array | None, address: Array, size: int, *, ordering: Ordering = RELAXED
+    ) -> list[Cells]:
         index = self._locate(site, lanes, address, size, "wrote")
         if self.shadow is not None:
             self.shadow.atomic(site, lanes, index, size)

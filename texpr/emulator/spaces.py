@@ -3,7 +3,7 @@
 `load` gives, for each accessing lane, a row of `count` unsigned integers of `width` bytes; `store` takes such
 rows.  Vector accesses must be aligned to their whole size, so each one is a single row of a suitably shaped view
 of the memory.  `lanes` lists the accessing lanes (None: all of the batch), `site` is the instruction to blame.
-`strong` accesses (volatile, relaxed, acquire, release) may race with others on purpose.
+`ordering` says how the access takes part in the memory order; strong ones may race with others on purpose.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from texpr.emulator.faults import FaultKind
+from texpr.emulator.ordering import PLAIN, RELAXED, Ordering
 from texpr.emulator.ptx import Instruction, Variable
 from texpr.emulator.rows import Array
 
@@ -39,15 +40,28 @@ class Space(Protocol):
         """Instructions announce the sizes of their accesses before anything runs."""
         ...
 
+    def declare_ordering(self, ordering: Ordering) -> None:
+        """Instructions also announce how their accesses are ordered."""
+        ...
+
     def load(
-        self, site: Instruction, lanes: Array | None, address: Array, width: int, count: int, *, strong: bool = False
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        width: int,
+        count: int,
+        *,
+        ordering: Ordering = PLAIN,
     ) -> Array: ...
 
     def store(
-        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, ordering: Ordering = PLAIN
     ) -> None: ...
 
-    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
+    def atomic_cells(
+        self, site: Instruction, lanes: Array | None, address: Array, size: int, *, ordering: Ordering = RELAXED
+    ) -> list[Cells]:
         """The memory that atomics of these lanes change."""
         ...
 
@@ -124,20 +138,32 @@ class LocalSpace:
     def declare_access(self, size: int, *, stores: bool) -> None:
         """Nothing to do: local memory is private to a thread."""
 
+    def declare_ordering(self, ordering: Ordering) -> None:
+        """Nothing to do."""
+
     def load(
-        self, site: Instruction, lanes: Array | None, address: Array, width: int, count: int, *, strong: bool = False
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        width: int,
+        count: int,
+        *,
+        ordering: Ordering = PLAIN,
     ) -> Array:
         index = self._locate(site, lanes, address, width * count)
         return self._rows(width, count).take(index // (width * count), axis=0)
 
     def store(
-        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, strong: bool = False
+        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, ordering: Ordering = PLAIN
     ) -> None:
         size = rows.itemsize * rows.shape[1]
         index = self._locate(site, lanes, address, size)
         self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
 
-    def atomic_cells(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> list[Cells]:
+    def atomic_cells(
+        self, site: Instruction, lanes: Array | None, address: Array, size: int, *, ordering: Ordering = RELAXED
+    ) -> list[Cells]:
         return [Cells(self.data, self._locate(site, lanes, address, size), None)]
 
     def _rows(self, width: int, count: int) -> Array:
