@@ -43,6 +43,9 @@ _MANY_PROGRAMS = 2
 _CONSTANT = 4
 _READER_FLAGS = _MANY_WARPS | _MANY_PROGRAMS | _CONSTANT
 _LONGEST_LOG = 1 << 22
+_MOST_WAITING = 1 << 22
+
+_NOBODY = np.empty(0, np.int64)
 
 Stamps = NDArray[np.int64]
 Same = Callable[[], Array]
@@ -83,11 +86,13 @@ class _Shadow:
     published: NDArray[Any] | None = None
     log: list[tuple[Array, Stamps]] = field(default_factory=list)
     logged: int = 0
+    pending: list[tuple[Array, Stamps, Array | None]] = field(default_factory=list)
+    waiting: int = 0
+    """Reads (granules, stamps, lanes) that are not recorded yet, and how many: most buffers that are read are never
+    written in the same launch."""
 
     def refine(self, size: int) -> None:
-        """An access is narrower than the granules."""
-        if size >= self.granule:
-            return
+        """An access of `size` bytes is narrower than the granules."""
         parts = self.granule // size
         for name in ("writers", "others", "readers", "masks", "published"):
             array = getattr(self, name)
@@ -153,7 +158,13 @@ class GlobalConflicts:
                 self._receive(shadow.published, granules, lane, ordering)
             return None
         if not allocation.read_only:
-            self._record_read(shadow, granules, lane, who, ordering, by_copy)
+            # Bulk copies read at time 0, which is known to everybody in the program.
+            time = 0 if by_copy else self._time()
+            mine = who | np.int64((time << _TIME) | (_CONSTANT if ordering.constant else 0))
+            shadow.pending.append((granules, mine, lane))
+            shadow.waiting += len(granules)
+            if self.synchronises or shadow.writers is not None or shadow.waiting > _MOST_WAITING:
+                self._record_reads(shadow)
         return None
 
     def write(
@@ -169,6 +180,7 @@ class GlobalConflicts:
     ) -> Race | None:
         """Lanes are about to write (`atomic`: to read, change and write); gives an access that races."""
         shadow = self._shadow(allocation, size)
+        self._record_reads(shadow)
         granules, lane, count = _cover(shadow, lanes, index, size)
         who = self._who if lane is None else self._who[lane]
         if shadow.writers is None:
@@ -262,8 +274,11 @@ class GlobalConflicts:
 
     def _unordered_writers(self, lane: Array | None, who: Stamps, stamps: Stamps, ordering: Ordering) -> Array:
         """Positions at which the last writer is another warp that is not ordered before the access."""
-        alien = (stamps != 0) & ((stamps ^ who) & _WHO != 0)
-        if ordering.strong and alien.any():
+        alien = (stamps ^ who) & _WHO != 0
+        alien &= stamps != 0
+        if not alien.any():
+            return _NOBODY
+        if ordering.strong:
             inside = (stamps ^ who) & _WHOSE_PROGRAM == 0
             weaker = np.minimum(stamps & _SCOPE, int(ordering.scope))
             alien &= weaker < np.where(inside, int(Scope.PROGRAM), int(Scope.GPU))
@@ -363,18 +378,21 @@ class GlobalConflicts:
     def _record_write(
         self, shadow: _Shadow, granules: Array, who: Stamps, before: Stamps, ordering: Ordering
     ) -> None:
-        assert shadow.writers is not None and self._shared is not None
-        mine = who | np.int64(self._shared.time.now << _TIME) | np.int64(int(ordering.scope))
+        assert shadow.writers is not None
+        mine = who | np.int64((self._time() << _TIME) | int(ordering.scope))
         shadow.writers[granules] = mine
-        lost = shadow.writers[granules] != mine
-        several = bool(lost.any())
+        several = False
+        if not _ascending(granules):
+            lost = shadow.writers[granules] != mine
+            several = bool(lost.any())
         if ordering.strong:
             elsewhere = (before != 0) & ((before ^ mine) & _WHOSE_PROGRAM != 0)
             if several or elsewhere.any():
                 if shadow.others is None:
                     shadow.others = shadow.blank(np.int64)
                 shadow.others[granules[elsewhere]] = before[elsewhere]
-                shadow.others[granules[lost]] = mine[lost]
+                if several:
+                    shadow.others[granules[lost]] = mine[lost]
         else:
             if several:
                 # If the values differ, the caller sees it afterwards.
@@ -384,19 +402,13 @@ class GlobalConflicts:
         if shadow.readers is not None:
             shadow.readers[granules] = 0
 
-    def _record_read(
-        self,
-        shadow: _Shadow,
-        granules: Array,
-        lane: Array | None,
-        who: Stamps,
-        ordering: Ordering,
-        by_copy: bool,
-    ) -> None:
-        assert self._shared is not None
-        # Bulk copies read at time 0, which is known to everybody in the program.
-        time = 0 if by_copy else self._shared.time.now
-        mine = who | np.int64((time << _TIME) | (_CONSTANT if ordering.constant else 0))
+    def _record_reads(self, shadow: _Shadow) -> None:
+        for granules, mine, lane in shadow.pending:
+            self._record_read(shadow, granules, lane, mine)
+        shadow.pending.clear()
+        shadow.waiting = 0
+
+    def _record_read(self, shadow: _Shadow, granules: Array, lane: Array | None, mine: Stamps) -> None:
         if shadow.readers is None:
             shadow.readers = shadow.blank(np.int64)
             before = None
@@ -408,6 +420,8 @@ class GlobalConflicts:
             differs = (before != 0) & ((before ^ mine) & (_WHO | _READER_FLAGS) != 0)
             if differs.any():
                 self._keep_earlier(shadow, granules, lane, mine, before, np.flatnonzero(differs))
+        if _ascending(granules):
+            return
         now = readers[granules]
         together = np.flatnonzero((now ^ mine) & _WHO)
         if len(together):
@@ -489,8 +503,14 @@ class GlobalConflicts:
         shadow = self._shadows.get(allocation.address)
         if shadow is None:
             shadow = self._shadows[allocation.address] = _Shadow(len(allocation.data), size)
-        shadow.refine(size)
+        if size < shadow.granule:
+            self._record_reads(shadow)
+            shadow.refine(size)
         return shadow
+
+    def _time(self) -> int:
+        assert self._shared is not None
+        return self._shared.time.now
 
 
 def _cover(shadow: _Shadow, lanes: Array | None, index: Array, size: int) -> tuple[Array, Array | None, int]:
@@ -501,6 +521,11 @@ def _cover(shadow: _Shadow, lanes: Array | None, index: Array, size: int) -> tup
         return first, lanes, 1
     every = np.arange(len(index)) if lanes is None else lanes
     return (first[:, None] + np.arange(count)).reshape(-1), np.repeat(every, count), count
+
+
+def _ascending(granules: Array) -> bool:
+    """Whether no granule occurs twice, as far as a quick look tells."""
+    return bool((granules[1:] > granules[:-1]).all())
 
 
 def _distinct(published: NDArray[Any]) -> list[Published]:

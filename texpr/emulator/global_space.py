@@ -254,6 +254,8 @@ class GlobalSpace:
         self, site: Instruction, lanes: Array | None, part: Part, cells: Array, row: Array, values: Array
     ) -> None:
         """Lanes of one instruction that store to the same place store the same value."""
+        if (row[1:] > row[:-1]).all():
+            return
         lost = unequal(cells[row], values)
         if lost.any():
             position = int(np.flatnonzero(lost.any(axis=1))[0])
