@@ -1,7 +1,7 @@
 """Kernels whose programs communicate through global memory, right as they are, and ways to weaken each of them.
 
 Two warps per program. `%t` is the thread, `%p` the program, `%n` the number of programs; buffers are `data` (one word
-per thread of every program, unwritten), `out` (the same), `flags` (64-bit words, zeros) and `in` (one word per program).
+per thread of every program, unwritten), `out` (the same), `flags` (64-bit words, zeros), `in` (a word per program).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from texpr.emulator import Device, LaunchStats
 THREADS = 64
 _PARAMS = ".param .u64 data, .param .u64 out, .param .u64 flags, .param .u64 in"
 _REGISTERS = """
-    .reg .b32 %t, %p, %n, %g, %r<10>; .reg .b64 %data, %out, %flags, %in, %mine, %a, %b, %x<8>; .reg .pred %first, %q, %s;
+    .reg .b32 %t, %p, %n, %g, %r<10>; .reg .b64 %data, %out, %flags, %in, %mine, %a, %b, %x<8>;
+    .reg .pred %first, %q, %s;
 """
 _START = """
     mov.u32 %t, %tid.x; mov.u32 %p, %ctaid.x; mov.u32 %n, %nctaid.x; setp.eq.u32 %first, %t, 0;
@@ -286,4 +287,5 @@ def run(body: str, programs: int, seed: int | None = None, batch: int | None = N
         "in": np.arange(1, programs + 1, dtype=np.uint32),
     }
     device, places, stats = run_kernel(ptx_of(body), arrays, threads=THREADS, grid=(programs,), device=device)
-    return np.frombuffer(device.read(places["out"], 4 * THREADS * programs), np.uint32).reshape(programs, THREADS), stats
+    out = np.frombuffer(device.read(places["out"], 4 * THREADS * programs), np.uint32)
+    return out.reshape(programs, THREADS), stats

@@ -45,6 +45,12 @@ COUNT = "red.shared.add.u32 [buffer], 1;"
 FIRST_WARP = "setp.lt.u32 %p, %t, 32; @%p bra A;"
 SECOND_WARP = "setp.ge.u32 %p, %t, 32; @%p bra A;"
 
+PUT_OUT = "mad.wide.u32 %a, %t, 4, %out; st.global.b32 [%a], %t;"
+PUT_ONE = "mad.wide.u32 %a, %t, 4, %out; mov.u32 %r0, 1000; st.global.b32 [%a], %r0;"
+GET_OUT = "xor.b32 %r1, %t, 32; mad.wide.u32 %a, %r1, 4, %out; ld.global.b32 %r0, [%a];"
+ADD_OUT = "xor.b32 %r1, %t, 32; mad.wide.u32 %a, %r1, 4, %out; red.global.add.u32 [%a], 1;"
+GET_CONSTANT = "mad.wide.u32 %a, %t, 4, %out; ld.global.nc.b32 %r0, [%a];"
+
 CASES: dict[str, Case] = {
     "load behind the end": Case(
         FaultKind.OUT_OF_BOUNDS, MY_IN + "ld.global.b32 %r0, [%a+4];", MY_IN + "ld.global.b32 %r0, [%a];"),
@@ -153,7 +159,7 @@ CASES: dict[str, Case] = {
     ),
     "endless loop": Case(
         FaultKind.STEP_LIMIT,
-        "LOOP: ld.volatile.global.b32 %r0, [%in]; setp.eq.u32 %p, %r0, 0; @%p bra LOOP;",
+        "LOOP: add.u32 %r1, %r1, 1; ld.volatile.global.b32 %r0, [%in]; setp.eq.u32 %p, %r0, 0; @%p bra LOOP;",
         "LOOP: ld.volatile.global.b32 %r0, [%in]; setp.eq.u32 %p, %r0, 1; @%p bra LOOP;",
     ),
     "part of a warp at a barrier": Case(
@@ -187,6 +193,19 @@ CASES: dict[str, Case] = {
         FaultKind.READ_ONLY,
         "mov.u64 %a, fixed; st.global.b32 [%a], %t;",
         "mov.u64 %a, fixed; ld.const.b32 %r0, [%a];",
+    ),
+    "read of what another warp stores to global memory": Case(
+        FaultKind.GLOBAL_RACE, PUT_OUT + GET_OUT, PUT_OUT + SYNC + GET_OUT),
+    "store over what another warp has read in global memory": Case(
+        FaultKind.GLOBAL_RACE, PUT_OUT + SYNC + GET_OUT + PUT_ONE, PUT_OUT + SYNC + GET_OUT + SYNC + PUT_ONE),
+    "atomic on what another warp stores plainly": Case(
+        FaultKind.GLOBAL_RACE, PUT_OUT + ADD_OUT, PUT_OUT + SYNC + ADD_OUT),
+    "constant load of what the kernel has written": Case(
+        FaultKind.NOT_CONSTANT, PUT_OUT + GET_CONSTANT, PUT_OUT + GET_CONSTANT.replace(".nc", "")),
+    "store to what was read as constant": Case(
+        FaultKind.NOT_CONSTANT,
+        (GET_CONSTANT + PUT_OUT).replace("%out", "%in"),
+        GET_CONSTANT.replace("%out", "%in") + PUT_OUT,
     ),
     "barrier number out of range": Case(FaultKind.BARRIER_MISUSE, "bar.sync 16;", "bar.sync 15;"),
     "barrier with an odd thread count": Case(FaultKind.BARRIER_MISUSE, "bar.sync 1, 33;", "bar.sync 1, 64;"),

@@ -46,3 +46,110 @@ def test_some_weakened_kernels_need_several_schedules(name: str, weakness: str) 
         except Fault as fault:
             kinds.add(fault.kind)
     assert kinds and kinds <= ORDER
+
+
+def fault_of(name: str, weakness: str, seed: int | None = None) -> Fault:
+    case = KERNELS[name]
+    with pytest.raises(Fault) as caught:
+        run(case.body.replace(*case.weakened[weakness]), case.programs, seed)
+    return caught.value
+
+
+def test_a_race_between_programs_names_both_and_the_place() -> None:
+    fault = fault_of("turnstile", "relaxed load")
+    assert fault.kind is FaultKind.GLOBAL_RACE and fault.buffer == "out" and fault.program == (1, 0, 0)
+    assert "byte 0 of buffer 'out': this reads what program (0, 0, 0) wrote" in fault.message
+    assert "ld.global.b32 %r1, [%b]" in fault.ptx_text
+    assert any("st.global.b32 [%b], %r1" in note for note in fault.notes), fault.notes
+
+
+@pytest.mark.parametrize(("name", "weakness", "missing"), [
+    ("turnstile", "relaxed load", "has released its access, but this one has not acquired it"),
+    ("turnstile", "relaxed store", "has not released its access"),
+    ("turnstile", "narrow store", "the other access has a scope (.cta or .cluster)"),
+    ("flag", "narrow fence by the producer", "has released its access at a scope (.cta)"),
+    ("turnstile", "no barrier before the store", "has not released its access"),
+    ("flag", "no fence by the consumer", "has released its access, but this one has not acquired it"),
+    ("flag", "no fence by the producer", "has not released its access"),
+    ("histogram", "narrow scope", "has a scope (.cta or .cluster)"),
+])
+def test_a_race_says_what_order_is_missing(name: str, weakness: str, missing: str) -> None:
+    assert missing in fault_of(name, weakness).notes[0]
+
+
+def test_results_of_right_kernels_are_right() -> None:
+    programs = KERNELS["look-back"].programs
+    out, _ = run(KERNELS["look-back"].body, programs, 3)
+    assert out.reshape(-1)[:programs].tolist() == np.cumsum(np.arange(1, programs + 1)).tolist()
+    rows = np.arange(8 * THREADS).reshape(8, THREADS)
+    assert (run(KERNELS["turnstile"].body, 8, 1)[0][0] == rows.sum(axis=0)).all()
+    assert (run(KERNELS["last block with fences"].body, 8, 2)[0][0] == rows.sum(axis=0)).all()
+
+
+def test_neighbours_may_not_read_what_a_program_overwrites() -> None:
+    """A stencil in place: which value a program reads depends on whether its neighbour was faster."""
+    body = """
+        mad.lo.u32 %r0, %p, 1, 1; rem.u32 %r0, %r0, %n; mad.wide.u32 %a, %r0, 4, %in; ld.global.b32 %r1, [%a];
+        mad.wide.u32 %a, %p, 4, %in; @%first st.global.b32 [%a], %r1;
+    """
+    for programs, seed in ((8, None), (40, None), (40, 1)):
+        with pytest.raises(Fault, match=r"buffer 'in'.*nothing orders the two") as caught:
+            run(body, programs, seed)
+        assert caught.value.kind is FaultKind.GLOBAL_RACE
+
+
+def test_what_many_programs_read_may_not_be_written() -> None:
+    body = "ld.global.b32 %r1, [%in]; setp.eq.u32 %q, %p, 39; add.u32 %r1, %r1, 1; @%q st.global.b32 [%in], %r1;"
+    with pytest.raises(Fault, match="buffer 'in'"):
+        run(body, 40)
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_a_program_may_update_its_own_part_in_place(seed: int | None) -> None:
+    body = """
+        st.global.b32 [%mine], %g; mov.u32 %r0, 0;
+        LOOP: xor.b32 %r1, %g, 32; mad.wide.u32 %a, %r1, 4, %data; ld.global.b32 %r2, [%a]; bar.sync 0;
+        st.global.b32 [%mine], %r2; bar.sync 1; add.u32 %r0, %r0, 1; setp.lt.u32 %q, %r0, 3; @%q bra LOOP;
+    """
+    body = body.replace("mov.u32 %r0, 0;", "bar.sync 1; mov.u32 %r0, 0;", 1)
+    assert run(body, 20, seed)[1].warnings == {}
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_all_warps_may_read_before_one_of_them_writes(seed: int | None) -> None:
+    """Replicated reads, a barrier, and reads by one warp in between."""
+    body = """
+        mad.wide.u32 %a, %p, 256, %data; @%first st.global.b32 [%a], %p; bar.sync 0;
+        ld.global.b32 %r0, [%a]; bar.sync 1;
+        setp.lt.u32 %q, %t, 32; @!%q ret;
+        ld.global.b32 %r1, [%a]; @%first st.global.b32 [%a], %r1; add.u32 %r1, %r1, 1;
+        bar.warp.sync 0xffffffff; @%first st.global.b32 [%a], %r1;
+    """
+    assert run(body, 20, seed)[1].warnings == {}
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_different_values_stored_at_the_same_moment_conflict(seed: int | None) -> None:
+    """In lockstep all programs execute the store as one instruction."""
+    with pytest.raises(Fault, match="buffer 'out'") as caught:
+        run("@%first st.global.b32 [%out], %p;", 2, seed)
+    assert caught.value.kind is FaultKind.GLOBAL_CONFLICT
+    _, stats = run("mov.u32 %r0, 7; @%first st.global.b32 [%out], %r0;", 2, seed)
+    assert list(stats.warnings) == ["several programs store equal values to one global address"]
+
+
+def test_stores_and_atomics_of_different_programs_race() -> None:
+    with pytest.raises(Fault) as caught:
+        run("@%first st.global.b32 [%flags], %p; @%first red.relaxed.gpu.global.add.u32 [%flags], 1;", 2)
+    assert caught.value.kind in ORDER
+
+
+def test_accesses_of_different_widths_are_compared_byte_by_byte() -> None:
+    """Halves of a word belong to different programs: no race; a load of the whole word: one."""
+    halves = """
+        mad.wide.u32 %a, %p, 2, %flags; cvt.u16.u32 %h, %p; @%first st.global.b16 [%a], %h;
+    """
+    declared = ".reg .b16 %h;" + halves
+    assert run(declared, 2)[1].warnings == {}
+    with pytest.raises(Fault, match="buffer 'flags'"):
+        run("ld.global.b32 %r0, [%flags];" + declared, 2)

@@ -23,6 +23,7 @@ from texpr.emulator.fragments import FragmentCache
 from texpr.emulator.generic_space import GenericSpace
 from texpr.emulator.global_space import GlobalSpace
 from texpr.emulator.kernel import Kernel, PtxModule
+from texpr.emulator.livelock import Observer
 from texpr.emulator.mbarriers import Mbarriers
 from texpr.emulator.memory import GlobalMemory
 from texpr.emulator.ptx import Instruction
@@ -93,6 +94,8 @@ class Batch:
         self.alive = self.exists.copy()
         self.all_alive = bool(self.alive.all())
         self.warnings: Counter[str] = Counter()
+        self.observer: Observer | None = None
+        """Told about memory while somebody looks for endless loops."""
 
     def _variables(self) -> list[Any]:
         return [*self.module.variables, *self.kernel.variables]

@@ -1,9 +1,10 @@
 """Races in global memory, between programs and between the warps of a program.
 
-Every granule of a buffer (the smallest piece that one access has covered) remembers which warp wrote it last and which
-warps have read it since.  Two accesses to a granule race if one of them writes, one of them is plain (not an atomic, nor
-volatile, relaxed, ...), and neither is ordered before the other; see `global_clocks.py` for what orders them.  The order
-in which programs happen to run never counts.  Stores that change nothing are only counted as a warning.
+Every granule of a buffer (the smallest piece that one access has covered) remembers which warp wrote it last and
+which warps have read it since.  Two accesses to a granule race if one of them writes, one of them is plain (not an
+atomic, nor volatile, relaxed, ...), and neither is ordered before the other; see `global_clocks.py` for what orders
+them.  The order in which programs happen to run never counts.  Stores that change nothing are only counted as
+a warning.
 
 Stamps are time << 32 | program << 8 | warp << 3 | flags, where the time is that of `checks.py`.
 """
@@ -11,7 +12,7 @@ Stamps are time << 32 | program << 8 | warp << 3 | flags, where the time is that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,11 +61,11 @@ class Race:
     """
 
     position: int
-    granule: int
     what: str
     program: int
     warp: int
     time: int
+    scope: Scope
     broken_promise: bool = False
 
 
@@ -294,14 +295,14 @@ class GlobalConflicts:
         before = shadow.writers[granules]
         if ordering.constant and before.any():
             position = int(np.flatnonzero(before)[0])
-            return _race(position, granules, "wrote", int(before[position]), broken_promise=True)
+            return _race(position, "wrote", int(before[position]), broken_promise=True)
         racing = self._unordered_writers(lane, who, before, ordering)
         if not len(racing) and shadow.others is not None:
             before = shadow.others[granules]
             racing = self._unordered_writers(lane, who, before, ordering)
         if not len(racing):
             return None
-        return _race(int(racing[0]), granules, "wrote", int(before[racing[0]]))
+        return _race(int(racing[0]), "wrote", int(before[racing[0]]))
 
     def _judge_write(
         self,
@@ -328,7 +329,7 @@ class GlobalConflicts:
             broken = np.flatnonzero(readers & _CONSTANT)
             if len(broken):
                 first = int(broken[0])
-                return _per_access(_race(first, granules, "read", int(readers[first]), broken_promise=True), count)
+                return _per_access(_race(first, "read", int(readers[first]), broken_promise=True), count)
             positions, stamps = self._unordered_readers(shadow, granules, lane, who, readers)
             if len(positions):
                 found.append((positions, stamps, "read"))
@@ -339,7 +340,7 @@ class GlobalConflicts:
             differs = np.arange(len(positions)) if equal is None else np.flatnonzero(~equal[positions // count])
             if len(differs):
                 first = int(differs[0])
-                return _per_access(_race(int(positions[first]), granules, what, int(stamps[first])), count)
+                return _per_access(_race(int(positions[first]), what, int(stamps[first])), count)
         self._batch.warn(EQUAL_STORES)
         return None
 
@@ -533,13 +534,12 @@ def _distinct(published: NDArray[Any]) -> list[Published]:
     return list({id(one): one for one in published if one is not None}.values())
 
 
-def _race(position: int, granules: Array, what: str, stamp: int, *, broken_promise: bool = False) -> Race:
+def _race(position: int, what: str, stamp: int, *, broken_promise: bool = False) -> Race:
     program, warp = (stamp >> _PROGRAM) & (MOST_PROGRAMS - 1), (stamp >> _WARP) & 31
-    return Race(position, int(granules[position]), what, program, warp, stamp >> _TIME, broken_promise)
+    scope = Scope(stamp & _SCOPE) if what == "wrote" else Scope.WEAK
+    return Race(position, what, program, warp, stamp >> _TIME, scope, broken_promise)
 
 
 def _per_access(race: Race, count: int) -> Race:
     """Positions count granules until now."""
-    return Race(
-        race.position // count, race.granule, race.what, race.program, race.warp, race.time, race.broken_promise
-    )
+    return replace(race, position=race.position // count)

@@ -1,15 +1,17 @@
 """What warps know of other programs: the happens-before relation that global memory makes.
 
 Inside of a program, barriers and mbarriers pass knowledge on; `checks.py` keeps it in a clock per warp.  This module
-has columns of that clock: up to which time of every warp of the program everything is ordered before what the warp does
-next, and two numbers that stand for more than fits into a column: what is known of other programs, and what has been
-fenced.  Both are logs per program, each entry of which includes the ones before it, so that the larger number knows more.
+has columns of that clock: up to which time of every warp of the program everything is ordered before what the warp
+does next, and two numbers that stand for more than fits into a column: what is known of other programs, and what has
+been fenced.  Both are logs per program, each entry of which includes the ones before it, so that the larger number
+knows more.
 
 Between programs, knowledge travels through global memory as the memory model of PTX says:
 
 - A *release pattern* publishes at a place what the warp knows: a release operation, or a fence with a strong write
   behind it.  Atomics that follow at the place carry it on, whoever executes them.
-- An *acquire pattern* learns what is published at a place: an acquire operation, or a strong read with a fence behind it.
+- An *acquire pattern* learns what is published at a place: an acquire operation, or a strong read with a fence behind
+  it.
 - Sequentially consistent fences also work if a barrier lies between the fence and the strong write.
 - Scopes narrower than the GPU reach the own program only.
 

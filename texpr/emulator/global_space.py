@@ -88,6 +88,8 @@ class GlobalSpace:
         if self.conflicts is not None:
             for part in parts:
                 self._check_read(site, lanes, part, size, ordering, by_copy)
+        if self.batch.observer is not None:
+            self._note_poll(site, lanes, parts, ordering)
         if len(parts) == 1:
             part = parts[0]
             return part.allocation.rows(width, count).take(part.index // size, axis=0)
@@ -119,6 +121,8 @@ class GlobalSpace:
             cells = part.allocation.rows(rows.itemsize, count)
             if checked:
                 self._check_write(site, lanes, part, cells, row, values, ordering)
+            if self.batch.observer is not None:
+                self.batch.observer.store(cells[row], values)
             cells[row] = values
             if not part.allocation.complete:
                 part.allocation.written_rows(rows.itemsize, count)[row] = (1 << (8 * rows.itemsize)) - 1
@@ -149,6 +153,8 @@ class GlobalSpace:
                 if race is not None:
                     raise self._race(site, lanes, part, size, ordering, race, "update")
                 self._touched[id(site), part.allocation.address] = (site, "update")
+        if self.batch.observer is not None:
+            self._note_poll(site, lanes, parts, ordering)
         return [Cells(part.allocation.data, part.index, part.chosen) for part in parts]
 
     def locate(
@@ -170,6 +176,14 @@ class GlobalSpace:
             for part in parts:
                 self.memory.footprint.note(part.allocation, part.index, size, stores=stores)
         return parts
+
+    def _note_poll(self, site: Instruction, lanes: Array | None, parts: list[Part], ordering: Ordering) -> None:
+        assert self.batch.observer is not None
+        for part in parts:
+            chosen = self._lanes(lanes, part)
+            every = np.arange(self.batch.lanes) if chosen is None else chosen
+            name, first = part.allocation.name, int(part.index[0])
+            self.batch.observer.load(site, 2 + ordering.strong, f"byte {first} of buffer {name!r}", name, every)
 
     def _require_written(
         self, site: Instruction, lanes: Array | None, parts: list[Part], width: int, count: int

@@ -161,7 +161,10 @@ def _atomic(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
                     if place.chosen is not None:
                         operand = operand[place.chosen]
                         other = None if other is None else other[place.chosen]
+                    places_before = None if batch.observer is None else cells[first + number * scalar.count + part]
                     old = change(cells, first + number * scalar.count + part, operand, other)
+                    if batch.observer is not None and places_before is not None:
+                        batch.observer.store(places_before, cells[first + number * scalar.count + part])
                     target = destinations[number] if destinations else None
                     if target is not None and old is not None:
                         where = np.arange(batch.lanes) if lanes is None else lanes

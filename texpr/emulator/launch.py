@@ -39,10 +39,10 @@ class Device:
     side by side; like the number of programs resident on a GPU, it bounds who can wait for whom.  By default 16, or,
     if the programs cannot wait for each other, what is fastest.  `workers`: how many processes the batches of a large
     launch may use (see `parallel.py`; default: the processors, or `TEXPR_EMULATOR_WORKERS`); no result depends on it.
-    `multiprocessors` is only reported.  `seed`: None runs warps in lockstep where possible, and asynchronous
-    copies are as late as possible; a number (0 or more) fixes a random order and random moments, the same for
-    every launch.  `step_limit`: blocks a batch may execute before it counts as hung.  `counters`: count what launches
-    do (see `counters.py`), at some cost.
+    `multiprocessors` is only reported.  `seed`: None starts programs in ascending order and runs warps in lockstep
+    where possible, and asynchronous copies are as late as possible; a number (0 or more) fixes random orders of
+    programs and warps and random moments, the same for every launch.  `step_limit`: blocks a batch may execute before
+    it counts as hung.  `counters`: count what launches do (see `counters.py`), at some cost.
     """
 
     def __init__(
@@ -154,7 +154,8 @@ class Device:
         total = grid[0] * grid[1] * grid[2]
         nature = self._nature(module, entry)
         size = self._batch_size(nature, total, block)
-        batches = [range(start, min(start + size, total)) for start in range(0, total, size)]
+        order = self._program_order(total)
+        batches = [order[start : start + size] for start in range(0, total, size)]
         # Bound here, so that processes forked later have them.
         machines = {
             count: self._machine(module, entry, Shape(block, count, shared, self.checks, self.counters))
@@ -167,7 +168,7 @@ class Device:
         synchronises = first.global_space.synchronises
         conflicts = GlobalConflicts(total, first.warps_per_program, synchronises=synchronises) if self.checks else None
 
-        def run(some: Sequence[range]) -> LaunchStats:
+        def run(some: Sequence[Sequence[int]]) -> LaunchStats:
             stats = LaunchStats.nothing()
             for programs in some:
                 stats += machines[len(programs)].run(programs, grid, packed, conflicts)
@@ -196,6 +197,13 @@ class Device:
         # At least two, for two processors; as even as possible, since a batch of another size must be bound anew.
         batches = max(2, -(-total * threads // _WIDEST))
         return -(-total // min(batches, total))
+
+    def _program_order(self, total: int) -> Sequence[int]:
+        """The order in which programs start: ascending, or random under a seed."""
+        if self.seed is None:
+            return range(total)
+        order: list[int] = np.random.default_rng(self.seed).permutation(total).tolist()
+        return order
 
     def _kernel(self, module: PtxModule, name: str) -> Kernel:
         if name not in module.kernels:

@@ -19,6 +19,7 @@ from texpr.emulator.faults import FaultKind
 from texpr.emulator.isa_mbarrier import bind_wait
 from texpr.emulator.isa_warp import missing_lanes
 from texpr.emulator.kernel import Block, Operation, Transfer
+from texpr.emulator.livelock import Watch
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.recorder import Recorder
 from texpr.emulator.registers import OperandError
@@ -26,6 +27,12 @@ from texpr.emulator.rows import Array, ControlKind, Mask, Step
 from texpr.emulator.scheduler import NOT_RUNNING, Lockstep, Policy, RandomBursts
 from texpr.emulator.statistics import LaunchStats
 from texpr.emulator.types import TYPES
+
+_LAST_STEPS = 500
+"""Before the step limit, in which it is noted who reads what."""
+
+_BACKWARDS = 100
+"""How many steps threads that are ahead in their warps run when the others wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,9 @@ class Machine:
         self._uses_clock = any("%clock" in i.text or "%globaltimer" in i.text for i in self._instructions())
         self._blocks = [self._bind_block(block) for block in batch.kernel.blocks]
         batch.shared_space.begin_checks()
+        self._watch = Watch(batch)
+        self._backwards_until = 0
+        self._collective = np.array([_is_collective(block) for block in batch.kernel.blocks])
 
     def _instructions(self) -> list[Instruction]:
         return [operation.instruction for operation in self.batch.kernel.operations]
@@ -87,10 +97,15 @@ class Machine:
         self._position.fill(0)
         self._running[:] = batch.alive
         self._together = 0 if batch.all_alive and not self._seeded else None
+        self._watch.begin(self.counts.blocks)
         with np.errstate(all="ignore"):
             while True:
-                if self.counts.blocks >= self.step_limit:
-                    raise self._stuck(FaultKind.STEP_LIMIT, f"no end after {self.step_limit} blocks")
+                if self.counts.blocks >= self._watch.due:
+                    self._look()
+                if self.counts.blocks >= self.step_limit - _LAST_STEPS:
+                    self._watch.observe_end()
+                    if self.counts.blocks >= self.step_limit:
+                        raise self._stuck(FaultKind.STEP_LIMIT, f"no end after {self.step_limit} blocks")
                 if self._together is not None:
                     self._execute(self._blocks[self._together], None, batch.lanes)
                     continue
@@ -129,6 +144,7 @@ class Machine:
         if self._uses_clock:
             self.batch.specials.tick(block.size)
         block.leave(mask)
+        self._watch.ran(mask)
         if self.batch.bulk.loads or self.batch.bulk.stores:
             self.batch.bulk.tick()
         self._wake()
@@ -143,6 +159,13 @@ class Machine:
     def _execute_some(self) -> None:
         """Run one block for the warps that the policy picks."""
         fronts = np.where(self._running, self._position, NOT_RUNNING).reshape(-1, WARP).min(axis=1)
+        if self.counts.blocks < self._backwards_until:
+            ahead = np.where(self._can_run_alone(self._running), self._position, -1).reshape(-1, WARP).max(axis=1)
+            waited_for = (ahead > fronts) & (fronts != NOT_RUNNING)
+            if waited_for.any():
+                fronts = np.where(waited_for, ahead, NOT_RUNNING).astype(np.int32)
+            else:
+                self._backwards_until = 0
         number, warps = self._policy.choose(fronts)
         mask = self._running & (self._position == number) & np.repeat(warps, WARP)
         count = int(np.count_nonzero(mask))
@@ -150,6 +173,24 @@ class Machine:
             self._together = number
             return
         self._execute(self._blocks[number], mask, count)
+
+    def _look(self) -> None:
+        """Faults if all threads repeat themselves for ever."""
+        if self._together is None:
+            position, running = self._position, self._running
+        else:
+            position, running = np.full(self.batch.lanes, self._together), self.batch.alive
+        if not self._watch.look(self.counts.blocks, position, running):
+            return
+        if self._together is None and self._watch.starving(self._can_run_alone(running)):
+            self._backwards_until = self.counts.blocks + _BACKWARDS
+            self._watch.stop(self.counts.blocks)
+            return
+        raise self._stuck(FaultKind.DEADLOCK, "the running threads repeat themselves for ever: no memory changes")
+
+    def _can_run_alone(self, lanes: Array) -> Array:
+        """Those of the lanes that stand at blocks in which they need no other lane of their warp."""
+        return np.asarray(lanes & ~self._collective[self._position])
 
     # Binding ------------------------------------------------------------------------------------------------
 
@@ -317,7 +358,10 @@ class Machine:
 
     def _stuck(self, kind: FaultKind, message: str) -> Exception:
         """A deadlock or an endless loop: say where everybody is."""
-        notes = self._barriers.describe() + self.batch.mbarriers.describe()
+        waiting, poll = self._watch.describe()
+        notes = self._barriers.describe() + self.batch.mbarriers.describe() + waiting
+        if poll is not None:
+            return self.batch.fault(kind, message, poll.site, int(poll.lanes[0]), notes=tuple(notes))
         if self._together is not None:
             positions, lane = [self._together], 0
         else:
@@ -334,6 +378,13 @@ class Machine:
         where = block.operations[0] if block.operations else block.transfer.operation
         assert where is not None
         return self.batch.fault(kind, message, where.instruction, lane, notes=tuple(notes))
+
+
+def _is_collective(block: Block) -> bool:
+    """Whether instructions of a block need the whole warp."""
+    operations = [*block.operations, *([block.transfer.operation] if block.transfer.operation else [])]
+    words = {word for operation in operations for word in operation.instruction.opcode.split(".")}
+    return bool(words & {"sync", "bar", "barrier", "aligned"})
 
 
 def _groups(sources: list[Array], mask: Array) -> list[tuple[int, int, Array]]:

@@ -246,6 +246,8 @@ class Mbarriers:
         self._step(barrier)
 
     def _step(self, barrier: Mbarrier) -> None:
+        if self.batch.observer is not None:
+            self.batch.observer.changed = True
         if barrier.missing == 0 and barrier.bytes == 0:
             self._complete(barrier)
         self._show(barrier)

@@ -57,7 +57,8 @@ def report(
         message = f"{place}: {other} has already written another value there, and nothing orders the two"
     else:
         message = f"{place}: {other} wrote there, and nothing orders the two"
-    return batch.fault(kind, message, site, lane, buffer=name, notes=(_missing(conflicts, ordering, race, inside), *notes))
+    notes.insert(0, _missing(conflicts, ordering, race, inside))
+    return batch.fault(kind, message, site, lane, buffer=name, notes=tuple(notes))
 
 
 def _missing(conflicts: GlobalConflicts, ordering: Ordering, race: Race, inside: bool) -> str:
@@ -68,6 +69,8 @@ def _missing(conflicts: GlobalConflicts, ordering: Ordering, race: Race, inside:
     warp = race.program * clocks.warps + race.warp
     if ordering.scope is Scope.PROGRAM:
         return "this access has a scope (.cta or .cluster) that other programs are not in: .gpu would be right"
+    if ordering.strong and race.scope is Scope.PROGRAM:
+        return "the other access has a scope (.cta or .cluster) that this program is not in: .gpu would be right"
     if race.time < clocks.released[warp]:
         return (
             "the other program has released its access, but this one has not acquired it: missing is ld.acquire, "

@@ -28,6 +28,8 @@ def reduce_global(
         memory = cells.data.view(unsigned)
         row = cells.index // scalar.bytes
         values = new if cells.chosen is None else new[cells.chosen]
+        if batch.observer is not None:
+            batch.observer.changed = True
         memory[row] = combine(operation, type_name, memory[row], values)
 
 

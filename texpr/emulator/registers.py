@@ -55,6 +55,17 @@ class RegisterFile:
         for bank in self._banks:
             bank.fill(0)
 
+    def copies(self) -> list[Array]:
+        """What all registers hold, for `equal`."""
+        return [bank.copy() for bank in self._banks]
+
+    def equal(self, copies: list[Array], lanes: Array) -> Array:
+        """Per lane: whether all registers hold what they held when `copies` were made."""
+        same = np.ones(len(lanes), np.bool_)
+        for bank, copy in zip(self._banks, copies, strict=True):
+            same &= (bank[:, lanes] == copy[:, lanes]).all(axis=0)
+        return same
+
     def row(self, register: Register) -> Array:
         return self._rows[register.name]
 

@@ -90,6 +90,9 @@ class SharedSpace:
         """`collective`: all lanes of the warp read together, whichever of them give the addresses."""
         size = width * count
         index = self._locate(site, lanes, address, size, "read")
+        if self.batch.observer is not None:
+            first, every = int(address[0]) - SHARED_BASE, np.arange(self.batch.lanes) if lanes is None else lanes
+            self.batch.observer.load(site, 1, f"shared offset {first}", "shared memory", every)
         if self.shadow is not None and ordering.strong:
             self.shadow.strong_access(site, lanes, index, size)
         elif self.shadow is not None:
@@ -115,6 +118,8 @@ class SharedSpace:
                 return np.asarray(~unequal(cells[row[some]], rows[some]).any(axis=1)) | ordering.strong
 
             together = self.shadow.write(site, lanes, index, size, same, explain)
+        if self.batch.observer is not None:
+            self.batch.observer.store(cells[row], rows)
         cells[row] = rows
         if together is not None:
             lost = together & np.asarray(unequal(cells[row], rows).any(axis=1))
@@ -126,6 +131,9 @@ class SharedSpace:
         index = self._locate(site, lanes, address, size, "wrote")
         if self.shadow is not None:
             self.shadow.atomic(site, lanes, index, size)
+        if self.batch.observer is not None:
+            first, every = int(address[0]) - SHARED_BASE, np.arange(self.batch.lanes) if lanes is None else lanes
+            self.batch.observer.load(site, 2, f"shared offset {first}", "shared memory", every)
         return [Cells(self.data, index, None)]
 
     def begin_copy(self, site: Instruction, lanes: Array | None, address: Array, size: int) -> Array:
@@ -139,6 +147,8 @@ class SharedSpace:
         """The data of an asynchronous copy lands; `promised` says when it counts as written (None, or 0: now)."""
         size = rows.itemsize * rows.shape[1]
         self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
+        if self.batch.observer is not None:
+            self.batch.observer.changed = True
         if self.shadow is not None:
             self.shadow.end_copy(lanes, index, size, promised)
 
@@ -182,6 +192,8 @@ class SharedSpace:
 
     def poke(self, index: Array, size: int, octets: Array) -> None:
         """Write pieces, without any check."""
+        if self.batch.observer is not None:
+            self.batch.observer.changed = True
         width = min(size, 8)
         self._rows(width, size // width)[index // size] = np.ascontiguousarray(octets).view(f"u{width}")
 

@@ -159,7 +159,10 @@ class LocalSpace:
     ) -> None:
         size = rows.itemsize * rows.shape[1]
         index = self._locate(site, lanes, address, size)
-        self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
+        cells, row = self._rows(rows.itemsize, rows.shape[1]), index // size
+        if self.batch.observer is not None:
+            self.batch.observer.store(cells[row], rows)
+        cells[row] = rows
 
     def atomic_cells(
         self, site: Instruction, lanes: Array | None, address: Array, size: int, *, ordering: Ordering = RELAXED
