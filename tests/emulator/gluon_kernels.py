@@ -106,3 +106,40 @@ def gemm(
     r = row + gl.arange(0, BM, gl.SliceLayout(1, output))
     s = column + gl.arange(0, BN, gl.SliceLayout(0, output))
     gl.store(c + r[:, None] * N + s[None, :], out, mask=(r[:, None] < M) & (s[None, :] < N))
+
+
+@gluon.jit
+def turnstile(x, y, turn, BLOCK: gl.constexpr):
+    """Programs add their rows to one row, each after the one before it."""
+    layout: gl.constexpr = gl.BlockedLayout([2], [32], [4], [0])
+    column = gl.arange(0, BLOCK, layout)
+    value = gl.load(x + gl.program_id(0) * BLOCK + column)
+    gl.atomic_poll(turn, gl.program_id(0), sem="acquire", scope="gpu")
+    gl.store(y + column, gl.load(y + column) + value)
+    gl.atomic_store(turn, gl.program_id(0) + 1, sem="release", scope="gpu")
+
+
+@gluon.jit
+def last_program(x, parts, counter, y, BLOCK: gl.constexpr):
+    """Programs double their rows; the one that counts last adds them up."""
+    layout: gl.constexpr = gl.BlockedLayout([2], [32], [4], [0])
+    column = gl.arange(0, BLOCK, layout)
+    row = gl.program_id(0)
+    gl.store(parts + row * BLOCK + column, 2 * gl.load(x + row * BLOCK + column))
+    arrived = gl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
+    if arrived == gl.num_programs(0) - 1:
+        total = gl.zeros([BLOCK], gl.int32, layout)
+        for other in range(gl.num_programs(0)):
+            total += gl.load(parts + other * BLOCK + column)
+        gl.store(y + column, total)
+
+
+@gluon.jit
+def persistent(x, y, ticket, tiles, BLOCK: gl.constexpr):
+    """Programs take tiles as long as there are some."""
+    layout: gl.constexpr = gl.BlockedLayout([2], [32], [4], [0])
+    column = gl.arange(0, BLOCK, layout)
+    tile = gl.atomic_add(ticket, 1, sem="relaxed")
+    while tile < tiles:
+        gl.store(y + tile * BLOCK + column, gl.load(x + tile * BLOCK + column) + 1)
+        tile = gl.atomic_add(ticket, 1, sem="relaxed")
