@@ -153,3 +153,53 @@ def test_accesses_of_different_widths_are_compared_byte_by_byte() -> None:
     assert run(declared, 2)[1].warnings == {}
     with pytest.raises(Fault, match="buffer 'flags'"):
         run("ld.global.b32 %r0, [%flags];" + declared, 2)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("ticket", [
+    "fence.acq_rel.gpu; atom.relaxed.gpu.global.inc.u32 %r0, [%flags], 1000;",
+    "atom.acq_rel.gpu.global.inc.u32 %r0, [%flags], 1000;",
+    "atom.relaxed.gpu.global.inc.u32 %r0, [%flags], 1000;",
+])
+def test_who_has_taken_the_last_ticket_may_reset_the_counter(ticket: str, seed: int | None) -> None:
+    """Whoever has seen a strong write is ordered behind that write, whatever else is not ordered."""
+    body = f"""
+        @!%first ret; {ticket} sub.u32 %r1, %n, 1; setp.ne.u32 %q, %r0, %r1; @%q ret;
+        mov.u32 %r2, 0; st.global.b32 [%flags], %r2;
+    """
+    run(body, 20, seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("load", ["acquire", "relaxed"])
+def test_who_has_seen_a_flag_may_clear_it(load: str, seed: int | None) -> None:
+    body = f"""
+        mov.u32 %r1, 1; setp.eq.u32 %q, %p, 0; @%q bra WAIT;
+        @%first st.release.gpu.global.b32 [%flags], %r1; ret;
+        WAIT: @!%first bra SEEN;
+        POLL: ld.{load}.gpu.global.b32 %r0, [%flags]; setp.eq.u32 %q, %r0, 0; @%q bra POLL;
+        SEEN: bar.sync 0; ld.global.b32 %r3, [%flags]; bar.sync 1;
+        setp.eq.u32 %q, %t, 63; mov.u32 %r2, 0; @%q st.global.b32 [%flags], %r2;
+    """
+    run(body, 2, seed)
+
+
+def test_who_has_not_seen_a_flag_may_not_clear_it() -> None:
+    body = """
+        mov.u32 %r1, 1; @!%first ret; setp.eq.u32 %q, %p, 0; @%q bra CLEAR;
+        st.release.gpu.global.b32 [%flags], %r1; ret;
+        CLEAR: mov.u32 %r2, 0; st.global.b32 [%flags], %r2;
+    """
+    with pytest.raises(Fault, match="buffer 'flags'"):
+        run(body, 2)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_a_fence_covers_nothing_that_is_written_behind_it(seed: int) -> None:
+    case = KERNELS["flag"]
+    fence = "@%first fence.release.gpu;"
+    late = case.body.replace(fence, fence + "@%first st.global.b32 [%out], %r1;")
+    late = late.replace("ld.global.b32 %r2, [%a];", "ld.global.b32 %r2, [%out];")
+    with pytest.raises(Fault) as caught:
+        run(late, 2, seed)
+    assert caught.value.buffer == "out"

@@ -5,14 +5,12 @@ which warps have read it since.  Two accesses to a granule race if one of them w
 atomic, nor volatile, relaxed, ...), and neither is ordered before the other; see `global_clocks.py` for what orders
 them.  The order in which programs happen to run never counts.  Stores that change nothing are only counted as
 a warning.
-
-Stamps are time << 32 | program << 8 | warp << 3 | flags, where the time is that of `checks.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +18,25 @@ from numpy.typing import NDArray
 
 from texpr.emulator.checks import SharedShadow
 from texpr.emulator.global_clocks import GlobalClocks, Published
+from texpr.emulator.global_shadow import (
+    ATOMIC,
+    CONSTANT,
+    MANY_PROGRAMS,
+    MANY_WARPS,
+    MOST_PROGRAMS,
+    NO_TIME,
+    PROGRAM,
+    READER_FLAGS,
+    SCOPE,
+    TIME,
+    WARP,
+    WHO,
+    WHOSE_PROGRAM,
+    GlobalShadow,
+    Stamps,
+    ascending,
+    cover,
+)
 from texpr.emulator.memory import Allocation
 from texpr.emulator.ordering import Ordering, Scope
 from texpr.emulator.rows import Array
@@ -30,25 +47,9 @@ if TYPE_CHECKING:
 EQUAL_STORES = "several programs store equal values to one global address"
 """A warning: the result does not depend on their order."""
 
-MOST_PROGRAMS = 1 << 24
-_TIME = 32
-_PROGRAM = 8
-_WARP = 3
-_WHO = 0xFFFF_FFF8
-_WHOSE_PROGRAM = 0xFFFF_FF00
-_NO_TIME = 0xFFFF_FFFF
-_SCOPE = 3
-# Flags of readers.
-_MANY_WARPS = 1
-_MANY_PROGRAMS = 2
-_CONSTANT = 4
-_READER_FLAGS = _MANY_WARPS | _MANY_PROGRAMS | _CONSTANT
-_LONGEST_LOG = 1 << 22
 _MOST_WAITING = 1 << 22
-
 _NOBODY = np.empty(0, np.int64)
 
-Stamps = NDArray[np.int64]
 Same = Callable[[], Array]
 """Tells, per access, whether memory already holds what it stores."""
 
@@ -69,51 +70,6 @@ class Race:
     broken_promise: bool = False
 
 
-@dataclass(slots=True)
-class _Shadow:
-    """What is known about the granules of one buffer.
-
-    `readers` has one reader per granule; if there are more that are not in order, flags say so, and `masks` has the
-    warps (if they are of one program) or `log` all of them (granules and stamps, as long as that is short enough).
-    `others` is a writer of another program that the last one is not ordered behind.
-    """
-
-    size: int
-    granule: int
-    writers: Stamps | None = None
-    others: Stamps | None = None
-    readers: Stamps | None = None
-    masks: NDArray[np.uint32] | None = None
-    published: NDArray[Any] | None = None
-    log: list[tuple[Array, Stamps]] = field(default_factory=list)
-    logged: int = 0
-    pending: list[tuple[Array, Stamps, Array | None]] = field(default_factory=list)
-    waiting: int = 0
-    """Reads (granules, stamps, lanes) that are not recorded yet, and how many: most buffers that are read are never
-    written in the same launch."""
-
-    def refine(self, size: int) -> None:
-        """An access of `size` bytes is narrower than the granules."""
-        parts = self.granule // size
-        for name in ("writers", "others", "readers", "masks", "published"):
-            array = getattr(self, name)
-            if array is not None:
-                setattr(self, name, np.repeat(array, parts))
-        self.log = [
-            ((granules[:, None] * parts + np.arange(parts)).reshape(-1), np.repeat(stamps, parts))
-            for granules, stamps in self.log
-        ]
-        self.granule = size
-
-    def blank(self, dtype: Any) -> Any:
-        return np.zeros(-(-self.size // self.granule), dtype)
-
-    def note(self, granules: Array, stamps: Stamps) -> None:
-        if self.logged < _LONGEST_LOG:
-            self.log.append((granules, stamps))
-            self.logged += len(granules)
-
-
 class GlobalConflicts:
     """Who accessed what during one launch of `programs` programs of `warps` warps.
 
@@ -125,7 +81,7 @@ class GlobalConflicts:
             raise OverflowError(f"the race check is made for at most {MOST_PROGRAMS} programs, not {programs}")
         self.clocks = GlobalClocks(programs, warps)
         self.synchronises = synchronises
-        self._shadows: dict[int, _Shadow] = {}
+        self._shadows: dict[int, GlobalShadow] = {}
         self._shared: SharedShadow | None = None
 
     def begin(self, batch: Batch, shadow: SharedShadow) -> None:
@@ -135,7 +91,7 @@ class GlobalConflicts:
             shadow.time = self._shared.time
         self._shared = shadow
         self._warp = batch.thread // 32
-        self._who = ((batch.programs[batch.slot] << _PROGRAM) | (self._warp << _WARP)).astype(np.int64)
+        self._who = ((batch.programs[batch.slot] << PROGRAM) | (self._warp << WARP)).astype(np.int64)
         self.clocks.begin(batch, shadow)
 
     # Accesses -----------------------------------------------------------------------------------------------
@@ -148,7 +104,7 @@ class GlobalConflicts:
         A bulk copy (`by_copy`) reads at a time of its own; `async_checks.py` orders it inside of its program.
         """
         shadow = self._shadow(allocation, size)
-        granules, lane, count = _cover(shadow, lanes, index, size)
+        granules, lane, count = cover(shadow, lanes, index, size)
         who = self._who if lane is None else self._who[lane]
         if shadow.writers is not None:
             race = self._judge_read(shadow, granules, lane, who, ordering)
@@ -157,11 +113,15 @@ class GlobalConflicts:
         if ordering.strong:
             if self.synchronises and shadow.published is not None:
                 self._receive(shadow.published, granules, lane, ordering)
+            if shadow.writers is not None:
+                if shadow.seen is None:
+                    shadow.seen = shadow.blank(np.int64)
+                shadow.seen[granules] = who | np.int64(self._time() << TIME)
             return None
         if not allocation.read_only:
             # Bulk copies read at time 0, which is known to everybody in the program.
             time = 0 if by_copy else self._time()
-            mine = who | np.int64((time << _TIME) | (_CONSTANT if ordering.constant else 0))
+            mine = who | np.int64((time << TIME) | (CONSTANT if ordering.constant else 0))
             shadow.pending.append((granules, mine, lane))
             shadow.waiting += len(granules)
             if self.synchronises or shadow.writers is not None or shadow.waiting > _MOST_WAITING:
@@ -182,11 +142,12 @@ class GlobalConflicts:
         """Lanes are about to write (`atomic`: to read, change and write); gives an access that races."""
         shadow = self._shadow(allocation, size)
         self._record_reads(shadow)
-        granules, lane, count = _cover(shadow, lanes, index, size)
+        granules, lane, count = cover(shadow, lanes, index, size)
         who = self._who if lane is None else self._who[lane]
         if shadow.writers is None:
             shadow.writers = shadow.blank(np.int64)
         before = shadow.writers[granules]
+        now = self._time()
         race = self._judge_write(shadow, granules, lane, who, before, ordering, count, same)
         if race is not None:
             return race
@@ -194,7 +155,9 @@ class GlobalConflicts:
             self._exchange(shadow, granules, lane, ordering, atomic)
         elif shadow.published is not None:
             shadow.published[granules] = None
-        self._record_write(shadow, granules, who, before, ordering)
+        # What a release publishes includes the write itself, so this is of the time before it.
+        mine = who | np.int64((now << TIME) | int(ordering.scope) | (ATOMIC if atomic else 0))
+        self._record_write(shadow, granules, mine, before, ordering)
         return None
 
     def fence(self, lanes: Array | None, ordering: Ordering) -> None:
@@ -231,7 +194,7 @@ class GlobalConflicts:
             self._shared.learnt()
 
     def _exchange(
-        self, shadow: _Shadow, granules: Array, lane: Array | None, ordering: Ordering, atomic: bool
+        self, shadow: GlobalShadow, granules: Array, lane: Array | None, ordering: Ordering, atomic: bool
     ) -> None:
         """Strong writes by warp after warp: each finds what those before it have published."""
         published = shadow.published
@@ -258,10 +221,10 @@ class GlobalConflicts:
 
     def _ordered(self, lane: Array, stamps: Stamps) -> Array:
         """Which of these earlier accesses are ordered before what the lanes do now."""
-        time = stamps >> _TIME
-        warp = (stamps >> _WARP) & 31
+        time = stamps >> TIME
+        warp = (stamps >> WARP) & 31
         slot, own = self._batch.slot[lane], self._warp[lane]
-        program = (stamps >> _PROGRAM) & (MOST_PROGRAMS - 1)
+        program = (stamps >> PROGRAM) & (MOST_PROGRAMS - 1)
         inside = program == self._batch.programs[slot]
         ordered = inside & ((warp == own) | (time < self.clocks.known_inside(slot, own, warp % self.clocks.warps)))
         if self.synchronises and not inside.all():
@@ -273,30 +236,39 @@ class GlobalConflicts:
                     ordered[which] = time[which] < known[program[which] * self.clocks.warps + warp[which]]
         return np.asarray(ordered)
 
-    def _unordered_writers(self, lane: Array | None, who: Stamps, stamps: Stamps, ordering: Ordering) -> Array:
-        """Positions at which the last writer is another warp that is not ordered before the access."""
-        alien = (stamps ^ who) & _WHO != 0
+    def _unordered_writers(
+        self, lane: Array | None, who: Stamps, stamps: Stamps, ordering: Ordering, seen: Stamps | None = None
+    ) -> Array:
+        """Positions at which the last writer is another warp that is not ordered before the access. `seen`: strong
+        readers of what it wrote.
+        """
+        alien = (stamps ^ who) & WHO != 0
         alien &= stamps != 0
         if not alien.any():
             return _NOBODY
         if ordering.strong:
-            inside = (stamps ^ who) & _WHOSE_PROGRAM == 0
-            weaker = np.minimum(stamps & _SCOPE, int(ordering.scope))
+            inside = (stamps ^ who) & WHOSE_PROGRAM == 0
+            weaker = np.minimum(stamps & SCOPE, int(ordering.scope))
             alien &= weaker < np.where(inside, int(Scope.PROGRAM), int(Scope.GPU))
         suspects = np.flatnonzero(alien)
         if len(suspects):
             suspects = suspects[~self._ordered(suspects if lane is None else lane[suspects], stamps[suspects])]
+        if len(suspects) and seen is not None:
+            lanes = suspects if lane is None else lane[suspects]
+            by, wide = seen[suspects], stamps[suspects] & SCOPE == int(Scope.GPU)
+            suspects = suspects[~(wide & (by != 0) & self._ordered(lanes, by))]
         return suspects
 
     def _judge_read(
-        self, shadow: _Shadow, granules: Array, lane: Array | None, who: Stamps, ordering: Ordering
+        self, shadow: GlobalShadow, granules: Array, lane: Array | None, who: Stamps, ordering: Ordering
     ) -> Race | None:
         assert shadow.writers is not None
         before = shadow.writers[granules]
+        seen = None if shadow.seen is None else shadow.seen[granules]
         if ordering.constant and before.any():
             position = int(np.flatnonzero(before)[0])
             return _race(position, "wrote", int(before[position]), broken_promise=True)
-        racing = self._unordered_writers(lane, who, before, ordering)
+        racing = self._unordered_writers(lane, who, before, ordering, seen)
         if not len(racing) and shadow.others is not None:
             before = shadow.others[granules]
             racing = self._unordered_writers(lane, who, before, ordering)
@@ -306,7 +278,7 @@ class GlobalConflicts:
 
     def _judge_write(
         self,
-        shadow: _Shadow,
+        shadow: GlobalShadow,
         granules: Array,
         lane: Array | None,
         who: Stamps,
@@ -316,17 +288,19 @@ class GlobalConflicts:
         same: Same | None,
     ) -> Race | None:
         found: list[tuple[Array, Stamps, str]] = []
-        racing = self._unordered_writers(lane, who, before, ordering)
+        seen = None if shadow.seen is None else shadow.seen[granules]
+        racing = self._unordered_writers(lane, who, before, ordering, seen)
         if len(racing):
             found.append((racing, before[racing], "wrote"))
         if shadow.others is not None:
-            others = shadow.others[granules]
+            # Atomics have seen the write before theirs. (Reads do count it: which atomic came last is chance.)
+            others = np.where(before & ATOMIC, 0, shadow.others[granules])
             racing = self._unordered_writers(lane, who, others, ordering)
             if len(racing):
                 found.append((racing, others[racing], "wrote"))
         if shadow.readers is not None:
             readers = shadow.readers[granules]
-            broken = np.flatnonzero(readers & _CONSTANT)
+            broken = np.flatnonzero(readers & CONSTANT)
             if len(broken):
                 first = int(broken[0])
                 return _per_access(_race(first, "read", int(readers[first]), broken_promise=True), count)
@@ -345,10 +319,10 @@ class GlobalConflicts:
         return None
 
     def _unordered_readers(
-        self, shadow: _Shadow, granules: Array, lane: Array | None, who: Stamps, readers: Stamps
+        self, shadow: GlobalShadow, granules: Array, lane: Array | None, who: Stamps, readers: Stamps
     ) -> tuple[Array, Stamps]:
         """Accesses (positions) and earlier readers (stamps) that they are not ordered behind."""
-        alien = (readers != 0) & (((readers ^ who) & _WHO != 0) | (readers & _READER_FLAGS != 0))
+        alien = (readers != 0) & (((readers ^ who) & WHO != 0) | (readers & READER_FLAGS != 0))
         suspects = np.flatnonzero(alien)
         if not len(suspects):
             return suspects, readers[suspects]
@@ -356,7 +330,7 @@ class GlobalConflicts:
         which, by = self._expand_warps(shadow, granules[suspects], readers[suspects])
         positions.append(suspects[which])
         stamps.append(by)
-        many = suspects[readers[suspects] & _MANY_PROGRAMS != 0]
+        many = suspects[readers[suspects] & MANY_PROGRAMS != 0]
         if len(many) and shadow.log:
             logged = np.concatenate([entry[0] for entry in shadow.log])
             by = np.concatenate([entry[1] for entry in shadow.log])
@@ -371,23 +345,22 @@ class GlobalConflicts:
         racing = ~self._ordered(lanes, stamp)
         if not self.synchronises:
             # Several programs: at least one of them is another one.
-            racing |= stamp & _MANY_PROGRAMS != 0
+            racing |= stamp & MANY_PROGRAMS != 0
         return position[racing], stamp[racing]
 
     # Records ------------------------------------------------------------------------------------------------
 
     def _record_write(
-        self, shadow: _Shadow, granules: Array, who: Stamps, before: Stamps, ordering: Ordering
+        self, shadow: GlobalShadow, granules: Array, mine: Stamps, before: Stamps, ordering: Ordering
     ) -> None:
         assert shadow.writers is not None
-        mine = who | np.int64((self._time() << _TIME) | int(ordering.scope))
         shadow.writers[granules] = mine
         several = False
-        if not _ascending(granules):
+        if not ascending(granules):
             lost = shadow.writers[granules] != mine
             several = bool(lost.any())
         if ordering.strong:
-            elsewhere = (before != 0) & ((before ^ mine) & _WHOSE_PROGRAM != 0)
+            elsewhere = (before != 0) & ((before ^ mine) & WHOSE_PROGRAM != 0)
             if several or elsewhere.any():
                 if shadow.others is None:
                     shadow.others = shadow.blank(np.int64)
@@ -400,16 +373,17 @@ class GlobalConflicts:
                 self._batch.warn(EQUAL_STORES)
             if shadow.others is not None:
                 shadow.others[granules] = 0
-        if shadow.readers is not None:
-            shadow.readers[granules] = 0
+        for stale in (shadow.readers, shadow.seen):
+            if stale is not None:
+                stale[granules] = 0
 
-    def _record_reads(self, shadow: _Shadow) -> None:
+    def _record_reads(self, shadow: GlobalShadow) -> None:
         for granules, mine, lane in shadow.pending:
             self._record_read(shadow, granules, lane, mine)
         shadow.pending.clear()
         shadow.waiting = 0
 
-    def _record_read(self, shadow: _Shadow, granules: Array, lane: Array | None, mine: Stamps) -> None:
+    def _record_read(self, shadow: GlobalShadow, granules: Array, lane: Array | None, mine: Stamps) -> None:
         if shadow.readers is None:
             shadow.readers = shadow.blank(np.int64)
             before = None
@@ -418,36 +392,36 @@ class GlobalConflicts:
         readers = shadow.readers
         readers[granules] = mine
         if before is not None:
-            differs = (before != 0) & ((before ^ mine) & (_WHO | _READER_FLAGS) != 0)
+            differs = (before != 0) & ((before ^ mine) & (WHO | READER_FLAGS) != 0)
             if differs.any():
                 self._keep_earlier(shadow, granules, lane, mine, before, np.flatnonzero(differs))
-        if _ascending(granules):
+        if ascending(granules):
             return
         now = readers[granules]
-        together = np.flatnonzero((now ^ mine) & _WHO)
+        together = np.flatnonzero((now ^ mine) & WHO)
         if len(together):
             self._keep_together(shadow, granules, mine, now, together)
 
     def _keep_earlier(
-        self, shadow: _Shadow, granules: Array, lane: Array | None, mine: Stamps, before: Stamps, where: Array
+        self, shadow: GlobalShadow, granules: Array, lane: Array | None, mine: Stamps, before: Stamps, where: Array
     ) -> None:
         """Readers replaced by `mine` count on unless they are ordered before the new ones."""
         readers = shadow.readers
         assert readers is not None
         old, new, cells = before[where], mine[where], granules[where]
-        elsewhere = (old ^ new) & _WHOSE_PROGRAM != 0
+        elsewhere = (old ^ new) & WHOSE_PROGRAM != 0
         if self.synchronises:
             ordered = self._ordered(where if lane is None else lane[where], old)
-            logs = np.flatnonzero((elsewhere & ~ordered) | (old & _MANY_PROGRAMS != 0))
+            logs = np.flatnonzero((elsewhere & ~ordered) | (old & MANY_PROGRAMS != 0))
             if len(logs):
                 shadow.note(cells[logs], old[logs])
                 shadow.note(cells[logs], new[logs])
             elsewhere &= ~ordered
         else:
             ordered = None
-        sticky = (old & (_MANY_PROGRAMS | _CONSTANT)) | np.where(elsewhere, _MANY_PROGRAMS, 0)
+        sticky = (old & (MANY_PROGRAMS | CONSTANT)) | np.where(elsewhere, MANY_PROGRAMS, 0)
         readers[cells] |= sticky
-        inside = np.flatnonzero(((old ^ new) & _WHOSE_PROGRAM == 0) & ((old ^ new) & (_WHO | _MANY_WARPS) != 0))
+        inside = np.flatnonzero(((old ^ new) & WHOSE_PROGRAM == 0) & ((old ^ new) & (WHO | MANY_WARPS) != 0))
         if len(inside):
             lanes = where[inside] if lane is None else lane[where[inside]]
             known = self._ordered(lanes, old[inside]) if ordered is None else ordered[inside]
@@ -457,33 +431,33 @@ class GlobalConflicts:
             self._several_warps(shadow, cells[unordered], old[unordered], new[unordered])
 
     def _keep_together(
-        self, shadow: _Shadow, granules: Array, mine: Stamps, now: Stamps, where: Array
+        self, shadow: GlobalShadow, granules: Array, mine: Stamps, now: Stamps, where: Array
     ) -> None:
         """Several lanes of this very instruction read one granule."""
         readers = shadow.readers
         assert readers is not None
         new, winner, cells = mine[where], now[where], granules[where]
-        elsewhere = (winner ^ new) & _WHOSE_PROGRAM != 0
+        elsewhere = (winner ^ new) & WHOSE_PROGRAM != 0
         if elsewhere.any():
             if self.synchronises:
                 shadow.note(cells[elsewhere], new[elsewhere])
                 shadow.note(cells[elsewhere], winner[elsewhere])
-            readers[cells[elsewhere]] |= _MANY_PROGRAMS
+            readers[cells[elsewhere]] |= MANY_PROGRAMS
         inside = np.flatnonzero(~elsewhere)
         if len(inside):
             self._several_warps(shadow, cells[inside], winner[inside], new[inside])
 
-    def _expand_warps(self, shadow: _Shadow, cells: Array, readers: Stamps) -> tuple[Array, Stamps]:
+    def _expand_warps(self, shadow: GlobalShadow, cells: Array, readers: Stamps) -> tuple[Array, Stamps]:
         """For granules that several warps of a program have read: a position and a stamp for each of these."""
-        where = np.flatnonzero(readers & _MANY_WARPS)
+        where = np.flatnonzero(readers & MANY_WARPS)
         if not len(where) or shadow.masks is None:
             return where[:0], readers[:0]
         masks = shadow.masks[cells[where]]
         warps = [where[(masks >> np.uint32(warp)) & np.uint32(1) != 0] for warp in range(self.clocks.warps)]
-        stamps = [(readers[some] & ~np.int64(31 << _WARP)) | np.int64(n << _WARP) for n, some in enumerate(warps)]
+        stamps = [(readers[some] & ~np.int64(31 << WARP)) | np.int64(n << WARP) for n, some in enumerate(warps)]
         return np.concatenate(warps), np.concatenate(stamps)
 
-    def _several_warps(self, shadow: _Shadow, cells: Array, one: Stamps, other: Stamps) -> None:
+    def _several_warps(self, shadow: GlobalShadow, cells: Array, one: Stamps, other: Stamps) -> None:
         """Two warps of one program read a granule, in no order. The earlier time counts, so as not to blame readers of
         that time for reads of later ones.
         """
@@ -492,18 +466,18 @@ class GlobalConflicts:
         if shadow.masks is None:
             shadow.masks = shadow.blank(np.uint32)
         masks = shadow.masks
-        fresh = (one | readers[cells]) & _MANY_WARPS == 0
+        fresh = (one | readers[cells]) & MANY_WARPS == 0
         masks[cells[fresh]] = 0
         for stamps in (one, other):
-            warps = (stamps >> _WARP) & 31
+            warps = (stamps >> WARP) & 31
             for warp in np.unique(warps):
                 masks[cells[warps == warp]] |= np.uint32(1 << int(warp))
-        readers[cells] = (readers[cells] & _NO_TIME) | (one & ~np.int64(_NO_TIME)) | _MANY_WARPS
+        readers[cells] = (readers[cells] & NO_TIME) | (one & ~np.int64(NO_TIME)) | MANY_WARPS
 
-    def _shadow(self, allocation: Allocation, size: int) -> _Shadow:
+    def _shadow(self, allocation: Allocation, size: int) -> GlobalShadow:
         shadow = self._shadows.get(allocation.address)
         if shadow is None:
-            shadow = self._shadows[allocation.address] = _Shadow(len(allocation.data), size)
+            shadow = self._shadows[allocation.address] = GlobalShadow(len(allocation.data), size)
         if size < shadow.granule:
             self._record_reads(shadow)
             shadow.refine(size)
@@ -514,30 +488,15 @@ class GlobalConflicts:
         return self._shared.time.now
 
 
-def _cover(shadow: _Shadow, lanes: Array | None, index: Array, size: int) -> tuple[Array, Array | None, int]:
-    """The granules of accesses, the lane of each of them (None: lane i for entry i), and granules per access."""
-    first = index // shadow.granule
-    count = size // shadow.granule
-    if count == 1:
-        return first, lanes, 1
-    every = np.arange(len(index)) if lanes is None else lanes
-    return (first[:, None] + np.arange(count)).reshape(-1), np.repeat(every, count), count
-
-
-def _ascending(granules: Array) -> bool:
-    """Whether no granule occurs twice, as far as a quick look tells."""
-    return bool((granules[1:] > granules[:-1]).all())
-
-
 def _distinct(published: NDArray[Any]) -> list[Published]:
     """Different publications among those of some places."""
     return list({id(one): one for one in published if one is not None}.values())
 
 
 def _race(position: int, what: str, stamp: int, *, broken_promise: bool = False) -> Race:
-    program, warp = (stamp >> _PROGRAM) & (MOST_PROGRAMS - 1), (stamp >> _WARP) & 31
-    scope = Scope(stamp & _SCOPE) if what == "wrote" else Scope.WEAK
-    return Race(position, what, program, warp, stamp >> _TIME, scope, broken_promise)
+    program, warp = (stamp >> PROGRAM) & (MOST_PROGRAMS - 1), (stamp >> WARP) & 31
+    scope = Scope(stamp & SCOPE) if what == "wrote" else Scope.WEAK
+    return Race(position, what, program, warp, stamp >> TIME, scope, broken_promise)
 
 
 def _per_access(race: Race, count: int) -> Race:

@@ -98,7 +98,8 @@ class Watch:
             return False
         assert observer is not None
         self.due = step + 1
-        if observer.changed or self.batch.bulk.loads or step > self._last:
+        bulk = self.batch.bulk
+        if observer.changed or bulk.loads or any(not store.written for store in bulk.stores) or step > self._last:
             self._end(step)
             return False
         ran = self._ran.reshape(-1, WARP).any(axis=1)
