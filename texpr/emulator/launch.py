@@ -251,7 +251,7 @@ class Device:
         return self._machines[key]
 
 
-def _counted(machines: Mapping[int, Machine], batches: Sequence[range]) -> Counters:
+def _counted(machines: Mapping[int, Machine], batches: Sequence[Sequence[int]]) -> Counters:
     """What the machines have counted since they were last asked; `machines` by the size of their batches."""
     found: list[Counters] = []
     for size, machine in machines.items():

@@ -19,9 +19,9 @@ from itertools import pairwise
 from time import perf_counter
 
 from texpr.emulator.footprint import Changes, Footprint, apply, collide
-from texpr.emulator.isa_memory import is_strong
 from texpr.emulator.kernel import Kernel, Operation
 from texpr.emulator.memory import GlobalMemory
+from texpr.emulator.ordering import ordering_of
 from texpr.emulator.statistics import LaunchStats
 from texpr.emulator.workers import CannotForkError, run_in_children
 
@@ -55,8 +55,8 @@ class Nature:
 
 
 def run_batches(
-    run: Callable[[Sequence[range]], LaunchStats],
-    batches: Sequence[range],
+    run: Callable[[Sequence[Sequence[int]]], LaunchStats],
+    batches: Sequence[Sequence[int]],
     memory: GlobalMemory,
     workers: int,
     nature: Nature,
@@ -98,7 +98,7 @@ def _is_worth_it(seconds: float, memory: GlobalMemory) -> bool:
     return seconds / 2 > 2 * (FORK_SECONDS + FORK_SECONDS_PER_BYTE * buffers)
 
 
-def _shares(batches: Sequence[range], workers: int) -> list[Sequence[range]]:
+def _shares(batches: Sequence[Sequence[int]], workers: int) -> list[Sequence[Sequence[int]]]:
     """Consecutive batches for each worker, evenly."""
     count = min(workers, len(batches))
     bounds = [len(batches) * number // count for number in range(count + 1)]
@@ -106,7 +106,7 @@ def _shares(batches: Sequence[range], workers: int) -> list[Sequence[range]]:
 
 
 def _task(
-    run: Callable[[Sequence[range]], LaunchStats], share: Sequence[range], memory: GlobalMemory
+    run: Callable[[Sequence[Sequence[int]]], LaunchStats], share: Sequence[Sequence[int]], memory: GlobalMemory
 ) -> Callable[[], tuple[Changes, LaunchStats]]:
     """What a worker does, in its own copy of everything."""
 
@@ -131,7 +131,7 @@ def _communicates(operation: Operation) -> bool:
         case "atom" | "red" | "multimem":
             return not local
         case "ld" | "st":
-            return not local and is_strong(operation.modifiers)
+            return not local and ordering_of(words).strong
         case "fence" | "membar":
             return not {"proxy", "cta", "mbarrier_init"} & set(words)
         case "cp":
