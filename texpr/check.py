@@ -210,7 +210,7 @@ def _check_target(
         kernels = tuple(launch["kernel"] for launch in variants[wanted.position]["launches"])
         problem = Problem(algorithm, records[wanted.name], wanted, candidates, facts, MULTIPROCESSORS, effort.work)
         empty = Row(function["symbol"], binding, wanted.name, target, kernels)
-        row = check_row(empty, bench, problem, folder, effort, scheduled)
+        row = check_row(empty, bench, problem, effort, scheduled)
         report(row)
         rows.append(row)
     for used in (bench, *scheduled.values()):

@@ -11,9 +11,10 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import linecache
 import os
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -357,7 +358,22 @@ def package_of(
         example = example_for(entries[0], first, schedule.variants, domain_facts(first), targets)
     first = definition.bind(chosen[0], statics)
     texts = (dump_schedule(resolved_schedule(schedule, first)), source_text(definition))
-    return Package(definition.name, tuple(entries), tuple(kernels), *texts, example)
+    lines = schedule_lines(kernels, schedule)
+    return Package(definition.name, tuple(entries), tuple(kernels), *texts, example, lines)
+
+
+def schedule_lines(kernels: Iterable[KernelSource], schedule: Schedule) -> dict[str, str]:
+    """The text of every line of the user's schedule that an origin names, as ``linear.yaml:12``; lines of files that
+    cannot be read are left out."""
+    records = [schedule, *schedule.variants, *(kernel for variant in schedule.variants for kernel in variant.kernels)]
+    files = {Path(record.location.file).name: record.location.file for record in records if record.location}
+    places = {origin.schedule for kernel in kernels for _, origin in kernel.origins if origin.schedule}
+    texts: dict[str, str] = {}
+    for place in sorted(places):
+        name, _, line = place.rpartition(":")
+        if name in files and (text := linecache.getline(files[name], int(line)).rstrip()):
+            texts[place] = text
+    return texts
 
 
 def check_all_used(schedule: Schedule, targets: Sequence[str], used: Set[str]) -> None:

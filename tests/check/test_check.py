@@ -79,7 +79,7 @@ def test_a_store_beyond_the_end_is_a_fault_that_names_the_source(copied: Path) -
     assert row.verdict == "FAULT"
     told = row.failures[0].text
     assert "out of bounds" in told and "kernel.py:" in told and "gl.store" in told
-    assert "in y" in told
+    assert "(in func y)" in told and "this is y[" in told
 
 
 def test_an_output_that_is_not_written_is_found(copied: Path) -> None:

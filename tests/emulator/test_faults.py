@@ -157,7 +157,8 @@ def test_a_fault_says_what_where_and_who() -> None:
 def test_a_race_names_the_other_side() -> None:
     fault = fault_of(CASES["read of another thread's store"].bad)
     assert "thread 1 wrote" in fault.message and fault.thread == (0, 0, 0)
-    assert any("st.shared.b32" in note for note in fault.notes)
+    (other,) = fault.others
+    assert other.what == "thread (1, 0, 0) wrote there earlier" and other.ptx_text.startswith("st.shared.b32")
 
 
 def test_a_deadlock_says_who_waits_where() -> None:

@@ -51,7 +51,7 @@ def test_a_fault_is_printed_like_a_compiler_error(capfd: pytest.CaptureFixture[s
     assert "cuLaunchKernel: CUDA_ERROR_LAUNCH_FAILED" in output
     assert re.search(r"affine_f32_rows: fault: out of bounds: .* past the end of buffer 'y' \(11200 bytes\)", report)
     assert re.search(r"--> .*kernel\.py:\d+", report)
-    assert "in y, asked for by affine.yaml:" in report
+    assert "(in func y)" in report and "  --> affine.yaml:" in report
 
 
 def test_after_a_fault_every_call_fails_as_on_a_gpu(capfd: pytest.CaptureFixture[str]) -> None:

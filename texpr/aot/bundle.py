@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -122,14 +122,24 @@ def bundle_files(package: Package, compiled: Sequence[CompiledKernel]) -> dict[s
     for kernel in compiled:
         files[cubin_path(kernel.kernel, kernel.target)] = kernel.cubin
         files[ptx_path(kernel.sha256)] = kernel.ptx.encode()
-        files[lines_path(kernel.sha256)] = line_map(sources[kernel.kernel], kernel, module).encode()
+        lines = line_map(sources[kernel.kernel], kernel, module, package.schedule_lines)
+        files[lines_path(kernel.sha256)] = lines.encode()
     return files
 
 
-def line_map(source: KernelSource, kernel: CompiledKernel, module: KernelModule) -> str:
-    """``<sha256>.lines.json``: PTX lines to lines of ``kernel.py``, and those to funcs and schedule lines."""
+def line_map(
+    source: KernelSource, kernel: CompiledKernel, module: KernelModule, schedule_lines: Mapping[str, str]
+) -> str:
+    """``<sha256>.lines.json``: PTX lines to lines of ``kernel.py``, and those to funcs and schedule lines with their
+    texts.
+    """
     first = module.first_line(source.name) - leading_blank_lines(source.text)
-    nodes = {str(first + line): {"node": origin.node, "schedule": origin.schedule} for line, origin in source.origins}
+    nodes = {}
+    for line, origin in source.origins:
+        node = {"node": origin.node, "schedule": origin.schedule}
+        if origin.schedule in schedule_lines:
+            node["text"] = schedule_lines[origin.schedule]
+        nodes[str(first + line)] = node
     value = {
         "version": LINES_VERSION,
         "kernel": kernel.kernel,

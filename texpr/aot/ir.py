@@ -12,7 +12,8 @@ bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from texpr.dtypes import DType
 from texpr.math.expr import BoolExpr, IntExpr
@@ -193,7 +194,7 @@ class Example:
 @dataclass(frozen=True, slots=True)
 class Package:
     """All of one bundle. ``schedule`` is the resolved schedule's YAML text; ``algorithm`` the source text it came
-    from."""
+    from. ``schedule_lines`` are texts of lines of the schedule that the user wrote, by the place that origins name."""
 
     name: str
     entries: tuple[Entry, ...]
@@ -201,3 +202,4 @@ class Package:
     schedule: str
     algorithm: str
     example: Example | None = None
+    schedule_lines: Mapping[str, str] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from texpr.checking.calls import Case, storage_of
 from texpr.checking.inputs import Inputs
 from texpr.emulator.counters import Counters
 from texpr.emulator.driver import EmulatedDriver
+from texpr.emulator.layouts import dense
 from texpr.lang.arrays import Array, storage_dtype
 from texpr.lang.ir import Algorithm, Role, Tensor
 from texpr.runtime.library import EntryFunctions, Library, QueryResult, RawCall
@@ -95,7 +96,8 @@ class Bench:
         touched = 1 + sum((extent - 1) * stride for extent, stride in zip(extents, strides, strict=True))
         size = tensor.dtype.bytes * (touched if all(extents) else 0)
         before = case.offsets[tensor.name]
-        base = self._driver.gpu.allocate(before + size, tensor.name)
+        layout = dense(tensor.name, tensor.dtype.bytes, extents, strides, before)
+        base = self._driver.gpu.allocate(before + size, tensor.name, layout)
         if tensor.role is Role.INPUT:
             self._write(tensor, base + before, inputs.arrays[tensor.name], strides)
             if not any(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from texpr.checking.bound import accuracy_of, compare, expected_outputs
@@ -39,9 +38,7 @@ class Effort:
     schedules: tuple[int, ...] = ()
 
 
-def check_row(
-    row: Row, bench: Bench, problem: Problem, folder: Path, effort: Effort, scheduled: Mapping[int, Bench]
-) -> Row:
+def check_row(row: Row, bench: Bench, problem: Problem, effort: Effort, scheduled: Mapping[int, Bench]) -> Row:
     """``row`` with the results of calls that reach its variant. ``scheduled`` holds a bench per random schedule."""
     seed = zlib.crc32(f"{effort.seed} {row.entry} {row.variant} {row.target}".encode())
     cases = choose_cases(problem, effort.calls, seed)
@@ -56,7 +53,7 @@ def check_row(
     for number, case in enumerate(cases):
         done.append(case)
         before = len(row.failures)
-        row = _after(row, bench, problem, case, seed + number, folder, accuracy, scheduled)
+        row = _after(row, bench, problem, case, seed + number, accuracy, scheduled)
         if len(row.failures) == before:
             right.append((case, seed + number))
         if len(row.failures) >= _MOST_FAILURES:
@@ -91,7 +88,6 @@ def _after(
     problem: Problem,
     case: Case,
     seed: int,
-    folder: Path,
     accuracy: Accuracy,
     scheduled: Mapping[int, Bench],
 ) -> Row:
@@ -107,7 +103,7 @@ def _after(
     try:
         query, outputs = bench.run(case, inputs, symbols)
     except Fault as fault:
-        return failed(Trouble.FAULT, _with_excerpt(fault, folder))
+        return failed(Trouble.FAULT, str(fault))
     except NotWritten as error:
         return failed(Trouble.UNWRITTEN, str(error))
     except (TExprError, CudaError, PtxError) as error:
@@ -127,24 +123,9 @@ def _after(
         try:
             _, again = other.run(case, inputs, symbols)
         except Fault as fault:
-            return failed(Trouble.FAULT, f"{_with_excerpt(fault, folder)}\n  with --schedule-seed {schedule}")
+            return failed(Trouble.FAULT, f"{fault}\n  with --schedule-seed {schedule}")
         except NotWritten as error:
             return failed(Trouble.UNWRITTEN, f"{error}, with --schedule-seed {schedule}")
         if text := difference(algorithm, outputs, again, schedule):
             return failed(Trouble.ORDER, text)
     return row
-
-
-def _with_excerpt(fault: Fault, folder: Path) -> str:
-    """The fault's report with the line of generated code that it names."""
-    text = str(fault)
-    if fault.source is None:
-        return text
-    file = folder / Path(fault.source.file).name
-    lines = file.read_text().splitlines() if file.is_file() else []
-    if not 0 < fault.source.line <= len(lines):
-        return text
-    head, *rest = text.splitlines()
-    excerpt = f"   {fault.source.line:>6} | {lines[fault.source.line - 1].strip()}"
-    position = next((n for n, line in enumerate(rest) if str(fault.source) in line), -1) + 1
-    return "\n".join([head, *rest[:position], excerpt, *rest[position:]])

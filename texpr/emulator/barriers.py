@@ -109,6 +109,10 @@ class Barriers:
             barrier.expected[done] = -1
         return released
 
+    def waiting_site(self) -> Instruction | None:
+        """A barrier instruction at which somebody waits."""
+        return next((barrier.site for barrier in self._barriers.values() if barrier.arrived.any()), None)
+
     def describe(self) -> list[str]:
         """One line per barrier that somebody waits at."""
         lines: list[str] = []
@@ -121,6 +125,6 @@ class Barriers:
                 program = self.batch.program_index(int(slot) * self.batch.shape.padded_threads)
                 lines.append(
                     f"program {program}: barrier {number}: {int(arrivals[slot])} of {needed} threads have arrived "
-                    f"(line {barrier.site.line}: {barrier.site.text})"
+                    f"({barrier.site.where}: {barrier.site.text})"
                 )
         return lines

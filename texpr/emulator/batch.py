@@ -79,6 +79,7 @@ class Batch:
         self.specials = SpecialRegisters(self.thread, self.slot, shape.block, shape.shared_bytes)
         self.carry = np.zeros(self.lanes, np.bool_)
         self.params = np.zeros(max((p.offset + p.size for p in kernel.params), default=0), np.uint8)
+        self.memory = memory
         self.global_space = GlobalSpace(self, memory)
         self.shared_space = SharedSpace(self, shape.shared_bytes, [v for v in self._variables() if v.space == "shared"])
         self.local_space = LocalSpace(self, [v for v in kernel.variables if v.space in ("local", "param")])
@@ -172,6 +173,7 @@ class Batch:
             buffer=buffer,
             program=None if lane is None else self.program_index(lane),
             thread=None if lane is None else self.thread_index(lane),
+            grid=self.grid,
             notes=notes,
         )
 

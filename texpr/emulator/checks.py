@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from texpr.emulator.faults import Fault, FaultKind
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import Array, Mask
+from texpr.emulator.watch import Conflict
 
 if TYPE_CHECKING:
     from texpr.emulator.batch import Batch
@@ -327,7 +328,7 @@ class SharedShadow:
             place, by = int(granules[suspects[first]]), int(lanes[first])
             if stamps[first] >= ASYNC:
                 message = f"{self._place(place)} is read before the mbarrier of the copy to it was waited for"
-                raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, by, None)
+                raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, by, place, "wrote")
             raise self._race(site, place, by, f"reads what {_writer(int(stamps[first]))} wrote", "wrote")
 
     def _before_write(
@@ -361,9 +362,9 @@ class SharedShadow:
         flying = np.flatnonzero(stamps == IN_FLIGHT)
         if len(flying):
             first = int(flying[0])
-            place = self._place(int(granules[suspects[first]]))
-            message = f"{place} is written while an asynchronous copy to it is in flight"
-            raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, int(lanes[first]), None)
+            place = int(granules[suspects[first]])
+            message = f"{self._place(place)} is written while an asynchronous copy to it is in flight"
+            raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, int(lanes[first]), place, "wrote")
         racing = np.flatnonzero(self._unordered(lanes, stamps))
         if not len(racing):
             return
@@ -389,9 +390,9 @@ class SharedShadow:
         if self._readers is not None and (busy := np.flatnonzero(self._readers[granules])).size:
             first = int(busy[0])
             by = first if lane is None else int(lane[first])
-            place = self._place(int(granules[first]))
-            message = f"{place} is overwritten while an asynchronous operation may still read it"
-            raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, by, None)
+            place = int(granules[first])
+            message = f"{self._place(place)} is overwritten while an asynchronous operation may still read it"
+            raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, by, place, "read")
         reads = self._read[granules]
         late = reads >= max(self._floor, 1)
         if not late.any():
@@ -418,9 +419,9 @@ class SharedShadow:
     def _empty(self, site: Instruction, granule: int, lane: int, stamp: int) -> Fault:
         if stamp == _UNINITIALISED:
             message = f"{self._place(granule)} is read before anything was written there"
-            return self._fault(FaultKind.UNINITIALISED, message, site, lane, granule)
+            return self._fault(FaultKind.UNINITIALISED, message, site, lane, None)
         message = f"{self._place(granule)} is read while an asynchronous copy to it is in flight (wait for its group)"
-        return self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, lane, granule)
+        return self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, lane, granule, "wrote")
 
     def _race(
         self, site: Instruction, granule: int, lane: int, what: str, verb: str, notes: tuple[str, ...] = ()
@@ -439,7 +440,9 @@ class SharedShadow:
         notes: tuple[str, ...] = (),
     ) -> Fault:
         if granule is not None and verb:
-            notes += self.batch.shared_space.earlier_accesses(granule * self.granule % self._window, verb, site)
+            space = self.batch.shared_space
+            notes += space.earlier_accesses(granule * self.granule % self._window, verb, site)
+            space.conflict = Conflict(granule * self.granule, self.granule, verb)
         return self.batch.fault(kind, message, site, lane, buffer="shared memory", notes=notes)
 
 

@@ -197,7 +197,8 @@ class GlobalSpace:
             if unwritten.any():
                 position = int(np.flatnonzero(unwritten.any(axis=1))[0])
                 name = part.allocation.name
-                where = f"byte {int(part.index[position])} of buffer {name!r}"
+                unwritten_byte = int(part.index[position]) + width * int(np.flatnonzero(unwritten[position])[0])
+                where = part.allocation.place(unwritten_byte)
                 message = f"{where} is read before anything was written there"
                 lane = self._lane(lanes, part, position)
                 raise self.batch.fault(FaultKind.UNINITIALISED, message, site, lane, buffer=name)
@@ -278,7 +279,7 @@ class GlobalSpace:
             others = [self._lane(lanes, part, int(other)) for other in np.flatnonzero(row == row[position])]
             programs = {self.batch.program_index(other) for other in others} - {self.batch.program_index(lane)}
             who = f"program {min(programs)} stores another value" if programs else "another thread stores another value"
-            message = f"byte {int(part.index[position])} of buffer {name!r}: {who} at the same time"
+            message = f"{part.allocation.place(int(part.index[position]))}: {who} at the same time"
             raise self.batch.fault(FaultKind.GLOBAL_CONFLICT, message, site, lane, buffer=name)
 
     def _lane(self, lanes: Array | None, part: Part, position: int) -> int:

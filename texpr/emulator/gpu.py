@@ -10,7 +10,6 @@ synchronous, so every stream is always idle.
 from __future__ import annotations
 
 import itertools
-import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,9 @@ from pathlib import Path
 from texpr.emulator.counters import Counters
 from texpr.emulator.cuda import STATIC_SHARED_LIMIT, CudaError, DeviceAttribute, FunctionAttribute, Result
 from texpr.emulator.faults import Fault, LaunchError, PtxError
-from texpr.emulator.images import BundleError, ImageIndex, KernelImage
+from texpr.emulator.images import ImageIndex, KernelImage
 from texpr.emulator.launch import Device
+from texpr.emulator.layouts import Layout
 from texpr.targets import TARGETS
 
 _LARGEST_GRID = (2**31 - 1, 65535, 65535)
@@ -206,13 +206,15 @@ class VirtualGpu:
 
     # Memory
 
-    def allocate(self, size: int, name: str | None = None) -> int:
+    def allocate(self, size: int, name: str | None = None, layout: Layout | None = None) -> int:
         """``cuMemAlloc``: the address of ``size`` fresh, poisoned bytes.
 
-        ``name`` is what faults call them; without one they take the name of the argument they are last passed as.
+        ``name`` and ``layout`` are what faults say of them; without a name they take that of the argument they are
+        last passed as.
         """
         with self._lock:
             address = self.device.alloc(size, name=name or f"allocation of {size} bytes")
+            self.device.set_layout(address, layout)
             if name is None:
                 self._anonymous.add(address)
             return address
@@ -275,15 +277,19 @@ class VirtualGpu:
             except PtxError as error:
                 raise CudaError(Result.INVALID_PTX, str(error)) from error
             except Fault as error:
-                fault = _with_origin(error, image)
+                fault = image.trace(error)
                 self.faults.append(fault)
                 raise CudaError(Result.LAUNCH_FAILED, str(fault)) from fault
 
     def _name_buffers(self, image: KernelImage, params: Sequence[bytes]) -> None:
-        for position, argument in image.tensors:
+        """Buffers of unknown purpose get the names of the arguments that they are passed as, and their shapes."""
+        layouts = image.layouts(params)
+        for tensor in image.tensors:
+            position = tensor.position
             address = int.from_bytes(params[position], "little") if position < len(params) else 0
             if address in self._anonymous:
-                self.device.rename(address, argument)
+                self.device.rename(address, tensor.name)
+                self.device.set_layout(address, layouts.get(position))
 
     def _check_configuration(
         self, function: _Function, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int
@@ -314,32 +320,3 @@ def _invalid_value() -> Iterator[None]:
         yield
     except ValueError as error:
         raise CudaError(Result.INVALID_VALUE, str(error)) from error
-
-
-def _with_origin(fault: Fault, image: KernelImage) -> Fault:
-    """The same fault with a note that names the func and the schedule line behind the Gluon line, where the bundle
-    knows them.
-    """
-    if fault.source is None:
-        return fault
-    try:
-        nodes = json.loads(image.lines_path.read_text(encoding="utf-8")).get("nodes", {})
-    except FileNotFoundError as error:
-        raise BundleError(f"the bundle is incomplete: {error.filename} is missing") from None
-    node = nodes.get(str(fault.source.line))
-    if node is None:
-        return fault
-    asked = f", asked for by {node['schedule']}" if node.get("schedule") else ""
-    return Fault(
-        fault.kind,
-        fault.message,
-        kernel=fault.kernel,
-        module=fault.module,
-        ptx_line=fault.ptx_line,
-        ptx_text=fault.ptx_text,
-        source=fault.source,
-        buffer=fault.buffer,
-        program=fault.program,
-        thread=fault.thread,
-        notes=(f"in {node['node']}{asked}", *fault.notes),
-    )

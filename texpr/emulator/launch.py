@@ -15,6 +15,7 @@ from texpr.emulator.conflicts import GlobalConflicts
 from texpr.emulator.counters import Counters, Launched
 from texpr.emulator.faults import LaunchError
 from texpr.emulator.kernel import Kernel, PtxModule
+from texpr.emulator.layouts import Layout
 from texpr.emulator.machine import Machine
 from texpr.emulator.memory import GlobalMemory
 from texpr.emulator.parallel import WIDE, Nature, nature_of, run_batches
@@ -89,6 +90,10 @@ class Device:
     def rename(self, addr: int, name: str) -> None:
         """Give the allocation that contains `addr` another name in fault messages."""
         self.memory.span(addr, 0)[0].name = name
+
+    def set_layout(self, addr: int, layout: Layout | None) -> None:
+        """Say what tensor lies in the allocation that contains `addr`, for fault messages."""
+        self.memory.span(addr, 0)[0].layout = layout
 
     def write(self, addr: int, data: bytes | bytearray | memoryview | NDArray[Any]) -> None:
         """Copy bytes from the host; raises ValueError outside of one allocation."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from texpr.emulator.barriers import BARRIERS, Barriers
 from texpr.emulator.batch import WARP, Batch
 from texpr.emulator.bind import bind, guard_lanes, operand_error, source
 from texpr.emulator.conflicts import GlobalConflicts
-from texpr.emulator.faults import FaultKind
+from texpr.emulator.faults import Fault, FaultKind
 from texpr.emulator.isa_mbarrier import bind_wait
 from texpr.emulator.isa_warp import missing_lanes
 from texpr.emulator.kernel import Block, Operation, Transfer
@@ -27,6 +28,7 @@ from texpr.emulator.rows import Array, ControlKind, Mask, Step
 from texpr.emulator.scheduler import NOT_RUNNING, Lockstep, Policy, RandomBursts
 from texpr.emulator.statistics import LaunchStats
 from texpr.emulator.types import TYPES
+from texpr.emulator.watch import with_other_side
 
 _LAST_STEPS = 500
 """Before the step limit, in which it is noted who reads what."""
@@ -85,10 +87,23 @@ class Machine:
         params: bytes,
         conflicts: GlobalConflicts | None,
     ) -> LaunchStats:
-        """Run programs (as many as the batch holds) to their end; raises `Fault`.
+        """Run programs (as many as the batch holds) to their end; raises `Fault`, with both sides of a race.
 
         What happens does not depend on what ran here before.
         """
+        try:
+            return self._run(programs, grid, params, conflicts)
+        except Fault as fault:
+            again = partial(self._run, programs, grid, params, None)
+            raise with_other_side(fault, self.batch, again) from None
+
+    def _run(
+        self,
+        programs: Sequence[int],
+        grid: tuple[int, int, int],
+        params: bytes,
+        conflicts: GlobalConflicts | None,
+    ) -> LaunchStats:
         batch = self.batch
         batch.start(programs, grid, params, conflicts)
         self._policy = self._new_policy(programs[0])
@@ -372,12 +387,14 @@ class Machine:
             block = self.batch.kernel.blocks[position]
             operation = block.operations[0] if block.operations else block.transfer.operation
             if operation is not None:
-                notes.append(f"threads run at line {operation.instruction.line}: {operation.instruction.text}")
+                notes.append(f"threads run at {operation.instruction.where}: {operation.instruction.text}")
         position = positions[0] if positions else int(self._position[lane])
         block = self.batch.kernel.blocks[position]
         where = block.operations[0] if block.operations else block.transfer.operation
         assert where is not None
-        return self.batch.fault(kind, message, where.instruction, lane, notes=tuple(notes))
+        waiting = self._barriers.waiting_site() or self.batch.mbarriers.waiting_site()
+        blamed = waiting if kind is FaultKind.DEADLOCK and waiting is not None else where.instruction
+        return self.batch.fault(kind, message, blamed, lane, notes=tuple(notes))
 
 
 def _is_collective(block: Block) -> bool:

@@ -200,7 +200,7 @@ class Mbarriers:
         shadow = self.batch.shared_space.async_shadow
         if shadow is not None and not barrier.visible and not shadow.is_fenced(lane, *barrier.maker):
             message = (
-                f"a copy reports to {self._name(barrier)}, whose initialisation (line {barrier.site.line}) is not "
+                f"a copy reports to {self._name(barrier)}, whose initialisation ({barrier.site.where}) is not "
                 "fenced for the async proxy"
             )
             raise self.batch.fault(FaultKind.MISSING_FENCE, message, site, lane, buffer="shared memory")
@@ -362,6 +362,10 @@ class Mbarriers:
             message = f"nobody has waited for {self._name(barrier)}, to which this copy reports"
             raise self.batch.fault(FaultKind.ASYNC_NOT_WAITED, message, site, lane, buffer="shared memory")
 
+    def waiting_site(self) -> Instruction | None:
+        """An instruction at which somebody waits for an mbarrier."""
+        return self._waiters[0].site if self._waiters else None
+
     def describe(self) -> list[str]:
         """One line per mbarrier that somebody waits for: what its phase misses."""
         lines: list[str] = []
@@ -378,8 +382,8 @@ class Mbarriers:
                 else f"and {barrier.bytes} bytes are missing"
             )
             lines.append(
-                f"program {self.batch.program_index(lane)}: {who} wait at line {waiter.site.line} for phase "
-                f"{waiter.phase} of {self._name(barrier)} (initialised at line {barrier.site.line}): {missing} in "
+                f"program {self.batch.program_index(lane)}: {who} wait at {waiter.site.where} for phase "
+                f"{waiter.phase} of {self._name(barrier)} (initialised at {barrier.site.where}): {missing} in "
                 f"phase {barrier.phase}"
             )
         return lines

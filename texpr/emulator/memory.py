@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from texpr.emulator.layouts import Layout
 from texpr.emulator.rows import Array
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Allocation:
     """`size` bytes at `address`; `data` and `written` are padded so that they can be viewed at any width.
 
     `written` holds 0xFF for every byte that host or device has written.  `complete` is a summary that may lag:
-    true means that every byte is known to be written.
+    true means that every byte is known to be written.  `layout` is the tensor in it, if that is known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Allocation:
     size: int
     read_only: bool = False
     complete: bool = False
+    layout: Layout | None = None
     data: NDArray[np.uint8] = field(init=False, repr=False)
     written: NDArray[np.uint8] = field(init=False, repr=False)
     _views: dict[tuple[int, int], Array] = field(default_factory=dict, repr=False)
@@ -65,6 +67,11 @@ class Allocation:
         if key not in self._views:
             self._views[key] = source.view(f"u{abs(width)}").reshape(-1, count)
         return self._views[key]
+
+    def place(self, offset: int) -> str:
+        """Byte `offset` in words: the buffer, and the element if the tensor in it is known."""
+        element = self.layout.describe(offset, self.size) if self.layout is not None else ""
+        return f"byte {offset} of buffer {self.name!r}" + (f" ({element})" if element else "")
 
     def summarise(self) -> None:
         """Bring `complete` up to date."""
@@ -97,6 +104,7 @@ class _Extent:
     address: int
     size: int
     freed: bool = False
+    layout: Layout | None = None
 
     def distance(self, address: int) -> int:
         """Bytes between an address and this buffer."""
@@ -192,7 +200,7 @@ class GlobalMemory:
 
     def describe(self, address: int, size: int) -> tuple[str, str | None]:
         """What `size` bytes at a bad address are nearest to: a sentence, and the buffer's name."""
-        extents = [_Extent(allocation.name, allocation.address, allocation.size) for allocation in self._live]
+        extents = [_Extent(a.name, a.address, a.size, layout=a.layout) for a in self._live]
         extents += self._freed
         if not extents:
             return f"0x{address:x}: nothing is allocated", None
@@ -202,11 +210,13 @@ class GlobalMemory:
         what = f"buffer {nearest.name!r} ({nearest.size} bytes{', freed' if nearest.freed else ''})"
         offset = address - nearest.address
         if offset < 0:
-            return f"{size} bytes at 0x{address:x}: {-offset} bytes before the start of {what}", nearest.name
-        if offset >= nearest.size:
-            past = offset - nearest.size
-            return f"{size} bytes at 0x{address:x}: {past} bytes past the end of {what}", nearest.name
-        if nearest.freed:
-            return f"{size} bytes at 0x{address:x}: byte {offset} of {what}", nearest.name
-        over = offset + size - nearest.size
-        return f"{size} bytes at 0x{address:x}: the last {over} of them past the end of {what}", nearest.name
+            where = f"{-offset} bytes before the start of {what}"
+        elif offset >= nearest.size:
+            where = f"{offset - nearest.size} bytes past the end of {what}"
+        elif nearest.freed:
+            where = f"byte {offset} of {what}"
+        else:
+            where = f"the last {offset + size - nearest.size} of them past the end of {what}"
+        inside = max(offset, nearest.size) if 0 <= offset < nearest.size and not nearest.freed else offset
+        element = nearest.layout.describe(inside, nearest.size) if nearest.layout is not None else ""
+        return f"{size} bytes at 0x{address:x}: {where}" + (f"; {element}" if element else ""), nearest.name

@@ -119,6 +119,11 @@ class Instruction:
     source: SourceLine | None
     text: str
 
+    @property
+    def where(self) -> str:
+        """The line of PTX, and the source line behind it where that is known, for messages."""
+        return f"line {self.line}" if self.source is None else f"line {self.line} ({self.source})"
+
 
 @dataclass(frozen=True, slots=True)
 class Param:

@@ -34,7 +34,7 @@ def report(
     own = int(batch.programs[batch.slot[lane]])
     inside = race.program == own
     first = int(part.index[race.position])
-    place = f"byte {first} of buffer {name!r}"
+    place = part.allocation.place(first)
     other = f"warp {race.warp}" if inside else f"program {batch.index_of_program(race.program)}"
     if inside and race.warp == int(batch.thread[lane]) // 32:
         other = "another program" if race.what == "read" else other

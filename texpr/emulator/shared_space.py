@@ -15,6 +15,7 @@ from texpr.emulator.ordering import PLAIN, RELAXED, Ordering
 from texpr.emulator.ptx import Instruction, Variable
 from texpr.emulator.rows import Array, Mask
 from texpr.emulator.spaces import Cells, check_alignment, difference, lay_out, unequal
+from texpr.emulator.watch import Conflict, Watch
 
 if TYPE_CHECKING:
     from texpr.emulator.batch import Batch
@@ -48,6 +49,10 @@ class SharedSpace:
         self._narrowest = WIDEST_ACCESS
         self._touched: dict[tuple[str, int], tuple[Instruction, int, int]] = {}
         """By verb and identity: an instruction and the range of window offsets that it has accessed."""
+        self.conflict: Conflict | None = None
+        """The place that the last fault was about, if another access to it is to blame as well."""
+        self.watch: Watch | None = None
+        """Set while a batch runs again to find that other access."""
 
     def declare_access(self, size: int, *, stores: bool) -> None:
         self._narrowest = min(self._narrowest, size)
@@ -71,6 +76,7 @@ class SharedSpace:
     def clear(self) -> None:
         self.data.fill(0xCD)
         self._touched.clear()
+        self.conflict = None
         if self.shadow is not None:
             self.shadow.clear()
 
@@ -242,6 +248,8 @@ class SharedSpace:
             _, known_low, known_high = self._touched.get(key, (site, low, high))
             self._touched[key] = (site, min(low, known_low), max(high, known_high))
         where += self.window if lanes is None else self.window[lanes]
+        if self.watch is not None:
+            self.watch.note(verb, site, lanes, where, size)
         return where
 
     def _require_one_value(
@@ -261,7 +269,7 @@ class SharedSpace:
     def earlier_accesses(self, place: int, verb: str, site: Instruction) -> tuple[str, ...]:
         """Notes on the instructions that accessed a range around `place` of any program's window."""
         return tuple(
-            f"line {other.line} {verb} in this region: {other.text}"
+            f"{other.where} {verb} in this region: {other.text}"
             for (how, _), (other, low, high) in self._touched.items()
             if how == verb and low <= place < high and other is not site
         )[:4]

@@ -14,6 +14,7 @@ from typing import Any
 from texpr.emulator.driver import EmulatedDriver
 from texpr.emulator.faults import Fault
 from texpr.emulator.images import choose_capability
+from texpr.emulator.layouts import dense
 from texpr.errors import TExprError
 from texpr.runtime.arrays import ArrayView, numpy_dtype, torch_dtype, view
 from texpr.runtime.call import BoundCall, check_overlaps
@@ -65,7 +66,8 @@ class EmulatedBackend:
             try:
                 for name, array in call.arrays.items():
                     if name not in aliases:
-                        addresses[name] = gpu.allocate(array.span * array.dtype.bytes, name)
+                        layout = dense(name, array.dtype.bytes, array.shape, array.strides)
+                        addresses[name] = gpu.allocate(array.span * array.dtype.bytes, name, layout)
                         allocated.append(addresses[name])
                 addresses |= {output: addresses[source] for output, source in aliases.items()}
                 outputs = [tensor.name for tensor in call.entry.outputs if tensor.name in call.arrays]
