@@ -23,12 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with 2.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    own = words[: words.index("--")] if "--" in words else words  # what follows belongs to the emulated program
-    if words[:1] == ["emulate"] and not {"-h", "--help"} & set(own):
-        from texpr.emulator.__main__ import main as emulate
+    if words[:1] == ["emulate"]:  # has a parser of its own: what follows -- belongs to the emulated program
+        from texpr.emulator.__main__ import emulate
 
-        is_file = any(word.endswith(".ptx") for word in own[1:])
-        return emulate(["ptx" if is_file else "run", *words[1:]])
+        return emulate(words[1:])
     options = _parser().parse_args(words)
     try:
         return int(options.run(options))
@@ -448,21 +446,8 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _add_emulate(commands: _Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "emulate",
-        "run a program that uses bundles without a GPU, on the CPU emulator",
-        "texpr emulate --bundle build/blend -- ./blend_demo\n"
-        "texpr emulate --bundle build/blend --sm 90 -- python my_program.py\n"
-        "texpr emulate kernel.ptx --grid 4 --block 128 --arg x=f32[512]:random --arg n=i32:512",
-    )
-    parser.add_argument("--bundle", metavar="DIR", help="a bundle the program uses; repeatable")
-    parser.add_argument("--sm", metavar="NN", help="compute capability to simulate (default: the lowest built)")
-    parser.add_argument("--multiprocessors", metavar="N", help="multiprocessor count to report")
-    parser.add_argument("--counters", action="store_true", help="count what each kernel executes, and print it")
-    parser.add_argument("--counters-json", metavar="FILE", help="write these counters as JSON")
-    parser.add_argument("--schedule-seed", metavar="N", help="run warps in random order, delay copies at random")
-    parser.add_argument("program", nargs="*", metavar="-- PROGRAM", help="the program and its arguments")
+    """For the list of commands only; see ``main``."""
+    commands.add_parser("emulate", help="run a program that uses bundles, or one kernel of a PTX file, on the CPU")
 
 
 def _add_schema(commands: _Commands[argparse.ArgumentParser]) -> None:

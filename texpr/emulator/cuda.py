@@ -1,8 +1,8 @@
 """The numbers of the CUDA driver API that the stand-in driver speaks: results, attributes, and the error that carries a
 result.
 
-Values are those of ``cuda.h`` (CUDA 12 and 13 agree on all of them). The C stand-in in ``libcuda.c`` has its own table
-of result names.
+Values are those of ``cuda.h`` (CUDA 12 and 13 agree on all of them). The C stand-in (``libcuda/errors.c``) has its own
+table of result names.
 """
 
 from __future__ import annotations
@@ -57,17 +57,32 @@ class DeviceAttribute(IntEnum):
     MAX_GRID_DIM_Y = 6
     MAX_GRID_DIM_Z = 7
     MAX_SHARED_MEMORY_PER_BLOCK = 8
+    TOTAL_CONSTANT_MEMORY = 9
     WARP_SIZE = 10
+    MAX_PITCH = 11
     MAX_REGISTERS_PER_BLOCK = 12
     CLOCK_RATE = 13
+    TEXTURE_ALIGNMENT = 14
     MULTIPROCESSOR_COUNT = 16
+    CONCURRENT_KERNELS = 31
+    MEMORY_CLOCK_RATE = 36
+    GLOBAL_MEMORY_BUS_WIDTH = 37
+    L2_CACHE_SIZE = 38
     MAX_THREADS_PER_MULTIPROCESSOR = 39
+    ASYNC_ENGINE_COUNT = 40
     UNIFIED_ADDRESSING = 41
     COMPUTE_CAPABILITY_MAJOR = 75
     COMPUTE_CAPABILITY_MINOR = 76
+    STREAM_PRIORITIES_SUPPORTED = 78
     MAX_SHARED_MEMORY_PER_MULTIPROCESSOR = 81
     MAX_REGISTERS_PER_MULTIPROCESSOR = 82
+    SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO = 87
+    COMPUTE_PREEMPTION_SUPPORTED = 90
     MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97
+    MAX_BLOCKS_PER_MULTIPROCESSOR = 106
+    RESERVED_SHARED_MEMORY_PER_BLOCK = 111
+    MEMORY_POOLS_SUPPORTED = 115
+    TENSOR_MAP_ACCESS_SUPPORTED = 127
 
 
 STATIC_SHARED_LIMIT = 48 * 1024

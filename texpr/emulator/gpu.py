@@ -16,23 +16,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from texpr.emulator.counters import Counters
-from texpr.emulator.cuda import STATIC_SHARED_LIMIT, CudaError, DeviceAttribute, FunctionAttribute, Result
+from texpr.emulator.cuda import STATIC_SHARED_LIMIT, CudaError, FunctionAttribute, Result
+from texpr.emulator.device_facts import (
+    LARGEST_BLOCK,
+    LARGEST_GRID,
+    TOTAL_MEMORY,
+    attributes,
+    resident_blocks,
+    shared_limit,
+)
 from texpr.emulator.faults import Fault, LaunchError, PtxError
-from texpr.emulator.images import ImageIndex, KernelImage
+from texpr.emulator.images import ImageIndex, KernelImage, MoreBundles, ptx_images
 from texpr.emulator.launch import Device
 from texpr.emulator.layouts import Layout
-from texpr.targets import TARGETS
-
-_LARGEST_GRID = (2**31 - 1, 65535, 65535)
-_LARGEST_BLOCK = (1024, 1024, 64)
-_OTHER_SHARED_LIMIT = 64 * 1024
-_RESERVED_SHARED = 1024
 
 
 @dataclass(slots=True)
 class _Module:
-    image: KernelImage
+    images: dict[str, KernelImage]
     functions: set[int] = field(default_factory=set)
 
 
@@ -46,7 +50,8 @@ class VirtualGpu:
     """One simulated GPU of capability ``sm`` (major * 10 + minor) that can run the cubins of ``bundles``.
 
     ``multiprocessors``, ``checks``, ``batch``, ``counting`` (its ``counters``) and ``seed`` are those of
-    :class:`texpr.emulator.Device`; ``counters`` sums up what launches counted. Safe to call from several threads.
+    :class:`texpr.emulator.Device`; ``counters`` sums up what launches counted; ``more`` finds further bundles when a
+    cubin is in none of them. Safe to call from several threads.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class VirtualGpu:
         batch: int | None = None,
         counting: bool = False,
         seed: int | None = None,
+        more: MoreBundles | None = None,
     ) -> None:
         self.sm = sm
         self.multiprocessors = multiprocessors
@@ -67,7 +73,7 @@ class VirtualGpu:
         )
         self.faults: list[Fault] = []
         self.counters = Counters()
-        self._images = ImageIndex(bundles)
+        self._images = ImageIndex(bundles, more)
         self._modules: dict[int, _Module] = {}
         self._functions: dict[int, _Function] = {}
         self._anonymous: set[int] = set()
@@ -79,54 +85,47 @@ class VirtualGpu:
     @property
     def shared_limit(self) -> int:
         """Opt-in shared memory of one block in bytes."""
-        return max(
-            (target.shared_limit for target in TARGETS.values() if target.capability == self.sm),
-            default=_OTHER_SHARED_LIMIT,
-        )
+        return shared_limit(self.sm)
 
     def device_attribute(self, attribute: int) -> int:
-        """``cuDeviceGetAttribute``; an attribute the stand-in does not know raises INVALID_VALUE."""
-        values = {
-            DeviceAttribute.MAX_THREADS_PER_BLOCK: 1024,
-            DeviceAttribute.MAX_BLOCK_DIM_X: _LARGEST_BLOCK[0],
-            DeviceAttribute.MAX_BLOCK_DIM_Y: _LARGEST_BLOCK[1],
-            DeviceAttribute.MAX_BLOCK_DIM_Z: _LARGEST_BLOCK[2],
-            DeviceAttribute.MAX_GRID_DIM_X: _LARGEST_GRID[0],
-            DeviceAttribute.MAX_GRID_DIM_Y: _LARGEST_GRID[1],
-            DeviceAttribute.MAX_GRID_DIM_Z: _LARGEST_GRID[2],
-            DeviceAttribute.MAX_SHARED_MEMORY_PER_BLOCK: STATIC_SHARED_LIMIT,
-            DeviceAttribute.WARP_SIZE: 32,
-            DeviceAttribute.MAX_REGISTERS_PER_BLOCK: 65536,
-            DeviceAttribute.CLOCK_RATE: 1_000_000,
-            DeviceAttribute.MULTIPROCESSOR_COUNT: self.multiprocessors,
-            DeviceAttribute.MAX_THREADS_PER_MULTIPROCESSOR: 2048,
-            DeviceAttribute.UNIFIED_ADDRESSING: 1,
-            DeviceAttribute.COMPUTE_CAPABILITY_MAJOR: self.sm // 10,
-            DeviceAttribute.COMPUTE_CAPABILITY_MINOR: self.sm % 10,
-            DeviceAttribute.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: self.shared_limit + _RESERVED_SHARED,
-            DeviceAttribute.MAX_REGISTERS_PER_MULTIPROCESSOR: 65536,
-            DeviceAttribute.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: self.shared_limit,
-        }
-        value = values.get(DeviceAttribute(attribute)) if attribute in list(DeviceAttribute) else None
+        """``cuDeviceGetAttribute``; an attribute that CUDA 12 does not have raises INVALID_VALUE."""
+        value = attributes(self.sm, self.multiprocessors).get(attribute)
         if value is None:
             raise CudaError(Result.INVALID_VALUE, f"the stand-in driver does not know device attribute {attribute}")
         return value
 
     # Modules and functions
 
-    def load_module(self, cubin: bytes) -> int:
-        """``cuModuleLoadData``: the cubin must belong to a registered bundle and be compatible with the simulated
-        capability.
-        """
+    def load_module(self, image: bytes) -> int:
+        """``cuModuleLoadData``: a cubin of a registered bundle, or PTX text, for the simulated capability."""
         with self._lock:
-            image = self._images.find(cubin)
-            if not image.runs_on(self.sm):
+            images = self._images_of(image)
+            first = next(iter(images.values()), None)
+            if first is not None and not first.runs_on(self.sm):
+                what = "a cubin" if first.bundle is not None else "PTX"
                 raise CudaError(
-                    Result.NO_BINARY_FOR_GPU, f"a cubin for {image.target} does not run on compute capability {self.sm}"
+                    Result.NO_BINARY_FOR_GPU, f"{what} for {first.target} does not run on compute capability {self.sm}"
                 )
             handle = self._handles()
-            self._modules[handle] = _Module(image)
+            self._modules[handle] = _Module(images)
             return handle
+
+    def _images_of(self, image: bytes) -> dict[str, KernelImage]:
+        if image[:4] == b"\x7fELF":
+            found = self._images.find(image)
+            return {found.kernel: found}
+        try:
+            text = image.rstrip(b"\0").decode("utf-8")
+        except UnicodeDecodeError:
+            text = ""
+        if ".version" not in text or ".target" not in text:
+            raise CudaError(Result.INVALID_IMAGE, "the image is neither a cubin nor PTX")
+        return ptx_images(text, "<PTX of the program>")
+
+    def owners(self, handle: int) -> tuple[Path, ...]:
+        """The bundles that have the cubin behind a function or module."""
+        images = self._module(handle).images.values()
+        return tuple(owner for image in images for owner in self._images.owners(image))
 
     def unload_module(self, handle: int) -> None:
         """``cuModuleUnload``: the module's functions become invalid."""
@@ -140,25 +139,49 @@ class VirtualGpu:
     def function(self, handle: int, name: str) -> int:
         """``cuModuleGetFunction``."""
         with self._lock:
-            module = self._modules.get(handle)
-            if module is None:
-                raise CudaError(Result.INVALID_HANDLE, f"{handle:#x} is not a loaded module")
-            if name != module.image.kernel:
-                raise CudaError(Result.NOT_FOUND, f"the module contains {module.image.kernel}, not {name}")
+            module = self._module(handle)
+            if name not in module.images:
+                known = ", ".join(module.images) or "no kernels"
+                raise CudaError(Result.NOT_FOUND, f"the module contains {known}, not {name}")
             function = self._handles()
-            self._functions[function] = _Function(module.image)
+            self._functions[function] = _Function(module.images[name])
             module.functions.add(function)
             return function
 
+    def function_names(self, handle: int) -> tuple[str, ...]:
+        """``cuModuleEnumerateFunctions``, as names."""
+        with self._lock:
+            return tuple(self._module(handle).images)
+
+    def global_variable(self, handle: int, name: str) -> tuple[int, int]:
+        """``cuModuleGetGlobal``: address and size in bytes."""
+        with self._lock:
+            for image in self._module(handle).images.values():
+                module = image.load()
+                for variable in module.variables:
+                    if variable.name == name and variable.space in ("global", "const"):
+                        return self.device.symbols(module)[name], variable.size
+            raise CudaError(Result.NOT_FOUND, f"the module has no global variable {name}")
+
+    def _module(self, handle: int) -> _Module:
+        module = self._modules.get(handle)
+        if module is None:
+            raise CudaError(Result.INVALID_HANDLE, f"{handle:#x} is not a loaded module")
+        return module
+
     def function_attribute(self, handle: int, attribute: int) -> int:
-        """``cuFuncGetAttribute``, from the bundle's manifest. Triton's shared memory is all dynamic, so the static size
-        is 0.
-        """
+        """``cuFuncGetAttribute``, from the bundle's manifest."""
         function = self._function(handle)
         match attribute:
             case FunctionAttribute.MAX_THREADS_PER_BLOCK:
                 return function.image.max_threads
-            case FunctionAttribute.SHARED_SIZE_BYTES | FunctionAttribute.CONST_SIZE_BYTES:
+            case FunctionAttribute.SHARED_SIZE_BYTES:
+                return function.image.static_shared
+            case (
+                FunctionAttribute.CONST_SIZE_BYTES
+                | FunctionAttribute.CACHE_MODE_CA
+                | FunctionAttribute.PREFERRED_SHARED_MEMORY_CARVEOUT
+            ):
                 return 0
             case FunctionAttribute.LOCAL_SIZE_BYTES:
                 return function.image.local_bytes
@@ -192,10 +215,22 @@ class VirtualGpu:
             case _:
                 raise CudaError(Result.INVALID_VALUE, f"function attribute {attribute} cannot be set")
 
-    def parameter_sizes(self, handle: int) -> tuple[int, ...]:
-        """Sizes in bytes of the kernel's parameters, in order, as its PTX declares them."""
+    def parameters(self, handle: int) -> tuple[tuple[int, int], ...]:
+        """Offsets and sizes in bytes of the kernel's parameters, in order, as its PTX declares them."""
         image = self._function(handle).image
-        return tuple(param.size for param in image.load().kernels[image.kernel].params)
+        return tuple((param.offset, param.size) for param in image.load().kernels[image.kernel].params)
+
+    def parameter_sizes(self, handle: int) -> tuple[int, ...]:
+        """Sizes in bytes of the kernel's parameters, in order."""
+        return tuple(size for _, size in self.parameters(handle))
+
+    def resident_blocks(self, handle: int, threads: int, shared: int) -> int:
+        """``cuOccupancyMaxActiveBlocksPerMultiprocessor``."""
+        image = self._function(handle).image
+        if threads > image.max_threads:
+            return 0
+        total = shared + image.static_shared
+        return resident_blocks(self.sm, threads=threads, registers=image.registers, shared=total)
 
     def _function(self, handle: int) -> _Function:
         with self._lock:
@@ -213,6 +248,8 @@ class VirtualGpu:
         last passed as.
         """
         with self._lock:
+            if size > self.free_memory():
+                raise CudaError(Result.OUT_OF_MEMORY, f"{size} bytes asked for, {self.free_memory()} are free")
             address = self.device.alloc(size, name=name or f"allocation of {size} bytes")
             self.device.set_layout(address, layout)
             if name is None:
@@ -225,7 +262,7 @@ class VirtualGpu:
             self.device.free(address)
             self._anonymous.discard(address)
 
-    def write(self, address: int, data: bytes) -> None:
+    def write(self, address: int, data: bytes | memoryview) -> None:
         """``cuMemcpyHtoD``."""
         with self._lock, _invalid_value():
             self.device.write(address, data)
@@ -233,12 +270,31 @@ class VirtualGpu:
     def read(self, address: int, size: int) -> bytes:
         """``cuMemcpyDtoH``."""
         with self._lock, _invalid_value():
-            return bytes(self.device.read(address, size))
+            return self.device.read(address, size)
 
-    def fill(self, address: int, value: int, size: int) -> None:
-        """``cuMemsetD8``."""
+    def fill(self, address: int, value: int, count: int, element: int = 1) -> None:
+        """``cuMemsetD8``, ``D16`` and ``D32``: ``count`` elements of ``element`` bytes."""
         with self._lock, _invalid_value():
-            self.device.fill(address, value, size)
+            if element == 1:
+                self.device.fill(address, value, count)
+            else:
+                self.device.write(address, np.full(count, value, f"u{element}"))
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        """``cuMemcpyDtoD``."""
+        with self._lock, _invalid_value():
+            self.device.copy(to, source, size)
+
+    def range(self, address: int) -> tuple[int, int]:
+        """``cuMemGetAddressRange``: start and size of the allocation that holds ``address``."""
+        with self._lock, _invalid_value():
+            allocation, _ = self.device.memory.span(address, 0)
+            return allocation.address, allocation.size
+
+    def free_memory(self) -> int:
+        """``cuMemGetInfo``: bytes that can be allocated, of ``TOTAL_MEMORY``."""
+        with self._lock:
+            return max(TOTAL_MEMORY - sum(allocation.size for allocation in self.device.memory.live()), 0)
 
     def protect(self, address: int) -> None:
         """Make the buffer at ``address`` read-only for kernels: a write to it is a fault."""
@@ -295,10 +351,10 @@ class VirtualGpu:
         self, function: _Function, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int
     ) -> None:
         kernel = function.image.kernel
-        if any(not 1 <= size <= limit for size, limit in zip(grid, _LARGEST_GRID, strict=True)):
-            raise CudaError(Result.INVALID_VALUE, f"{kernel}: grid {grid} is outside 1..{_LARGEST_GRID}")
-        if any(not 1 <= size <= limit for size, limit in zip(block, _LARGEST_BLOCK, strict=True)):
-            raise CudaError(Result.INVALID_VALUE, f"{kernel}: block {block} is outside 1..{_LARGEST_BLOCK}")
+        if any(not 1 <= size <= limit for size, limit in zip(grid, LARGEST_GRID, strict=True)):
+            raise CudaError(Result.INVALID_VALUE, f"{kernel}: grid {grid} is outside 1..{LARGEST_GRID}")
+        if any(not 1 <= size <= limit for size, limit in zip(block, LARGEST_BLOCK, strict=True)):
+            raise CudaError(Result.INVALID_VALUE, f"{kernel}: block {block} is outside 1..{LARGEST_BLOCK}")
         threads = block[0] * block[1] * block[2]
         if threads > function.image.max_threads:
             raise CudaError(

@@ -101,15 +101,17 @@ class KernelImage:
         return {position: layout for position, layout in found.items() if layout is not None}
 
 
+MoreBundles = Callable[[], tuple[Sequence[Path], Sequence[str]]]
+"""Finds bundles that were not given: their directories, and a description of each place that was searched."""
+
+
 class ImageIndex:
     """The cubins of some bundles, by sha256.
 
-    ``more``: where else to look when a cubin is in none of them; it gives further bundles, and the places it searched.
+    ``more`` is asked when a cubin is in none of them.
     """
 
-    def __init__(
-        self, bundles: Iterable[Path], more: Callable[[], tuple[Sequence[Path], Sequence[str]]] | None = None
-    ) -> None:
+    def __init__(self, bundles: Iterable[Path], more: MoreBundles | None = None) -> None:
         self._bundles: list[Path] = []
         self._images: dict[str, list[KernelImage]] = {}
         self._more = more

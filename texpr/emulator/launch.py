@@ -113,6 +113,15 @@ class Device:
         allocation.data[offset : offset + nbytes] = byte
         allocation.mark_written(offset, nbytes)
 
+    def copy(self, to: int, source: int, nbytes: int) -> None:
+        """Copy bytes on the device; bytes that nobody wrote stay unwritten."""
+        target, at = self.memory.span(to, nbytes)
+        origin, start = self.memory.span(source, nbytes)
+        data, written = origin.data[start : start + nbytes].copy(), origin.written[start : start + nbytes].copy()
+        target.data[at : at + nbytes] = data
+        target.written[at : at + nbytes] = written
+        target.complete = target.complete and bool(written.all())
+
     def unwritten(self, addr: int, nbytes: int) -> int:
         """How many of these bytes neither host nor device has written."""
         allocation, offset = self.memory.span(addr, nbytes)
@@ -209,6 +218,10 @@ class Device:
             return range(total)
         order: list[int] = np.random.default_rng(self.seed).permutation(total).tolist()
         return order
+
+    def symbols(self, module: PtxModule) -> dict[str, int]:
+        """Addresses of a module's own variables in global and constant memory, by name."""
+        return dict(self._module_symbols(module))
 
     def _kernel(self, module: PtxModule, name: str) -> Kernel:
         if name not in module.kernels:

@@ -4,6 +4,7 @@ cache.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
@@ -14,7 +15,8 @@ from pathlib import Path
 
 _SOURCES = Path(__file__).parent / "libcuda"
 _FLAGS = (
-    "-std=c11", "-O2", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1",
+    "-std=c11", "-O2", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden",
+    "-Wl,-soname,libcuda.so.1", "-Wl,-Bsymbolic",
     "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror",
 )  # fmt: skip
 
@@ -33,7 +35,10 @@ def cache_directory() -> Path:
 
 
 def standin_directory() -> Path:
-    """The directory that holds ``libcuda.so.1``, building it first if needed. Raises CompilerError."""
+    """The directory that holds ``libcuda.so.1`` (and ``libcuda.so``, to link against), building it first if needed.
+
+    Raises CompilerError.
+    """
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(compiler[0]) is None:
         raise CompilerError(f"no C compiler: {compiler[0]!r} is not on PATH (set CC to name another)")
@@ -56,4 +61,10 @@ def _build(command: list[str], directory: Path) -> None:
     if result.returncode != 0:
         os.unlink(partial)
         raise CompilerError(f"building the stand-in libcuda failed: {shlex.join(command)}\n{result.stderr.strip()}")
+    os.chmod(partial, 0o755)
     os.replace(partial, directory / "libcuda.so.1")
+    # Some programs open, and all linkers look for, the name without a version.
+    link = directory / "libcuda.so"
+    if not link.is_symlink():
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to("libcuda.so.1")

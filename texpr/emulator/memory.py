@@ -20,7 +20,9 @@ from texpr.emulator.rows import Array
 if TYPE_CHECKING:
     from texpr.emulator.footprint import Footprint
 
-FIRST_ADDRESS = 0x7F00_0000_0000
+FIRST_ADDRESS = 0x2000_0000_0000
+"""Where no program has memory of its own, so that addresses of host and device cannot be mistaken for each other
+(``libcuda/driver.h`` has it too)."""
 GUARD = 1 << 16
 POISON = 0xFF
 WIDEST_ACCESS = 32

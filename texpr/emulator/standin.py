@@ -9,6 +9,7 @@ in ``libcuda/wire.h``.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -23,14 +24,18 @@ from typing import Final, TextIO
 
 from texpr.emulator.counters import Counters
 from texpr.emulator.cuda import CudaError, Result
+from texpr.emulator.device_facts import TOTAL_MEMORY
 from texpr.emulator.faults import Fault
 from texpr.emulator.gpu import VirtualGpu
-from texpr.emulator.images import BundleError, choose_capability
+from texpr.emulator.images import BundleError, choose_capability, shown
 from texpr.emulator.libcuda_build import standin_directory
+from texpr.emulator.linked import missing_functions
+from texpr.emulator.search import Found, bundles_of_process, find_bundles
 
 _REQUEST = struct.Struct("=II")
 _REPLY = struct.Struct("=iI")
 _SHAPE = struct.Struct("=Q7I")
+_CREDENTIALS = struct.Struct("=iII")
 _SIGNAL_STATUS: Final = 128
 
 
@@ -51,11 +56,22 @@ class Operation(IntEnum):
     READ = 12
     FILL = 13
     SYNCHRONIZE = 14
+    COPY = 15
+    RANGE = 16
+    MEMORY_INFO = 17
+    GLOBAL = 18
+    FUNCTION_NAMES = 19
+    OCCUPANCY = 20
+    RESET = 21
+
+
+_QUIET: Final = frozenset({Operation.RANGE})
+"""Questions that programs ask to learn whether they fail."""
 
 
 def run_program(
     argv: Sequence[str],
-    bundles: Iterable[Path],
+    bundles: Iterable[Path] = (),
     sm: int | None = None,
     *,
     multiprocessors: int = 4,
@@ -65,21 +81,28 @@ def run_program(
 ) -> int:
     """Run ``argv`` with the stand-in driver and return its exit status (128 + n when signal n killed it).
 
-    ``bundles`` are the directories whose cubins the program may load, ``sm`` the simulated compute capability (default:
-    80, or the lowest the bundles have code for), ``schedule_seed`` permutes the order of warps and delays copies.
-    Faults are printed to ``errors`` (default: stderr) like compiler errors, and a program that exits with 0 in spite of
-    one gives 1. ``counted`` is told, at the end, what the kernels of all processes counted. Raises BundleError,
-    CompilerError, or OSError when the program cannot be started.
+    ``bundles`` are the directories whose cubins the program may load; without any they are searched for
+    (``search.py``). ``sm`` is the simulated compute capability (default: what most of the bundles have code for,
+    preferably 80), ``schedule_seed`` permutes the order of warps and delays copies. Faults are printed to ``errors``
+    (default: stderr) like compiler errors, and a program that exits with 0 in spite of one gives 1. ``counted`` is
+    told, at the end, what the kernels of all processes counted. Raises BundleError, CompilerError, or OSError when the
+    program cannot be started.
     """
     directories = [Path(bundle).resolve() for bundle in bundles]
-    capability = choose_capability(directories) if sm is None else sm
+    search = not directories
+    found = find_bundles(argv, Path.cwd()) if search else Found((), ())
+    if not search:
+        choose_capability(directories)  # complains now if one is no bundle
     library = standin_directory()
+    _warn_of_missing_functions(argv[0], library, errors)
     with EmulatorServer(
-        directories,
-        sm=capability,
+        directories or list(found.bundles),
+        sm=sm,
         multiprocessors=multiprocessors,
         schedule_seed=schedule_seed,
         errors=errors,
+        search=search,
+        places=found.places,
         counting=counted is not None,
     ) as server:
         environment = dict(os.environ)
@@ -98,32 +121,71 @@ def run_program(
     return 1 if status == 0 and server.failed else status
 
 
+def _warn_of_missing_functions(program: str, library: Path, errors: TextIO | None) -> None:
+    """The dynamic linker names one missing function, at the latest when it is called. All of them are better known
+    before."""
+    path = shutil.which(program)
+    missing = missing_functions(Path(path), library / "libcuda.so.1") if path is not None else ()
+    if missing:
+        text = f"texpr emulator: {program} is linked against functions that are not emulated: {', '.join(missing)}"
+        print(text, file=sys.stderr if errors is None else errors, flush=True)
+
+
 class EmulatorServer:
     """Listens on a Unix socket (``path``) as a context manager. ``failed`` tells whether any kernel faulted or the
     emulator failed; ``counters``, when it is closed, what all processes counted.
+
+    With ``search``, bundles are also looked for beside the libraries that a program has loaded. ``places`` are where
+    ``bundles`` were searched, for messages.
     """
 
     def __init__(
         self,
         bundles: Sequence[Path],
         *,
-        sm: int,
+        sm: int | None,
         multiprocessors: int = 4,
         schedule_seed: int | None = None,
         errors: TextIO | None = None,
+        search: bool = False,
+        places: Sequence[str] = (),
         counting: bool = False,
     ) -> None:
         self.failed = False
-        self._errors = sys.stderr if errors is None else errors
         self.counters = Counters()
         self._counters_lock = threading.Lock()
-        self._new_gpu: Callable[[], VirtualGpu] = lambda: VirtualGpu(
-            bundles, sm=sm, multiprocessors=multiprocessors, counting=counting, seed=schedule_seed
-        )
+        self._counting = counting
+        self._schedule_seed = schedule_seed
+        self._errors = sys.stderr if errors is None else errors
+        self._bundles = list(bundles)
+        self._sm = sm
+        self._multiprocessors = multiprocessors
+        self._search = search
+        self._places = tuple(places)
         self._directory = tempfile.TemporaryDirectory(prefix="texpr-")
         self.path = os.path.join(self._directory.name, "gpu")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._threads: list[threading.Thread] = []
+
+    def _new_gpu(self, pid: int) -> VirtualGpu:
+        """A GPU for a process that has just called cuInit."""
+        bundles = self._bundles
+        if self._search and not bundles:
+            bundles = list(bundles_of_process(pid).bundles)
+        capability = choose_capability(bundles) if self._sm is None else self._sm
+
+        def more() -> tuple[Sequence[Path], Sequence[str]]:
+            loaded = bundles_of_process(pid)
+            return loaded.bundles, (*self._places, *loaded.places)
+
+        return VirtualGpu(
+            bundles,
+            sm=capability,
+            multiprocessors=self._multiprocessors,
+            counting=self._counting,
+            seed=self._schedule_seed,
+            more=more if self._search else None,
+        )
 
     def __enter__(self) -> EmulatorServer:
         self._listener.bind(self.path)
@@ -152,8 +214,13 @@ class EmulatorServer:
             self._threads.append(server)
 
     def _serve(self, connection: socket.socket) -> None:
-        gpu = self._new_gpu()
         with connection:
+            peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            try:
+                gpu = self._new_gpu(_CREDENTIALS.unpack(peer)[0])
+            except BundleError as error:
+                self._report(f"texpr emulator: {error}", True)
+                return
             client = _Client(gpu, self._report)
             while (header := _receive(connection, _REQUEST.size)) is not None:
                 operation, size = _REQUEST.unpack(header)
@@ -162,7 +229,8 @@ class EmulatorServer:
                     break
                 result, reply = client.answer(operation, payload)
                 try:
-                    connection.sendall(_REPLY.pack(result, len(reply)) + reply)
+                    connection.sendall(_REPLY.pack(result, len(reply)))
+                    connection.sendall(reply)
                 except OSError:
                     break
         with self._counters_lock:
@@ -182,8 +250,11 @@ class _Client:
         self._gpu = gpu
         self._report = report
         self._sticky = Result.SUCCESS
+        self._owned: dict[int, set[int]] = {}
+        """The addresses that each context has allocated."""
+        self._told: set[str] = set()
 
-    def answer(self, operation: int, payload: bytes) -> tuple[int, bytes]:
+    def answer(self, operation: int, payload: bytearray) -> tuple[int, bytes]:
         """The result and the reply's payload. Never raises."""
         if self._sticky is not Result.SUCCESS:
             return self._sticky.value, b""
@@ -193,7 +264,7 @@ class _Client:
             if isinstance(error.__cause__, Fault):
                 self._sticky = error.result
                 self._report(str(error.__cause__), True)
-            else:
+            elif operation not in _QUIET:
                 self._report(f"texpr emulator: {Operation(operation).name.lower().replace('_', ' ')}: {error}", False)
             return error.result.value, b""
         except BundleError as error:
@@ -203,65 +274,103 @@ class _Client:
         self._sticky = Result.UNKNOWN
         return Result.UNKNOWN.value, b""
 
-    def _perform(self, operation: Operation, payload: bytes) -> bytes:
+    def _perform(self, operation: Operation, payload: bytearray) -> bytes:
         gpu = self._gpu
         match operation:
             case Operation.DEVICE_ATTRIBUTE:
                 return struct.pack("=i", gpu.device_attribute(*struct.unpack("=i", payload)))
             case Operation.MODULE_LOAD:
-                return struct.pack("=Q", gpu.load_module(payload))
+                return struct.pack("=Q", self._load(bytes(payload)))
             case Operation.MODULE_UNLOAD:
                 gpu.unload_module(*struct.unpack("=Q", payload))
             case Operation.FUNCTION:
                 (module,) = struct.unpack_from("=Q", payload)
                 return struct.pack("=Q", gpu.function(module, payload[8:].decode()))
+            case Operation.FUNCTION_NAMES:
+                names = gpu.function_names(*struct.unpack("=Q", payload))
+                return b"".join(name.encode() + b"\0" for name in names)
+            case Operation.GLOBAL:
+                (module,) = struct.unpack_from("=Q", payload)
+                return struct.pack("=QQ", *gpu.global_variable(module, payload[8:].decode()))
             case Operation.FUNCTION_ATTRIBUTE:
                 function, attribute, _ = struct.unpack("=Qii", payload)
                 return struct.pack("=i", gpu.function_attribute(function, attribute))
             case Operation.SET_ATTRIBUTE:
                 gpu.set_function_attribute(*struct.unpack("=Qii", payload))
             case Operation.PARAMETERS:
-                sizes = gpu.parameter_sizes(*struct.unpack("=Q", payload))
-                return struct.pack(f"={len(sizes)}I", *sizes)
+                parameters = gpu.parameters(*struct.unpack("=Q", payload))
+                return b"".join(struct.pack("=II", offset, size) for offset, size in parameters)
+            case Operation.OCCUPANCY:
+                return struct.pack("=Q", gpu.resident_blocks(*struct.unpack("=QQQ", payload)))
             case Operation.LAUNCH:
                 self._launch(payload)
+            case _:
+                return self._memory(operation, payload)
+        return b""
+
+    def _memory(self, operation: Operation, payload: bytearray) -> bytes:
+        gpu = self._gpu
+        match operation:
             case Operation.ALLOCATE:
-                (size,) = struct.unpack("=Q", payload)
-                return struct.pack("=Q", gpu.allocate(size))
+                size, context = struct.unpack("=QQ", payload)
+                made = gpu.allocate(size)
+                self._owned.setdefault(context, set()).add(made)
+                return struct.pack("=Q", made)
             case Operation.FREE:
-                gpu.free(*struct.unpack("=Q", payload))
+                (address,) = struct.unpack("=Q", payload)
+                gpu.free(address)
+                for owned in self._owned.values():
+                    owned.discard(address)
+            case Operation.RESET:
+                (context,) = struct.unpack("=Q", payload)
+                for address in self._owned.pop(context, set()):
+                    gpu.free(address)
             case Operation.WRITE:
                 (address,) = struct.unpack_from("=Q", payload)
-                gpu.write(address, payload[8:])
+                gpu.write(address, memoryview(payload)[8:])
             case Operation.READ:
                 return gpu.read(*struct.unpack("=QQ", payload))
             case Operation.FILL:
-                address, size, value = struct.unpack("=QQQ", payload)
-                gpu.fill(address, value, size)
-            case Operation.SYNCHRONIZE:
-                pass
+                address, count, value, element = struct.unpack("=QQQQ", payload)
+                gpu.fill(address, value, count, element)
+            case Operation.COPY:
+                gpu.copy(*struct.unpack("=QQQ", payload))
+            case Operation.RANGE:
+                return struct.pack("=QQ", *gpu.range(*struct.unpack("=Q", payload)))
+            case Operation.MEMORY_INFO:
+                return struct.pack("=QQ", gpu.free_memory(), TOTAL_MEMORY)
         return b""
 
-    def _launch(self, payload: bytes) -> None:
+    def _load(self, image: bytes) -> int:
+        """Load a module; say which bundle serves it if several could."""
+        handle = self._gpu.load_module(image)
+        owners = [shown(owner) for owner in self._gpu.owners(handle)]
+        if len(owners) > 1:
+            names = ", ".join(self._gpu.function_names(handle))
+            text = f"texpr emulator: {names} is in {' and '.join(owners)}: using {owners[0]} (choose with --bundle)"
+            if text not in self._told:
+                self._told.add(text)
+                self._report(text, False)
+        return handle
+
+    def _launch(self, payload: bytearray) -> None:
         function, gx, gy, gz, bx, by, bz, shared = _SHAPE.unpack_from(payload)
-        params: list[bytes] = []
-        at = _SHAPE.size
-        for size in self._gpu.parameter_sizes(function):
-            params.append(payload[at : at + size])
-            at += size
+        block = bytes(payload[_SHAPE.size :])
+        params = [block[offset : offset + size] for offset, size in self._gpu.parameters(function)]
         self._gpu.launch(function, grid=(gx, gy, gz), block=(bx, by, bz), shared=shared, params=params)
 
 
-def _receive(connection: socket.socket, size: int) -> bytes | None:
+def _receive(connection: socket.socket, size: int) -> bytearray | None:
     """Exactly ``size`` bytes, or None when the other side has gone."""
-    parts: list[bytes] = []
-    while size > 0:
+    data = bytearray(size)
+    view = memoryview(data)
+    done = 0
+    while done < size:
         try:
-            part = connection.recv(min(size, 1 << 20))
+            count = connection.recv_into(view[done:])
         except OSError:
             return None
-        if not part:
+        if count == 0:
             return None
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+        done += count
+    return data

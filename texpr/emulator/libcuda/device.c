@@ -1,31 +1,19 @@
-/* device.c: initialisation, device attributes, error names, contexts and streams. */
+/* device.c: initialisation and the one device. */
 #include "wire.h"
 
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 
-struct context {
-  int device;
-};
-static struct context primary;
-static __thread CUcontext current;
+static const char bus_id[] = "0000:00:00.0";
 
-struct stream {
-  unsigned int flags;
-};
-
-CUresult need_context(void) {
-  if (!initialised()) {
-    return CUDA_ERROR_NOT_INITIALIZED;
-  }
-  return current == NULL ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
-}
+/* The driver version that is reported. */
+enum { DRIVER_VERSION = 12080 };
 
 EXPORT CUresult cuInit(unsigned int flags) { return flags == 0 ? open_connection() : CUDA_ERROR_INVALID_VALUE; }
 
 EXPORT CUresult cuDriverGetVersion(int *version) {
   REQUIRE(version != NULL, CUDA_ERROR_INVALID_VALUE);
-  *version = 12080;
+  *version = DRIVER_VERSION;
   return CUDA_SUCCESS;
 }
 
@@ -44,146 +32,71 @@ EXPORT CUresult cuDeviceGet(CUdevice *device, int ordinal) {
   return CUDA_SUCCESS;
 }
 
+#define REQUIRE_DEVICE(device, pointer)                       \
+  do {                                                        \
+    REQUIRE(initialised(), CUDA_ERROR_NOT_INITIALIZED);       \
+    REQUIRE((pointer) != NULL, CUDA_ERROR_INVALID_VALUE);     \
+    REQUIRE((device) == 0, CUDA_ERROR_INVALID_DEVICE);        \
+  } while (0)
+
 EXPORT CUresult cuDeviceGetName(char *name, int room, CUdevice device) {
-  REQUIRE(initialised(), CUDA_ERROR_NOT_INITIALIZED);
-  REQUIRE(name != NULL && room > 0, CUDA_ERROR_INVALID_VALUE);
-  REQUIRE(device == 0, CUDA_ERROR_INVALID_DEVICE);
+  REQUIRE_DEVICE(device, name);
+  REQUIRE(room > 0, CUDA_ERROR_INVALID_VALUE);
   snprintf(name, (size_t)room, "TExpr PTX emulator (CPU)");
   return CUDA_SUCCESS;
 }
 
+EXPORT CUresult cuDeviceGetUuid(void *uuid, CUdevice device) {
+  REQUIRE_DEVICE(device, uuid);
+  memcpy(uuid, "TExpr emulator 0", 16);
+  return CUDA_SUCCESS;
+}
+ALIAS(cuDeviceGetUuid_v2, cuDeviceGetUuid);
+
+EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
+  uint64_t info[2] = {0, 0};
+  CUresult result;
+  REQUIRE_DEVICE(device, bytes);
+  result = request(OP_MEMORY_INFO, NULL, 0, info, sizeof info);
+  *bytes = info[1];
+  return result;
+}
+
 EXPORT CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   int32_t wanted = attribute;
-  REQUIRE(initialised(), CUDA_ERROR_NOT_INITIALIZED);
-  REQUIRE(value != NULL, CUDA_ERROR_INVALID_VALUE);
-  REQUIRE(device == 0, CUDA_ERROR_INVALID_DEVICE);
+  REQUIRE_DEVICE(device, value);
   return request(OP_DEVICE_ATTRIBUTE, &wanted, sizeof wanted, value, sizeof *value);
 }
 
-static const struct {
+EXPORT CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
   CUresult result;
-  const char *name;
-  const char *text;
-} results[] = {
-    {0, "CUDA_SUCCESS", "no error"},
-    {1, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
-    {2, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
-    {3, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
-    {4, "CUDA_ERROR_DEINITIALIZED", "driver shutting down"},
-    {100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
-    {101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
-    {200, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
-    {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-    {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
-    {218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
-    {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
-    {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
-    {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
-    {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
-    {801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
-    {999, "CUDA_ERROR_UNKNOWN", "unknown error"},
-};
-
-static CUresult describe(CUresult result, const char **name, const char **text) {
-  size_t index;
-  for (index = 0; index < sizeof results / sizeof results[0]; ++index) {
-    if (results[index].result == result) {
-      *name = results[index].name;
-      *text = results[index].text;
-      return CUDA_SUCCESS;
-    }
-  }
-  *name = NULL;
-  *text = NULL;
-  return CUDA_ERROR_INVALID_VALUE;
+  REQUIRE(minor != NULL, CUDA_ERROR_INVALID_VALUE);
+  result = cuDeviceGetAttribute(major, 75, device);
+  return result == CUDA_SUCCESS ? cuDeviceGetAttribute(minor, 76, device) : result;
 }
 
-EXPORT CUresult cuGetErrorName(CUresult result, const char **name) {
-  const char *text;
-  REQUIRE(name != NULL, CUDA_ERROR_INVALID_VALUE);
-  return describe(result, name, &text);
+EXPORT CUresult cuDeviceGetPCIBusId(char *text, int room, CUdevice device) {
+  REQUIRE_DEVICE(device, text);
+  REQUIRE(room > 0, CUDA_ERROR_INVALID_VALUE);
+  snprintf(text, (size_t)room, "%s", bus_id);
+  return CUDA_SUCCESS;
 }
 
-EXPORT CUresult cuGetErrorString(CUresult result, const char **text) {
-  const char *name;
+EXPORT CUresult cuDeviceGetByPCIBusId(CUdevice *device, const char *text) {
+  REQUIRE_DEVICE(0, device);
   REQUIRE(text != NULL, CUDA_ERROR_INVALID_VALUE);
-  return describe(result, &name, text);
-}
-
-/* ---- contexts and streams */
-
-EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
-  REQUIRE(initialised(), CUDA_ERROR_NOT_INITIALIZED);
-  REQUIRE(context != NULL, CUDA_ERROR_INVALID_VALUE);
-  REQUIRE(device == 0, CUDA_ERROR_INVALID_DEVICE);
-  *context = &primary;
+  REQUIRE(strcmp(text, bus_id) == 0, CUDA_ERROR_INVALID_DEVICE);
+  *device = 0;
   return CUDA_SUCCESS;
 }
 
-EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
-  REQUIRE(initialised(), CUDA_ERROR_NOT_INITIALIZED);
-  REQUIRE(device == 0, CUDA_ERROR_INVALID_DEVICE);
+EXPORT CUresult cuDeviceCanAccessPeer(int *possible, CUdevice device, CUdevice peer) {
+  REQUIRE_DEVICE(device, possible);
+  REQUIRE(peer == 0, CUDA_ERROR_INVALID_DEVICE);
+  *possible = 0;
   return CUDA_SUCCESS;
 }
 
-EXPORT CUresult cuCtxGetCurrent(CUcontext *context) {
-  REQUIRE(initialised(), CUDA_ERROR_NOT_INITIALIZED);
-  REQUIRE(context != NULL, CUDA_ERROR_INVALID_VALUE);
-  *context = current;
-  return CUDA_SUCCESS;
-}
+EXPORT CUresult cuProfilerStart(void) { return initialised() ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED; }
 
-EXPORT CUresult cuCtxSetCurrent(CUcontext context) {
-  REQUIRE(initialised(), CUDA_ERROR_NOT_INITIALIZED);
-  REQUIRE(context == NULL || context == &primary, CUDA_ERROR_INVALID_CONTEXT);
-  current = context;
-  return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuCtxGetDevice(CUdevice *device) {
-  REQUIRE_CONTEXT();
-  REQUIRE(device != NULL, CUDA_ERROR_INVALID_VALUE);
-  *device = current->device;
-  return CUDA_SUCCESS;
-}
-
-static CUresult synchronize(void) {
-  REQUIRE_CONTEXT();
-  return request(OP_SYNCHRONIZE, NULL, 0, NULL, 0);
-}
-
-EXPORT CUresult cuCtxSynchronize(void) { return synchronize(); }
-
-EXPORT CUresult cuStreamCreate(CUstream *stream, unsigned int flags) {
-  REQUIRE_CONTEXT();
-  REQUIRE(stream != NULL, CUDA_ERROR_INVALID_VALUE);
-  *stream = malloc(sizeof **stream);
-  REQUIRE(*stream != NULL, CUDA_ERROR_OUT_OF_MEMORY);
-  (*stream)->flags = flags;
-  return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuStreamDestroy_v2(CUstream stream) {
-  REQUIRE_CONTEXT();
-  REQUIRE(stream != NULL, CUDA_ERROR_INVALID_HANDLE);
-  free(stream);
-  return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuStreamSynchronize(CUstream stream) {
-  (void)stream;
-  return synchronize();
-}
-
-EXPORT CUresult cuStreamQuery(CUstream stream) {
-  (void)stream;
-  return synchronize();
-}
-
-EXPORT CUresult cuStreamIsCapturing(CUstream stream, int *status) {
-  (void)stream;
-  REQUIRE_CONTEXT();
-  REQUIRE(status != NULL, CUDA_ERROR_INVALID_VALUE);
-  *status = 0;
-  return CUDA_SUCCESS;
-}
+EXPORT CUresult cuProfilerStop(void) { return cuProfilerStart(); }

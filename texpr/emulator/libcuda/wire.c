@@ -3,6 +3,7 @@
 #include "wire.h"
 
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,15 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int connection = -1;
 static pid_t owner; /* the process that opened the connection */
+
+void note(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  fputs("texpr emulator: ", stderr);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+  va_end(arguments);
+}
 
 static int send_all(const void *data, size_t bytes) {
   const char *at = data;
@@ -102,7 +112,7 @@ static CUresult connect_to_emulator(void) {
   memset(&address, 0, sizeof address);
   address.sun_family = AF_UNIX;
   if (path == NULL || strlen(path) >= sizeof address.sun_path) {
-    fprintf(stderr, "texpr emulator: TEXPR_EMULATOR_SOCKET names no socket; run the program through the emulator\n");
+    note("this libcuda.so.1 is a stand-in, and nothing runs behind it: start the program with 'texpr emulate -- PROGRAM'");
     return CUDA_ERROR_NO_DEVICE;
   }
   memcpy(address.sun_path, path, strlen(path));
@@ -112,7 +122,7 @@ static CUresult connect_to_emulator(void) {
   }
   if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
     close(fd);
-    fprintf(stderr, "texpr emulator: nothing listens at %s\n", path);
+    note("nothing listens at %s: has 'texpr emulate' ended?", path);
     return CUDA_ERROR_NO_DEVICE;
   }
   connection = fd;

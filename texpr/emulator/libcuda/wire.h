@@ -18,9 +18,11 @@ typedef int CUdevice;
 typedef unsigned long long CUdeviceptr;
 typedef struct context *CUcontext;
 typedef struct stream *CUstream;
+typedef struct event *CUevent;
 typedef struct module *CUmodule;
 typedef struct function *CUfunction;
 
+/* Results this library returns by itself; errors.c names all of them. */
 enum {
   CUDA_SUCCESS = 0,
   CUDA_ERROR_INVALID_VALUE = 1,
@@ -30,9 +32,24 @@ enum {
   CUDA_ERROR_INVALID_DEVICE = 101,
   CUDA_ERROR_INVALID_IMAGE = 200,
   CUDA_ERROR_INVALID_CONTEXT = 201,
+  CUDA_ERROR_PEER_ACCESS_UNSUPPORTED = 217,
+  CUDA_ERROR_FILE_NOT_FOUND = 301,
   CUDA_ERROR_INVALID_HANDLE = 400,
+  CUDA_ERROR_ILLEGAL_STATE = 401,
   CUDA_ERROR_NOT_FOUND = 500,
+  CUDA_ERROR_CONTEXT_IS_DESTROYED = 709,
+  CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED = 712,
+  CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED = 713,
   CUDA_ERROR_NOT_SUPPORTED = 801,
+  CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
+  CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901,
+  CUDA_ERROR_STREAM_CAPTURE_MERGE = 902,
+  CUDA_ERROR_STREAM_CAPTURE_UNMATCHED = 903,
+  CUDA_ERROR_STREAM_CAPTURE_UNJOINED = 904,
+  CUDA_ERROR_STREAM_CAPTURE_ISOLATION = 905,
+  CUDA_ERROR_STREAM_CAPTURE_IMPLICIT = 906,
+  CUDA_ERROR_CAPTURED_EVENT = 907,
+  CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD = 908,
   CUDA_ERROR_UNKNOWN = 999
 };
 
@@ -44,14 +61,21 @@ enum operation {
   OP_FUNCTION = 4,           /* u64 module, name -> u64 */
   OP_FUNCTION_ATTRIBUTE = 5, /* u64 function, i32 attribute -> i32 */
   OP_SET_ATTRIBUTE = 6,      /* u64 function, i32 attribute, i32 value */
-  OP_PARAMETERS = 7,         /* u64 function -> u32 sizes[] */
-  OP_LAUNCH = 8,             /* u64 function, u32 grid[3], u32 block[3], u32 shared, parameter bytes */
-  OP_ALLOCATE = 9,           /* u64 bytes -> u64 address */
+  OP_PARAMETERS = 7,         /* u64 function -> (u32 offset, u32 bytes)[] */
+  OP_LAUNCH = 8,             /* u64 function, u32 grid[3], u32 block[3], u32 shared, parameter block */
+  OP_ALLOCATE = 9,           /* u64 bytes, u64 context -> u64 address */
   OP_FREE = 10,              /* u64 address */
   OP_WRITE = 11,             /* u64 address, data */
   OP_READ = 12,              /* u64 address, u64 bytes -> data */
-  OP_FILL = 13,              /* u64 address, u64 bytes, u8 value */
-  OP_SYNCHRONIZE = 14        /* nothing: returns the pending error of the device */
+  OP_FILL = 13,              /* u64 address, u64 elements, u64 value, u64 bytes of an element */
+  OP_SYNCHRONIZE = 14,       /* nothing: returns the pending error of the device */
+  OP_COPY = 15,              /* u64 to, u64 from, u64 bytes */
+  OP_RANGE = 16,             /* u64 address -> u64 start and bytes of the allocation that holds it */
+  OP_MEMORY_INFO = 17,       /* nothing -> u64 free, u64 total */
+  OP_GLOBAL = 18,            /* u64 module, name -> u64 address, u64 bytes */
+  OP_FUNCTION_NAMES = 19,    /* u64 module -> names, each with its final zero */
+  OP_OCCUPANCY = 20,         /* u64 function, u64 threads, u64 dynamic shared bytes -> u64 blocks */
+  OP_RESET = 21              /* u64 context: frees all that it has allocated */
 };
 
 /* One piece of a request. A request is gathered from pieces, so large transfers are not copied. */
@@ -62,6 +86,9 @@ struct piece {
 
 /* Open the connection; CUDA_SUCCESS when it is open already. */
 CUresult open_connection(void);
+
+/* Explain on stderr why a call is refused, when its result alone would not tell. */
+void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Whether cuInit succeeded in this very process (CUDA does not survive fork either). */
 int initialised(void);
@@ -82,6 +109,9 @@ CUresult request(enum operation operation, const void *data, size_t bytes, void 
       return result;               \
     }                              \
   } while (0)
+
+/* Another name for a function defined above: versions of the API with the same signature, and per-thread default streams. */
+#define ALIAS(other, name) extern EXPORT __typeof__(name) other __attribute__((alias(#name)))
 
 #define REQUIRE_CONTEXT()                      \
   do {                                         \
