@@ -138,8 +138,10 @@ def test_command_line(tmp_path: Path) -> None:
 
     result = command("--bundle", str(bundle("affine")), "--", "sh", "-c", "exit 3")
     assert (result.returncode, result.stderr) == (3, "")
-    assert "name the directories" in command("--", "true").stderr
     assert "no program given" in command("--bundle", str(tmp_path)).stderr
+    assert "'sm_x' should be a compute capability" in command("--sm", "sm_x", "--", "true").stderr
+    assert "should be at least 1" in command("--multiprocessors", "0", "--", "true").stderr
+    assert command("--libcuda").stdout == f"{standin_directory()}\n"
     missing = command("--bundle", str(tmp_path), "--", "true")
     assert (missing.returncode, missing.stderr) == (2, f"error: {tmp_path} is not a bundle: it has no manifest.json\n")
     assert command("--bundle", str(bundle("affine")), "--", "./none").returncode == 127
