@@ -50,6 +50,37 @@ def test_every_fault_names_func_gluon_line_schedule_line_and_ptx_line(
     assert report[10].startswith("  by: program (0, 0, 0), thread (")
 
 
+INIT = "mov.u32 %r0, buffer; add.u32 %r1, %r0, 512; setp.eq.u32 %p, %t, 0; @%p mbarrier.init.shared::cta.b64 [%r1], 1;"
+FENCE = "fence.proxy.async.shared::cta; bar.sync 0;"
+EXPECT = "@%p mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 256;"
+LOAD = "@%p cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%r0], [%in], 256, [%r1];"
+TENSOR = "@%p cp.async.bulk.tensor.1d.shared::cta.global.tile.mbarrier::complete_tx::bytes [%r0], [%in, {%t}], [%r1];"
+WAIT = "W: mbarrier.try_wait.parity.shared::cta.b64 %q, [%r1], 0; @!%q bra W;"
+HOPPER = {
+    "no fence between an mbarrier and a copy": (FaultKind.MISSING_FENCE, INIT + EXPECT + LOAD + WAIT),
+    "a copy that the program's end leaves behind": (FaultKind.ASYNC_NOT_WAITED, INIT + FENCE + EXPECT + LOAD),
+    "bytes that are no tensor map": (FaultKind.TENSOR_MAP, INIT + FENCE + EXPECT + TENSOR + WAIT),
+    "a phase that never completes": (FaultKind.DEADLOCK, INIT + FENCE + WAIT),
+    "an mbarrier that is not initialised": (
+        FaultKind.BARRIER_MISUSE, INIT.replace("mbarrier.init.shared::cta.b64 [%r1], 1", "st.shared.b64 [%r1], %in") +
+        FENCE + WAIT),
+    "a bulk copy out of bounds": (
+        FaultKind.OUT_OF_BOUNDS, INIT + FENCE + EXPECT + "add.u64 %in, %in, 16;" + LOAD + WAIT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(HOPPER))
+def test_faults_of_asynchronous_copies_do_too(name: str, tmp_path: Path) -> None:
+    kind, body = HOPPER[name]
+    fault = fault_of(tmp_path / "dense", body)
+    report = str(fault)
+    assert (fault.kind, fault.func) == (kind, "acc"), report
+    assert "(in func acc)" in report and f"   {GLUON[4].strip()}"[3:] in report and SCHEDULE.strip() in report
+    assert "  by: program (0, 0, 0), thread (" in report
+    if kind is FaultKind.DEADLOCK:
+        assert "1 of 1 arrivals" in report and fault.ptx_text.startswith("mbarrier.try_wait")
+
+
 RACES = [name for name, case in CASES.items() if case.kind is FaultKind.RACE]
 
 

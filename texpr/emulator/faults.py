@@ -70,10 +70,13 @@ class Excerpt:
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a source line is for: the func of the algorithm that it computes (or the stage it fills), and excerpts of
-    the files behind it, nearest first (generated source, schedule)."""
+    the files behind it, nearest first (generated source, schedule).
+
+    `exact`: false if the line itself belongs to no func (a wait, a barrier), and `func` is that of the line above."""
 
     func: str = ""
     excerpts: tuple[Excerpt, ...] = ()
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +173,11 @@ class Fault(Exception):
     def _where(self, source: SourceLine | None, ptx_line: int, ptx_text: str) -> list[str]:
         """Source line, schedule line and PTX line of an instruction, as far as they are known."""
         excerpts: list[Excerpt] = []
-        func = ""
+        remark = ""
         if source is not None:
             origin = self.origins.get(source, Origin())
-            func = origin.func
+            if origin.func:
+                remark = f"  ({'in' if origin.exact else 'near'} func {origin.func})"
             excerpts += origin.excerpts or [Excerpt(source)]
         if ptx_line:
             opcode = _OPCODE.match(ptx_text)
@@ -182,7 +186,7 @@ class Fault(Exception):
             )
         lines: list[str] = []
         for number, excerpt in enumerate(excerpts):
-            lines += _shown(excerpt, f"  (in func {func})" if func and number == 0 else "")
+            lines += _shown(excerpt, remark if number == 0 else "")
         return lines
 
 

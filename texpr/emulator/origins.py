@@ -40,7 +40,10 @@ class Origins:
         if place.file != self._shown:
             return None
         excerpts = [_excerpt(place, _line_of(self._source, place.line))]
-        node = self._nodes.get(place.line)
+        node, exact = self._nodes.get(place.line), True
+        if node is None:
+            above = [line for line in self._nodes if line < place.line]
+            node, exact = self._nodes.get(max(above, default=min(self._nodes, default=0))), False
         if node is None:
             return Origin("", tuple(excerpts))
         file, _, line = node.schedule.rpartition(":")
@@ -48,7 +51,7 @@ class Origins:
             name = node.func.split(".")[0]
             marked = re.search(rf"\b{re.escape(name)}\b", node.text)
             excerpts.append(Excerpt(SourceLine(file, int(line)), node.text, marked[0] if marked else ""))
-        return Origin(node.func, tuple(excerpts))
+        return Origin(node.func, tuple(excerpts), exact)
 
     def trace(self, fault: Fault) -> Fault:
         """The fault with all that is known about the lines it names. An instruction without a line of its own gets
