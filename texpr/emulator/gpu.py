@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from texpr.emulator.counters import Counters
 from texpr.emulator.cuda import STATIC_SHARED_LIMIT, CudaError, FunctionAttribute, Result
 from texpr.emulator.device_facts import (
@@ -275,10 +273,7 @@ class VirtualGpu:
     def fill(self, address: int, value: int, count: int, element: int = 1) -> None:
         """``cuMemsetD8``, ``D16`` and ``D32``: ``count`` elements of ``element`` bytes."""
         with self._lock, _invalid_value():
-            if element == 1:
-                self.device.fill(address, value, count)
-            else:
-                self.device.write(address, np.full(count, value, f"u{element}"))
+            self.device.fill(address, value, count, element)
 
     def copy(self, to: int, source: int, size: int) -> None:
         """``cuMemcpyDtoD``."""

@@ -107,10 +107,11 @@ class Device:
         allocation, offset = self.memory.span(addr, nbytes)
         return allocation.data[offset : offset + nbytes].tobytes()
 
-    def fill(self, addr: int, byte: int, nbytes: int) -> None:
-        """Set bytes."""
+    def fill(self, addr: int, value: int, count: int, element: int = 1) -> None:
+        """Set `count` elements of `element` bytes (1, 2 or 4); the address is a multiple of that."""
+        nbytes = count * element
         allocation, offset = self.memory.span(addr, nbytes)
-        allocation.data[offset : offset + nbytes] = byte
+        allocation.data[offset : offset + nbytes].view(f"u{element}")[:] = value
         allocation.mark_written(offset, nbytes)
 
     def copy(self, to: int, source: int, nbytes: int) -> None:

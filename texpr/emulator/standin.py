@@ -222,10 +222,13 @@ class EmulatorServer:
                 self._report(f"texpr emulator: {error}", True)
                 return
             client = _Client(gpu, self._report)
-            while (header := _receive(connection, _REQUEST.size)) is not None:
-                operation, size = _REQUEST.unpack(header)
-                payload = _receive(connection, size)
-                if payload is None:
+            memory = bytearray(_REQUEST.size)
+            while _receive(connection, memoryview(memory)[: _REQUEST.size]):
+                operation, size = _REQUEST.unpack_from(memory)
+                if size > len(memory):
+                    memory = bytearray(size)
+                payload = memoryview(memory)[:size]
+                if not _receive(connection, payload):
                     break
                 result, reply = client.answer(operation, payload)
                 try:
@@ -254,7 +257,7 @@ class _Client:
         """The addresses that each context has allocated."""
         self._told: set[str] = set()
 
-    def answer(self, operation: int, payload: bytearray) -> tuple[int, bytes]:
+    def answer(self, operation: int, payload: memoryview) -> tuple[int, bytes]:
         """The result and the reply's payload. Never raises."""
         if self._sticky is not Result.SUCCESS:
             return self._sticky.value, b""
@@ -274,7 +277,7 @@ class _Client:
         self._sticky = Result.UNKNOWN
         return Result.UNKNOWN.value, b""
 
-    def _perform(self, operation: Operation, payload: bytearray) -> bytes:
+    def _perform(self, operation: Operation, payload: memoryview) -> bytes:
         gpu = self._gpu
         match operation:
             case Operation.DEVICE_ATTRIBUTE:
@@ -285,13 +288,13 @@ class _Client:
                 gpu.unload_module(*struct.unpack("=Q", payload))
             case Operation.FUNCTION:
                 (module,) = struct.unpack_from("=Q", payload)
-                return struct.pack("=Q", gpu.function(module, payload[8:].decode()))
+                return struct.pack("=Q", gpu.function(module, bytes(payload[8:]).decode()))
             case Operation.FUNCTION_NAMES:
                 names = gpu.function_names(*struct.unpack("=Q", payload))
                 return b"".join(name.encode() + b"\0" for name in names)
             case Operation.GLOBAL:
                 (module,) = struct.unpack_from("=Q", payload)
-                return struct.pack("=QQ", *gpu.global_variable(module, payload[8:].decode()))
+                return struct.pack("=QQ", *gpu.global_variable(module, bytes(payload[8:]).decode()))
             case Operation.FUNCTION_ATTRIBUTE:
                 function, attribute, _ = struct.unpack("=Qii", payload)
                 return struct.pack("=i", gpu.function_attribute(function, attribute))
@@ -308,7 +311,7 @@ class _Client:
                 return self._memory(operation, payload)
         return b""
 
-    def _memory(self, operation: Operation, payload: bytearray) -> bytes:
+    def _memory(self, operation: Operation, payload: memoryview) -> bytes:
         gpu = self._gpu
         match operation:
             case Operation.ALLOCATE:
@@ -327,7 +330,7 @@ class _Client:
                     gpu.free(address)
             case Operation.WRITE:
                 (address,) = struct.unpack_from("=Q", payload)
-                gpu.write(address, memoryview(payload)[8:])
+                gpu.write(address, payload[8:])
             case Operation.READ:
                 return gpu.read(*struct.unpack("=QQ", payload))
             case Operation.FILL:
@@ -353,24 +356,22 @@ class _Client:
                 self._report(text, False)
         return handle
 
-    def _launch(self, payload: bytearray) -> None:
+    def _launch(self, payload: memoryview) -> None:
         function, gx, gy, gz, bx, by, bz, shared = _SHAPE.unpack_from(payload)
         block = bytes(payload[_SHAPE.size :])
         params = [block[offset : offset + size] for offset, size in self._gpu.parameters(function)]
         self._gpu.launch(function, grid=(gx, gy, gz), block=(bx, by, bz), shared=shared, params=params)
 
 
-def _receive(connection: socket.socket, size: int) -> bytearray | None:
-    """Exactly ``size`` bytes, or None when the other side has gone."""
-    data = bytearray(size)
-    view = memoryview(data)
+def _receive(connection: socket.socket, room: memoryview) -> bool:
+    """Fill ``room``; False when the other side has gone."""
     done = 0
-    while done < size:
+    while done < len(room):
         try:
-            count = connection.recv_into(view[done:])
+            count = connection.recv_into(room[done:])
         except OSError:
-            return None
+            return False
         if count == 0:
-            return None
+            return False
         done += count
-    return data
+    return True

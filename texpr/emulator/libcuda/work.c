@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK ((size_t)64 << 20) /* bytes of one transfer */
+#define CHUNK ((size_t)4 << 20) /* bytes of one transfer: both sides keep using the same memory for it */
 
 static CUresult to_device(uint64_t to, const char *from, size_t bytes) {
   size_t done = 0;
