@@ -117,7 +117,7 @@ def test_memory_is_as_the_first_run_left_it_after_the_search_for_the_other_side(
 
 def test_a_buffer_that_is_too_small_is_told_by_element(tmp_path: Path) -> None:
     fault = fault_of(tmp_path / "dense", CASES["store behind the end"].bad)
-    assert "past the end of buffer 'y' (4096 bytes); this is y[16, 0], 1 row past the end (y is 16 x 64)" in str(fault)
+    assert "past the end of buffer 'y' (4096 bytes); this is y[16, 0]; the buffer holds 16 rows of 64" in str(fault)
     fault = fault_of(tmp_path / "rows", CASES["load before the start"].bad)
     assert "before the start of buffer 'x' (256 bytes); 1 element before x[0, 0]" in str(fault)
     fault = fault_of(tmp_path / "unwritten", CASES["output read before it is written"].bad)
@@ -131,7 +131,7 @@ def test_a_buffer_that_is_too_small_is_told_by_element(tmp_path: Path) -> None:
     (dense("x", 4, [4, 10], [12, 1]), 44, 184, "this is x[0, 11], beyond the 10 elements of the row (x is 4 x 10)"),
     (dense("x", 4, [5, 12]), 232, 232, "this is x[4, 10]; x is 5 x 12 and needs 240 bytes"),
     (dense("x", 4, [2, 3], None, 16), 8, 40, "2 elements before x[0, 0]"),
-    (Layout("x", 4, (None, 8), (8, 1)), 128, 128, "this is x[4, 0], 1 row past the end (x is 4 x 8)"),
+    (Layout("x", 4, (None, 8), (8, 1)), 128, 128, "this is x[4, 0]; the buffer holds 4 rows of 8"),
     (dense("x", 4, [0, 8]), 0, 0, ""),
 ])
 def test_places_are_told_as_elements(layout: Layout, offset: int, size: int, text: str) -> None:

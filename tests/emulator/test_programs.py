@@ -82,7 +82,7 @@ def test_a_rust_program(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert capfd.readouterr().out == "0 wrong\n"
     status, report = run(rust_program(), "short")
     assert status == 4 and "affine_launch: -18" in capfd.readouterr().out
-    assert "past the end of buffer 'y' (11200 bytes); this is y[4, 0], 1 row past the end (y is 4 x 700)" in report
+    assert "past the end of buffer 'y' (11200 bytes); this is y[4, 0]; the buffer holds 4 rows of 700" in report
 
 
 def test_a_python_program_whose_bundle_is_found_by_its_library(

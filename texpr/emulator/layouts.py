@@ -50,6 +50,9 @@ class Layout:
                     return f"this is {text}, beyond the {extent} elements of the row ({self.name} is {shape})"
                 what = "row" if dim == 0 and len(index) > 1 else "element"
                 beyond = position - extent + 1
+                if what == "row" and self.extents[0] is None:
+                    rest = " x ".join(str(extent) for extent in extents[1:])
+                    return f"this is {text}; the buffer holds {_plural(extent, 'row')} of {rest}"
                 if what == "row":
                     return f"this is {text}, {_plural(beyond, 'row')} past the end ({self.name} is {shape})"
                 return f"this is {text}, {beyond} past the end of dim {dim} ({self.name} is {shape})"
