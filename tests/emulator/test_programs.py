@@ -38,8 +38,9 @@ def built(source: str) -> Path:
 
 
 def run(*argv: str | Path, bundles: tuple[Path, ...] = ()) -> tuple[int, str]:
+    """On sm_80: other bundles that lie beside the program could make another the default."""
     report = io.StringIO()
-    return run_program([str(word) for word in argv], bundles, errors=report), report.getvalue()
+    return run_program([str(word) for word in argv], bundles, sm=80, errors=report), report.getvalue()
 
 
 @pytest.mark.parametrize("source", ["driver_api.c", "capture.c"])

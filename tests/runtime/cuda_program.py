@@ -29,6 +29,12 @@ def make_context_current() -> None:
     call("cuCtxSetCurrent", context)
 
 
+def new_stream() -> int:
+    stream = ctypes.c_void_p()
+    call("cuStreamCreate", ctypes.byref(stream), 1)
+    return int(stream.value or 0)
+
+
 class DeviceArray:
     """Device memory with ``__cuda_array_interface__``, filled from a NumPy array."""
 
@@ -79,9 +85,11 @@ def main(affine_folder: str, staged_folder: str) -> None:
     assert "y overlaps x" in refused(e.OverlapError, affine, device_x, a=1.0, out=device_x)
 
     assert "cannot be created" in refused(e.NoOutputArrayError, affine, device_x, a=1.0)
-    other = DeviceArray(b, stream=9)
-    assert "(7, 9)" in refused(e.MixedStreamsError, affine, DeviceArray(x, stream=7), other, 1.0, out=y)
-    affine(DeviceArray(x, stream=7), other, 1.0, out=y, stream=7)
+    first, second = sorted([new_stream(), new_stream()])
+    other = DeviceArray(b, stream=second)
+    said = refused(e.MixedStreamsError, affine, DeviceArray(x, stream=first), other, 1.0, out=y)
+    assert f"({first}, {second})" in said
+    affine(DeviceArray(x, stream=first), other, 1.0, out=y, stream=first)
     assert "read-only" in refused(e.ReadOnlyError, affine, device_x, a=1.0, out=DeviceArray(x, read_only=True))
 
     failures: list[str] = []

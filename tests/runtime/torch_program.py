@@ -20,7 +20,7 @@ import numpy as np
 from texpr.runtime import load
 
 cuda = ctypes.CDLL("libcuda.so.1")
-STREAM = 64
+LEGACY_STREAM = 1
 allocations: list[tuple[int, int]] = []
 """Bytes and stream of every ``torch.empty``."""
 
@@ -60,7 +60,7 @@ class Stream:
         self.cuda_stream = handle
 
 
-torch_stream = [STREAM]
+torch_stream = [LEGACY_STREAM]
 
 
 @contextmanager
@@ -119,6 +119,10 @@ def main(affine_folder: str, staged_folder: str) -> None:
     context = ctypes.c_void_p()
     assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
     assert cuda.cuCtxSetCurrent(context) == 0
+    handles = [ctypes.c_void_p(), ctypes.c_void_p()]
+    assert all(cuda.cuStreamCreate(ctypes.byref(handle), 1) == 0 for handle in handles)
+    current, other = (int(handle.value or 0) for handle in handles)
+    torch_stream[:] = [current]
     x = np.arange(3 * 40, dtype=np.float32).reshape(3, 40)
     y = affine(on_gpu(x), a=2.0)
     assert isinstance(y, Tensor)
@@ -129,10 +133,10 @@ def main(affine_folder: str, staged_folder: str) -> None:
     tensor = on_gpu(z)
     allocations.clear()
     assert np.array_equal(staged(tensor, 3).numpy().reshape(z.shape), (z + 3) * 2)
-    assert allocations == [(4 * z.size, STREAM), (4 * z.size, STREAM)]
+    assert allocations == [(4 * z.size, current), (4 * z.size, current)]
     allocations.clear()
-    staged(tensor, 3, stream=Stream(128))
-    assert allocations == [(4 * z.size, STREAM), (4 * z.size, 128)]
+    staged(tensor, 3, stream=Stream(other))
+    assert allocations == [(4 * z.size, current), (4 * z.size, other)]
 
     tensor, out = on_gpu(x), on_gpu(x)
     worker = threading.Thread(target=lambda: affine(tensor, a=4.0, out=out))  # no context is current in that thread
