@@ -35,7 +35,8 @@ def main(arguments: Sequence[str], program: str = "python -m texpr.emulator") ->
         return run_ptx(arguments[1:], f"{program} ptx")
     if arguments[:1] == ["run"]:
         return _run(arguments[1:], f"{program} run")
-    print(f"usage: {program} run [options] -- PROGRAM [ARG ...]\n       {program} ptx FILE.ptx ...\n       {program} table", file=sys.stderr)
+    forms = ("run [options] -- PROGRAM [ARG ...]", "ptx FILE.ptx ...", "table")
+    print("usage: " + "\n       ".join(f"{program} {form}" for form in forms), file=sys.stderr)
     return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
 
 

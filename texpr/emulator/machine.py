@@ -392,8 +392,8 @@ class Machine:
         block = self.batch.kernel.blocks[position]
         where = block.operations[0] if block.operations else block.transfer.operation
         assert where is not None
-        waiting = self._barriers.waiting_site() or self.batch.mbarriers.waiting_site()
-        blamed = waiting if kind is FaultKind.DEADLOCK and waiting is not None else where.instruction
+        waits_at = self._barriers.waiting_site() or self.batch.mbarriers.waiting_site()
+        blamed = waits_at if kind is FaultKind.DEADLOCK and waits_at is not None else where.instruction
         return self.batch.fault(kind, message, blamed, lane, notes=tuple(notes))
 
 
