@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -25,10 +25,14 @@ from texpr.packing.runner.timing import measure
 from texpr.targets import TARGETS
 
 
+def _no_source() -> NoReturn:
+    raise AssertionError("whether an image runs is not in its PTX")
+
+
 @pytest.mark.parametrize("capability", [75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121])
 def test_targets_run_where_their_cubins_do(capability: int) -> None:
     for name in TARGETS:
-        image = KernelImage("k", name, (), Path(), Path(), 0, 0, 0, 0)
+        image = KernelImage("k", name, (), {}, _no_source, 0, 0, 0, 0, 0, Path())
         assert (serving_target(capability, [name]) is not None) == image.runs_on(capability), name
 
 
