@@ -23,6 +23,7 @@ from typing import assert_never
 from texpr.aot.ir import (
     Argument,
     Entry,
+    Fill,
     KernelSource,
     KernelValue,
     Launch,
@@ -56,13 +57,15 @@ from texpr.math.expr import (
     substitute,
 )
 from texpr.math.integer import product, total
-from texpr.plan.access import memory_of, tensor_strides
+from texpr.plan.access import buffer_name, tensor_strides
 from texpr.plan.build import plan_variant
 from texpr.plan.errors import GuardsDoNotCover, VariantUnreachable, WrongAlgorithm
+from texpr.plan.ir import Fill as PlannedFill
 from texpr.plan.ir import VariantPlan
 from texpr.plan.mentions import check_schedule
 from texpr.plan.resolve import variant_facts
 from texpr.plan.resolved import resolved_schedule
+from texpr.plan.workspace import buffer_bytes
 from texpr.schedule.files import dump_schedule, load_schedule
 from texpr.schedule.records import Schedule
 from texpr.schedule.records import Variant as VariantRecord
@@ -255,7 +258,7 @@ def _finished(compiled: Compiled, several: bool) -> Compiled:
 
 
 def _pointers(plan: VariantPlan, program: TileProgram) -> dict[str, KernelValue]:
-    workspace = {memory_of(w.func, plan.guard).name for w in plan.workspace}
+    workspace = {buffer_name(buffer.name) for buffer in plan.workspace}
     return {
         p.name: WorkspacePointer(p.name) if p.name in workspace else TensorPointer(p.name)
         for p in program.parameters
@@ -445,13 +448,21 @@ def addressable(tensor: Tensor) -> IntExpr:
 def _variant(record: VariantRecord, compiled: Compiled) -> Variant:
     limits = tuple(dict.fromkeys(lt(limit, _OFFSET_LIMIT) for program in compiled.programs for limit in program.limits))
     workspace = tuple(
-        WorkspaceBuffer(memory_of(w.func, record.when).name, w.elements * w.func.dtype.bytes)
-        for w in compiled.plan.workspace
+        WorkspaceBuffer(buffer_name(buffer.name), buffer_bytes(buffer.elements, buffer.dtype), buffer.slot)
+        for buffer in compiled.plan.workspace
     )
-    launches = tuple(Launch(p.name, p.grid) for p in compiled.programs)
+    launches = tuple(
+        Launch(program.name, program.grid, tuple(_fill(fill) for fill in kernel.fills))
+        for program, kernel in zip(compiled.programs, compiled.plan.kernels, strict=True)
+    )
     return Variant(
         record.name, compiled.targets, record.when, launches, workspace, limits, reproducible=compiled.plan.reproducible
     )
+
+
+def _fill(fill: PlannedFill) -> Fill:
+    target = WorkspacePointer(buffer_name(fill.name)) if fill.output is None else TensorPointer(fill.output.name)
+    return Fill(target, fill.bits, fill.pattern, fill.count)
 
 
 # ---- showing --------------------------------------------------------------------------------------------------------

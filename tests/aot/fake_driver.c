@@ -167,6 +167,33 @@ static int launch_kernel_ex(const texpr_launch_config *config, void *function, v
   return 0;
 }
 
+static int fill(uint64_t address, uint64_t value, size_t count, void *stream, unsigned int bits) {
+  const int failed = enter();
+  const uint64_t numbers[3] = {address, value, count};
+  struct fake_launch *record;
+  if (!fake.recording || failed) return failed;
+  if (address == 0 || address % (bits / 8) != 0 || count == 0) return mistake(INVALID_VALUE);
+  if (fake.launches == FAKE_MAX_LAUNCHES) return mistake(INVALID_VALUE);
+  record = &fake.launch[fake.launches++];
+  memset(record, 0, sizeof *record);
+  record->image = -1;
+  record->block = bits;
+  record->stream = stream;
+  record->param_bytes = sizeof numbers;
+  memcpy(record->params, numbers, sizeof numbers);
+  return 0;
+}
+
+static int memset_d8_async(uint64_t address, unsigned char value, size_t count, void *stream) {
+  return fill(address, value, count, stream, 8);
+}
+static int memset_d16_async(uint64_t address, unsigned short value, size_t count, void *stream) {
+  return fill(address, value, count, stream, 16);
+}
+static int memset_d32_async(uint64_t address, unsigned int value, size_t count, void *stream) {
+  return fill(address, value, count, stream, 32);
+}
+
 void fake_reset(void) {
   static int the_context;
   memset(&fake, 0, sizeof fake);
@@ -193,4 +220,7 @@ void fake_table(texpr_driver *driver) {
   driver->func_set_attribute = func_set_attribute;
   driver->func_load = func_load;
   driver->launch_kernel_ex = launch_kernel_ex;
+  driver->memset_d8_async = memset_d8_async;
+  driver->memset_d16_async = memset_d16_async;
+  driver->memset_d32_async = memset_d32_async;
 }

@@ -21,7 +21,7 @@ extern const struct fake_image fake_images[];
 extern const int fake_image_count;
 
 struct fake_launch {
-  int32_t image; /* row of fake_images */
+  int32_t image; /* row of fake_images; -1: a memset, whose params are address, value and count as uint64_t, block its bits */
   uint32_t grid, block, shared_bytes;
   uint32_t param_bytes; /* used bytes of params */
   uint32_t reserved;

@@ -117,7 +117,7 @@ class Driver(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in (
             "ctx_get_current", "ctx_get_device", "device_get_attribute", "stream_is_capturing", "module_load_data",
             "module_unload", "module_get_function", "func_get_attribute", "func_set_attribute", "func_load",
-            "launch_kernel_ex",
+            "launch_kernel_ex", "memset_d8_async", "memset_d16_async", "memset_d32_async",
         )),
     )  # fmt: skip
 
@@ -192,11 +192,24 @@ class Launcher:
     def launched(self) -> list[tuple[str, str, int, bytes]]:
         """(kernel, target, grid, parameter bytes) of the recorded launches."""
         records = self.fake.launch[: self.fake.launches]
-        images = [self.images[record.image] for record in records]
         return [
-            (image.kernel, image.target, record.grid, bytes(record.params[: record.param_bytes]))
-            for image, record in zip(images, records, strict=True)
+            (
+                *((image.kernel, image.target) if (image := image_of(record, self.images)) else ("fill", "")),
+                record.grid,
+                bytes(record.params[: record.param_bytes]),
+            )
+            for record in records
         ]
+
+
+def image_of(record: FakeLaunch, images: Sequence[FakeImage]) -> FakeImage | None:
+    """The image that was launched; None for a memset."""
+    return images[record.image] if record.image >= 0 else None
+
+
+def max_calls(entry: Entry) -> int:
+    """The most kernels and memsets that one launch makes."""
+    return max(sum(1 + len(launch.fills) for launch in variant.launches) for variant in entry.variants)
 
 
 def build_library(package: Package, images: Sequence[FakeImage], folder: Path) -> ctypes.CDLL:
@@ -249,7 +262,7 @@ def build_fuzzer(
 
 def _fuzz_config(entry: Entry, values: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> str:
     fields = args_fields(entry)
-    lines = [f"enum {{ FUZZ_FIELDS = {len(fields)}, FUZZ_LAUNCHES = {max_launches(entry)} }};"]
+    lines = [f"enum {{ FUZZ_FIELDS = {len(fields)}, FUZZ_LAUNCHES = {max_calls(entry)} }};"]
     rows = []
     for position, one in enumerate(fields):
         for kind, numbers in zip(("good", "bad"), values[one.name], strict=True):

@@ -23,6 +23,7 @@ from texpr.aot.ir import (
     TensorArgument,
     TensorPointer,
     Variant,
+    WorkspaceBuffer,
     WorkspacePointer,
 )
 from texpr.dtypes import DType
@@ -371,16 +372,30 @@ class Model:
         if any(not 0 <= grid < 2**31 for grid in outcome.grids):
             raise Refused(RANGE)
         offsets: dict[str, int] = {}
+        slots: dict[int | str, list[WorkspaceBuffer]] = {}
         for buffer in variant.workspace:
-            offsets[buffer.name] = -(-outcome.workspace_bytes // 256) * 256
-            size = self.value(buffer.bytes, env)
-            if not 0 <= size <= 2**63 - 1 - 256 - offsets[buffer.name]:
+            slots.setdefault(buffer.name if buffer.slot is None else buffer.slot, []).append(buffer)
+        for buffers in slots.values():
+            start = -(-outcome.workspace_bytes // 256) * 256
+            offsets.update({buffer.name: start for buffer in buffers})
+            size = max(self.value(buffer.bytes, env) for buffer in buffers)
+            if not 0 <= size <= 2**63 - 1 - 256 - start:
                 raise Refused(RANGE)
-            outcome.workspace_bytes = offsets[buffer.name] + size
+            outcome.workspace_bytes = start + size
         for launch, grid in zip(variant.launches, outcome.grids, strict=True):
             params = [
                 self.param_bytes(param, args, env, offsets, workspace) for param in self.kernels[launch.kernel].params
             ]
+            for fill in launch.fills:
+                count = self.value(fill.count, env)
+                match fill.target:
+                    case TensorPointer(name):
+                        address = args[name]
+                    case WorkspacePointer(name):
+                        address = (workspace + offsets[name]) % 2**64
+                if count > 0:
+                    numbers = struct.pack("<QQQ", address, fill.pattern, count)
+                    outcome.launches.append(Launched(f"fill {fill.bits}", 0, numbers))
             if grid:
                 outcome.launches.append(Launched(launch.kernel, grid, b"".join(params) + bytes(16)))
         return outcome

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from texpr.aot.ir import (
     Entry,
+    Fill,
     IntValue,
     KernelParam,
     KernelSource,
@@ -112,8 +113,12 @@ def _linear_entry(symbol: str, dtype: DType) -> Entry:
         ("sm_80", "sm_86"),
         conjunction(ge(K, 4096), le(M * N, 65536)),
         (
-            Launch("linear_part", minimum(sym("sms"), ceildiv(K, 1024)) * ceildiv(M, 64)),
-            Launch("linear_sum", ceildiv(M * N, 1024)),
+            Launch(
+                "linear_part",
+                minimum(sym("sms"), ceildiv(K, 1024)) * ceildiv(M, 64),
+                (Fill(WorkspacePointer("flags"), 32, 0xFFFF0001, M + 1),),
+            ),
+            Launch("linear_sum", ceildiv(M * N, 1024), (Fill(TensorPointer("y"), 16, 0x8001, M * N),)),
         ),
         workspace=(
             WorkspaceBuffer("part", 4 * M * N * minimum(sym("sms"), ceildiv(K, 1024))),
@@ -235,8 +240,15 @@ def odd() -> tuple[Package, tuple[FakeImage, ...]]:
             "rest",
             ("sm_80",),
             disjunction(negation(present("side")), le(sym("free") % maximum(sym("Q"), 0), 1000), eq(B, 0)),
-            (Launch("odd_plain", (S - 7) * 3 + sym("a_stride_0") * sym("z_stride_0")), Launch("odd_main", B - 1)),
-            workspace=(WorkspaceBuffer("unused", 8 * B * G * R), WorkspaceBuffer("more", S)),
+            (
+                Launch("odd_plain", (S - 7) * 3 + sym("a_stride_0") * sym("z_stride_0")),
+                Launch("odd_main", B - 1, (Fill(WorkspacePointer("more"), 8, 0x80, S - 2),)),
+            ),
+            workspace=(
+                WorkspaceBuffer("unused", 8 * B * G * R),
+                WorkspaceBuffer("less", B * G, slot=3),
+                WorkspaceBuffer("more", S, slot=3),
+            ),
         ),
     )
     facts = (ge(sym("G") * sym("R"), 1), le(B * G * R * S, 2**62))

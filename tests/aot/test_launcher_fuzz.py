@@ -11,10 +11,18 @@ from typing import Any
 
 import pytest
 
-from tests.aot.launcher_build import Error, FakeLaunch, args_class, build_fuzzer, info_class, run
+from tests.aot.launcher_build import (
+    Error,
+    FakeLaunch,
+    args_class,
+    build_fuzzer,
+    image_of,
+    info_class,
+    max_calls,
+    run,
+)
 from tests.aot.launcher_model import OK, WORKSPACE, Model, Outcome
 from tests.aot.launcher_packages import linear, odd
-from texpr.aot.abi import max_launches
 from texpr.aot.ir import Entry, Package
 
 Values = Mapping[str, tuple[Sequence[int], Sequence[int]]]
@@ -74,7 +82,7 @@ def outcome_class(entry: Entry) -> Any:
         ("launch_error", Error),
         ("launches", ctypes.c_int32),
         ("reserved", ctypes.c_int32),
-        ("launch", FakeLaunch * max_launches(entry)),
+        ("launch", FakeLaunch * max_calls(entry)),
     )
     return type("Record", (ctypes.Structure,), {"_fields_": fields})
 
@@ -115,7 +123,11 @@ def described(info: Any) -> tuple[int, list[int], int]:
 
 def recorded(record: Any, images: Sequence[Any]) -> list[tuple[str, int, bytes]]:
     return [
-        (images[one.image].kernel, one.grid, bytes(one.params[: one.param_bytes]))
+        (
+            image.kernel if (image := image_of(one, images)) else f"fill {one.block}",
+            one.grid,
+            bytes(one.params[: one.param_bytes]),
+        )
         for one in record.launch[: record.launches]
     ]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.aot.launcher_build import Launcher, build_library
 from tests.aot.launcher_packages import FakeImage, fake_image, kernel, param
-from tests.aot.test_launcher_status import STATUS
+from tests.aot.test_launcher_status import BEFORE_FILLS, STATUS
 from texpr.aot.ir import (
     Entry,
     IntValue,
@@ -103,6 +103,14 @@ def test_every_gpu_gets_its_images_or_a_status(tmp_path: Path) -> None:
         else:
             assert (status, launcher.error.capability) == (STATUS["TEXPR_E_NO_KERNEL_IMAGE"], capability)
             assert launcher.fake.modules == 0
+
+
+def test_an_entry_without_fills_takes_a_table_without_memsets(tmp_path: Path) -> None:
+    package = package_for(("only", ("sm_80",), "copy_kernel"))
+    launcher = launcher_for(package, (fake_image("copy_kernel", "sm_80"),), tmp_path)
+    launcher.driver.struct_size = BEFORE_FILLS
+    launcher.driver.memset_d8_async = 0xBAD
+    assert launcher.init() == 0 and launcher.launch(CALL) == 0 and launcher.fake.mistakes == 0
 
 
 def test_only_variants_that_list_the_target_are_chosen_and_only_their_kernels_loaded(tmp_path: Path) -> None:

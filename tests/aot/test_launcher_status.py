@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import struct
 from collections.abc import Mapping
 
 import pytest
@@ -15,6 +16,8 @@ from texpr.aot.launcher import STATUSES
 HEADER = (HERE.parent.parent / "texpr" / "aot" / "texpr_abi.h").read_text()
 STATUS = {name: int(value) for name, value in re.findall(r"#define (TEXPR_(?:OK|E_\w+)) \(?(-?\d+)\)?", HEADER)}
 TERA = 1 << 40
+BEFORE_FILLS = 96
+"""Bytes of a driver table of the first version, which ended with launch_kernel_ex."""
 WORKSPACE = 1 << 50
 X, W, B, Y = 0, 1, 2, 3  # positions in linear's signature
 CALL: Mapping[str, int] = {"x": TERA, "w": 2 * TERA, "b": 3 * TERA, "y": 4 * TERA, "M": 300, "N": 512, "K": 64}
@@ -120,10 +123,33 @@ def test_abi(launcher: Launcher) -> None:
     assert launcher.call("query", *pointers) == STATUS["TEXPR_E_ABI"]
     args.abi_version, info.struct_size = 1, 0
     assert launcher.call("query", *pointers) == STATUS["TEXPR_E_ABI"]
-    launcher.driver.struct_size += 8
+    launcher.driver.struct_size = BEFORE_FILLS - 8
     assert launcher.init() == STATUS["TEXPR_E_ABI"]
-    launcher.driver.struct_size, launcher.driver.abi_version = launcher.driver.struct_size - 8, 0
+    launcher.driver.struct_size, launcher.driver.abi_version = ctypes.sizeof(launcher.driver), 0
     assert launcher.init() == STATUS["TEXPR_E_ABI"]
+
+
+def test_a_table_of_another_version(launcher: Launcher) -> None:
+    launcher.driver.struct_size += 64
+    assert launcher.init() == 0, "what a later version appended is not looked at"
+    launcher.driver.struct_size = BEFORE_FILLS
+    assert launcher.init() == STATUS["TEXPR_E_NO_DRIVER"], "an entry that fills needs the memsets"
+    launcher.driver.struct_size = ctypes.sizeof(launcher.driver)
+    launcher.driver.memset_d16_async = None
+    assert launcher.init() == STATUS["TEXPR_E_NO_DRIVER"]
+
+
+def test_fills_are_stream_ordered_and_done_before_their_kernels(launcher: Launcher) -> None:
+    status, info = launcher.query(SPLIT)
+    assert launcher.launch(SPLIT, workspace=WORKSPACE, workspace_bytes=info.workspace_bytes, stream=0x77) == status == 0
+    flags = WORKSPACE + 4 * 64 * 512 * 8
+    names = [(name, parameters) for name, _, _, parameters in launcher.launched() if name == "fill"]
+    assert [name for name, *_ in launcher.launched()] == ["fill", "linear_part", "fill", "linear_sum"]
+    assert [struct.unpack("<QQQ", parameters) for _, parameters in names] == [
+        (flags, 0xFFFF0001, 65), (SPLIT["y"], 0x8001, 64 * 512)
+    ]  # fmt: skip
+    assert [launcher.fake.launch[n].stream for n in range(4)] == [0x77] * 4
+    assert [launcher.fake.launch[n].block for n in (0, 2)] == [32, 16]
 
 
 def test_dims(launcher: Launcher, odd_launcher: Launcher) -> None:
@@ -278,9 +304,11 @@ def test_driver_failures(launcher: Launcher) -> None:
 
 
 def test_a_second_launch_that_fails_is_reported(launcher: Launcher) -> None:
-    launcher.fake.fail_at, launcher.fake.fail_result = launcher.fake.calls + 3, 2
+    launcher.fake.fail_at, launcher.fake.fail_result = launcher.fake.calls + 5, 2
     assert launcher.launch(SPLIT, workspace=WORKSPACE, workspace_bytes=1 << 30) == STATUS["TEXPR_E_DRIVER"]
-    assert launcher.error.cuda_result == 2 and [launch[0] for launch in launcher.launched()] == ["linear_part"]
+    assert launcher.error.cuda_result == 2 and [launch[0] for launch in launcher.launched()] == [
+        "fill", "linear_part", "fill"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("fact", ["registers_off", "local_bytes_off", "threads_off"])

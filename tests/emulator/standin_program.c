@@ -114,6 +114,8 @@ int main(int argc, char **argv) {
   CALL(cuMemcpyHtoD, (unsigned long long, const void *, size_t), x, host, bytes);
   CALL(cuMemcpyHtoDAsync, (unsigned long long, const void *, size_t, void *), b, shift, (size_t)columns * sizeof(float), stream);
   CALL(cuMemsetD8, (unsigned long long, unsigned char, size_t), y, 0, 4);
+  CALL(cuMemsetD16Async, (unsigned long long, unsigned short, size_t, void *), y, 0x3f80, 2, stream);
+  CALL(cuMemsetD32Async, (unsigned long long, unsigned int, size_t, void *), y, 0x3f800000, 1, stream);
   {
     void *params[9];
     params[0] = &x;

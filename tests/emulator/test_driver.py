@@ -66,13 +66,24 @@ def driver() -> EmulatedDriver:
 
 def test_table_is_laid_out_like_the_abi_header(driver: EmulatedDriver) -> None:
     words = ctypes.sizeof(DriverTable) // 8
-    assert words == 12
-    assert (driver.table.struct_size, driver.table.abi_version) == (96, 1)
+    assert words == 15
+    assert (driver.table.struct_size, driver.table.abi_version) == (120, 1)
     header = (bundle("affine") / "texpr_abi.h").read_text()
     table = header[header.index("typedef struct texpr_driver") :]
     order = [table.index(f"(*{name})") for name, _ in DriverTable._fields_[2:]]
     assert order == sorted(order)
     assert ctypes.sizeof(LaunchConfig) == 56
+
+
+def test_memsets_repeat_one_two_or_four_bytes(driver: EmulatedDriver) -> None:
+    address = driver.gpu.allocate(16)
+    assert driver.table.memset_d8_async(address, 0xAB, 16, None) == 0
+    assert driver.table.memset_d16_async(address + 2, 0x1234, 2, None) == 0
+    assert driver.table.memset_d32_async(address + 8, 0x89ABCDEF, 1, None) == 0
+    assert driver.table.memset_d32_async(address + 12, 0, 0, None) == 0
+    assert driver.gpu.read(address, 16) == bytes.fromhex("abab 3412 3412 abab efcdab89 abababab")
+    assert driver.table.memset_d32_async(address + 2, 0, 1, None) == Result.INVALID_VALUE.value
+    assert isinstance(driver.discard_pending(), CudaError)
 
 
 def test_launch_runs_the_ptx_behind_the_cubin(driver: EmulatedDriver) -> None:

@@ -3,6 +3,7 @@ over sizes around the tiles."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,24 @@ def test_stencils_are_right_recomputed_or_staged(directives: str, tmp_path: Path
     rng = np.random.default_rng(4)
     for h, w in ((1, 1), (2, 3), (9, 70)):
         assert worst(built, smooth, {"x": rng.standard_normal((h, w)).astype(np.float32)}) <= 1
+
+
+@te.algorithm("x: f32[N] -> y: f32[N], n: i64[N]")
+def chain(x: Any, y: Any, n: Any) -> None:
+    (i,) = te.axes(i="N")
+    a, b, c = te.funcs("a b c")
+    a[i] = x[i] * 2.0
+    b[i] = a.clamped()[i + 1] * 3.0
+    c[i] = b.clamped()[i + 1] * 5.0
+    y[i] = c.clamped()[i + 1] + 1.0
+    n[i] = c.clamped()[i - 1].to("i64")
+
+
+def test_buffers_that_share_bytes_and_fills_leave_results_right(tmp_path: Path) -> None:
+    kernels = "".join(f"  - {{name: k{f}, writes: [{f}], grid: {{i: 64}}, fill: {{{f}: 7.5}}}}\n" for f in "abc")
+    built = bundle(chain, f"{kernels}  - {{name: last, writes: [y, n], like: ka, fill: {{n: -1}}}}\n", tmp_path)
+    rng = np.random.default_rng(4)
+    for n in (0, 1, 64, 131):
+        assert worst(built, chain, {"x": rng.standard_normal(n).astype(np.float32)}) <= 1
+    (function,) = json.loads((tmp_path / "chain" / "manifest.json").read_text())["functions"]
+    assert [buffer["slot"] for buffer in function["variants"][0]["workspace"]] == [0, 1, 0]

@@ -6,12 +6,13 @@ import random
 
 from texpr.dtypes import DType
 from texpr.math.parse import parse_bool, parse_int
-from texpr.schedule.base import Map, Record
+from texpr.schedule.base import BufferType, Map, Record
 from texpr.schedule.errors import ScheduleError
 from texpr.schedule.records import NOT_LOWERED, LoopOf, Program, Schedule, Tile
 from texpr.schedule.rules import check_record
 from texpr.schedule.schema import (
     KEYS,
+    Buffer,
     Choice,
     Condition,
     ElementType,
@@ -21,6 +22,7 @@ from texpr.schedule.schema import (
     Level,
     Name,
     Nested,
+    Number,
     Pair,
     Several,
     Table,
@@ -80,6 +82,10 @@ def _value(rng: random.Random, form: Form) -> object:
             return parse_bool(rng.choice(CONDITIONS))
         case Formula():
             return parse_int(rng.choice(FORMULAS))
+        case Number():
+            return rng.choice([0, -1, 7, 0.5, -1e-05, float("inf"), float("-inf")])
+        case Buffer():
+            return BufferType(rng.choice(list(DType)), tuple(parse_int(f) for f in rng.sample(FORMULAS, 2)))
         case ElementType():
             return rng.choice(list(DType))
         case Level():

@@ -10,6 +10,7 @@ from texpr.dtypes import DType
 from texpr.math.parse import parse_bool, parse_int
 from texpr.schedule import dump_schedule, each_kernel, edit, kernel, load_schedule, mma, place, schedule, stage, variant
 from texpr.schedule.errors import MissingKey, NotLoweredYet, NotPowerOfTwo, ScheduleError, UnknownKey, WrongShape
+from texpr.schedule.like import written_out_kernels
 from texpr.schedule.records import Copy, Memory, Mma, Order, OrderKind, Program, Tile
 
 YAML = """\
@@ -155,3 +156,12 @@ def test_each_kernel_changes_every_kernel():
     changed = each_kernel(twice, lambda record: edit(record, warps=2))
     assert [record.kernels[0].warps for record in changed.variants] == [2, 2]
     assert changed.algorithm == "a"
+
+
+def test_like_takes_what_is_not_given_but_not_what_concerns_its_writes() -> None:
+    own = {"fill": {"h": 0, "state": 1}, "scratch": {"state": "u32[N]"}}
+    first = kernel("first", writes=["h"], grid={"i": 64}, warps=8, **own)
+    second = kernel("second", writes=["y"], grid={"i": 32}, like="first")
+    made = written_out_kernels(variant("any", target="sm_80", kernels=[first, second])).kernels[1]
+    assert (made.name, made.writes, dict(made.grid), made.warps, made.like) == ("second", ("y",), {"i": 32}, 8, None)
+    assert (dict(made.fill), dict(made.scratch)) == ({"state": 1}, dict(first.scratch))

@@ -61,7 +61,7 @@ EXAMPLES = [
     (record, key.name, key.about.example)
     for record in SURROUNDINGS
     for key in KEYS[record]
-    if record is not Order and key.name != "when"
+    if record is not Order and key.name not in ("when", "like")
 ]
 
 

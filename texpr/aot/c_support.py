@@ -227,22 +227,26 @@ static int ${p}_attribute(const texpr_driver *driver, int earlier, int32_t *valu
 }
 """,
     "attach": """\
-/* Checks the driver table and reads what is needed about the current context's GPU. */
-static texpr_status ${p}_attach(struct ${p}_device *device, const texpr_driver *driver, texpr_error *error) {
+/* Checks the driver table and reads what is needed about the current context's GPU. A table from before memset_d8_async
+ * was appended serves bundles that fill nothing. */
+static texpr_status ${p}_attach(struct ${p}_device *device, const texpr_driver *table, int fills, texpr_error *error) {
+  const texpr_driver *const driver = &device->driver;
   int32_t major, minor;
   int ordinal = 0, result;
   texpr_status status;
-  if (driver == NULL) return ${p}_fail(error, TEXPR_E_NULL, -1);
-  if (driver->struct_size != sizeof *driver || driver->abi_version != TEXPR_ABI_VERSION) {
+  if (table == NULL) return ${p}_fail(error, TEXPR_E_NULL, -1);
+  if (table->struct_size < offsetof(texpr_driver, memset_d8_async) || table->abi_version != TEXPR_ABI_VERSION) {
     return ${p}_fail(error, TEXPR_E_ABI, -1);
   }
+  memset(&device->driver, 0, sizeof device->driver);
+  memcpy(&device->driver, table, table->struct_size < sizeof *table ? table->struct_size : sizeof *table);
   if (driver->ctx_get_current == NULL || driver->ctx_get_device == NULL || driver->device_get_attribute == NULL ||
       driver->stream_is_capturing == NULL || driver->module_load_data == NULL || driver->module_unload == NULL ||
       driver->module_get_function == NULL || driver->func_get_attribute == NULL || driver->func_set_attribute == NULL ||
-      driver->launch_kernel_ex == NULL) {
+      driver->launch_kernel_ex == NULL || (fills && (driver->memset_d8_async == NULL ||
+      driver->memset_d16_async == NULL || driver->memset_d32_async == NULL))) {
     return ${p}_fail(error, TEXPR_E_NO_DRIVER, -1);
   }
-  device->driver = *driver;
   result = driver->ctx_get_current(&device->context);
   if (result != 0) return ${p}_setup_failed(error, result);
   if (device->context == NULL) return ${p}_fail(error, TEXPR_E_WRONG_CONTEXT, -1);
@@ -378,6 +382,9 @@ texpr_status ${p}_driver_open(texpr_driver *driver, texpr_error *error) {
     return ${p}_fail(error, TEXPR_E_NO_DRIVER, -1);
   }
   (void)${p}_resolve(library, lookup, "cuFuncLoad", 12040, &driver->func_load); /* since CUDA 12.4; not required */
+  (void)${p}_resolve(library, lookup, "cuMemsetD8Async", version, &driver->memset_d8_async); /* only for fills */
+  (void)${p}_resolve(library, lookup, "cuMemsetD16Async", version, &driver->memset_d16_async);
+  (void)${p}_resolve(library, lookup, "cuMemsetD32Async", version, &driver->memset_d32_async);
   driver->struct_size = sizeof *driver;
   driver->abi_version = TEXPR_ABI_VERSION;
   return TEXPR_OK;

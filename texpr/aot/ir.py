@@ -130,18 +130,32 @@ class KernelSource:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceBuffer:
-    """Scratch memory inside the caller's workspace; every buffer starts at a multiple of 256 bytes."""
+    """Scratch memory inside the caller's workspace; every buffer starts at a multiple of 256 bytes. Buffers of one
+    ``slot``, which are never needed at the same time, start at the same byte; None: a slot of its own."""
 
     name: str
     bytes: IntExpr
+    slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Memory set to a constant in stream order: ``count`` numbers of ``bits`` (8, 16 or 32) bits, each ``pattern``."""
+
+    target: TensorPointer | WorkspacePointer
+    bits: int
+    pattern: int
+    count: IntExpr
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launch: ``grid`` programs (one-dimensional; nothing is launched when it is 0)."""
+    """One launch: ``grid`` programs (one-dimensional; nothing is launched when it is 0), after its ``fills``, which
+    are done in any case."""
 
     kernel: str
     grid: IntExpr
+    fills: tuple[Fill, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,7 @@ def _symbols_in_use(c: EntryContext) -> frozenset[str]:
     for variant in c.entry.variants:
         names |= free_symbols(variant.guard).union(*(free_symbols(limit) for limit in variant.limits))
         integers += [launch.grid for launch in variant.launches] + [buffer.bytes for buffer in variant.workspace]
+        integers += [fill.count for launch in variant.launches for fill in launch.fills]
     for integer in integers:
         names |= free_symbols(integer)
     return frozenset(names)

@@ -133,6 +133,7 @@ def _image_table(c: EntryContext, images: Mapping[tuple[str, str], int]) -> list
 
 def _init(c: EntryContext) -> list[str]:
     kernels = len(c.kernels)
+    fills = any(launch.fills for variant in c.entry.variants for launch in variant.launches)
     lines = [
         f"texpr_status {c.symbol}_init({c.symbol}_ctx *ctx, const texpr_driver *driver, texpr_error *error) {{",
         f"  struct {c.symbol}_state state;",
@@ -144,7 +145,7 @@ def _init(c: EntryContext) -> list[str]:
         "  memset(ctx, 0, sizeof *ctx);",
         "  memset(&state, 0, sizeof state);",
         "  memset(needed, 0, sizeof needed);",
-        f"  status = {c.bundle}_attach(&state.device, driver, error);",
+        f"  status = {c.bundle}_attach(&state.device, driver, {int(fills)}, error);",
         "  if (status != TEXPR_OK) return status;",
         f"  state.device.target = {c.symbol}_target(state.device.capability);",
         f"  if (state.device.target < 0) return {c.bundle}_fail(error, TEXPR_E_NO_KERNEL_IMAGE, -1);",

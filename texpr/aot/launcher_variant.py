@@ -11,6 +11,7 @@ from texpr.aot.c_entry import EntryContext
 from texpr.aot.c_expr import ATOM, CInteger, Interval, c_condition, c_integer
 from texpr.aot.c_names import C_TYPES, TRITON_TYPES, c_name, comment, comment_block, element_bytes, string_literal
 from texpr.aot.ir import (
+    Fill,
     IntValue,
     KernelParam,
     KernelSource,
@@ -20,6 +21,7 @@ from texpr.aot.ir import (
     TensorArgument,
     TensorPointer,
     Variant,
+    WorkspaceBuffer,
     WorkspacePointer,
 )
 from texpr.math.expr import (
@@ -35,6 +37,7 @@ from texpr.math.expr import (
     aligned,
     conjunction,
     eq,
+    maximum,
     sym,
     terms_of,
 )
@@ -182,6 +185,7 @@ def _all_params(variant: Variant, kernels: Mapping[str, KernelSource]) -> list[t
 def _used_buffers(variant: Variant, kernels: Mapping[str, KernelSource]) -> tuple[str, ...]:
     """Names of the workspace buffers that some kernel is given."""
     values = [param.value for _, param in _all_params(variant, kernels)]
+    values += [fill.target for launch in variant.launches for fill in launch.fills]
     passed = {value.buffer for value in values if isinstance(value, WorkspacePointer)}
     return tuple(buffer.name for buffer in variant.workspace if buffer.name in passed)
 
@@ -202,12 +206,34 @@ def _plan(c: EntryContext, variant: Variant, used: tuple[str, ...]) -> tuple[lis
     grids = [c_integer(launch.grid, c.checked) for launch in variant.launches]
     for position, (launch, grid) in enumerate(zip(variant.launches, grids, strict=True)):
         lines.append(f"  grid_{position} = {grid.text}; /* programs of {comment(launch.kernel)} */")
-    for buffer in variant.workspace:
-        size = c_integer(buffer.bytes, c.checked)
-        target = f"{_offset(buffer.name)} = " if buffer.name in used else ""
-        note = comment(f"{buffer.name}: {buffer.bytes} bytes")
-        lines.append(f"  {target}{c.bundle}_place(&end, {size.text}, &overflow); /* {note} */")
+    for position, launch in enumerate(variant.launches):
+        for number, fill in enumerate(launch.fills):
+            count = c_integer(fill.count, c.checked)
+            note = comment(f"fill {_filled(fill)}: {fill.bits}-bit numbers")
+            lines.append(f"  {_fill_count(position, number)} = {count.text}; /* {note} */")
+    for buffers in _slots(variant):
+        size = c_integer(maximum(*(buffer.bytes for buffer in buffers)), c.checked)
+        targets = "".join(f"{_offset(buffer.name)} = " for buffer in buffers if buffer.name in used)
+        note = comment("; ".join(f"{buffer.name}: {buffer.bytes} bytes" for buffer in buffers))
+        lines.append(f"  {targets}{c.bundle}_place(&end, {size.text}, &overflow); /* {note} */")
     return lines, grids
+
+
+def _slots(variant: Variant) -> list[tuple[WorkspaceBuffer, ...]]:
+    """The workspace buffers that start at the same byte, slot by slot in order of first mention."""
+    found: dict[int | str, list[WorkspaceBuffer]] = {}
+    for buffer in variant.workspace:
+        found.setdefault(buffer.name if buffer.slot is None else buffer.slot, []).append(buffer)
+    return [tuple(buffers) for buffers in found.values()]
+
+
+def _filled(fill: Fill) -> str:
+    """The name of the tensor or buffer that is filled."""
+    return fill.target.argument if isinstance(fill.target, TensorPointer) else fill.target.buffer
+
+
+def _fill_count(position: int, number: int) -> str:
+    return f"fill_{position}_{number}"
 
 
 def _grid_limits(c: EntryContext, grids: list[CInteger]) -> list[str]:
@@ -231,6 +257,11 @@ def _locals(c: EntryContext, variant: Variant, params: list[_Passed], used: tupl
     if "args->" in body:
         lines.append(f"  const {c.symbol}_args *args = call->args;")
     lines += [f"  int64_t grid_{position};" for position in range(len(variant.launches))]
+    lines += [
+        f"  int64_t {_fill_count(position, number)};"
+        for position, launch in enumerate(variant.launches)
+        for number in range(len(launch.fills))
+    ]
     lines += [f"  int64_t {_offset(buffer)};" for buffer in used]
     lines += ["  int64_t end = 0;"] if variant.workspace else []
     lines += [f"  int64_t {passed.variable}_value;" for passed in params if passed.computed]
@@ -287,6 +318,8 @@ def _launches(
         source = kernels[launch.kernel]
         passed, rest = rest[: len(source.params)], rest[len(source.params) :]
         kernel = c.kernels.index(launch.kernel)
+        for number, fill in enumerate(launch.fills):
+            lines += _fill(c, variant, fill, _fill_count(position, number))
         lines += [
             "",
             f"  /* {_launch_comment(source)} */",
@@ -307,6 +340,30 @@ def _launches(
             "  }",
         ]
     return lines
+
+
+def _fill(c: EntryContext, variant: Variant, fill: Fill, count: str) -> list[str]:
+    """A memset in stream order: on a stream that is being captured it becomes a node of the graph."""
+    types = {8: "unsigned char", 16: "unsigned short", 32: "unsigned int"}
+    if fill.bits not in types or not 0 <= fill.pattern < 1 << fill.bits:
+        raise ValueError(f"{c.symbol}, {variant.name}: {_filled(fill)} cannot be filled with {fill.pattern:#x}")
+    match fill.target:
+        case TensorPointer(name):
+            if not _tensor(c, name).output:
+                raise ValueError(f"{c.symbol}, {variant.name}: {name} is an input, which nothing may fill")
+            pointer = f"args->{c.names[name]}"
+        case WorkspacePointer(buffer):
+            if buffer not in [known.name for known in variant.workspace]:
+                raise ValueError(f"{c.symbol}, {variant.name}: {buffer} is filled, but is no workspace buffer")
+            pointer = f"((unsigned char *)call->workspace + {_offset(buffer)})"
+    return [
+        "",
+        f"  if ({count} > 0) {{ /* fill {comment(_filled(fill))} */",
+        f"    const int result = call->state->device.driver.memset_d{fill.bits}_async((uint64_t)(uintptr_t){pointer},",
+        f"        ({types[fill.bits]}){fill.pattern}u, (size_t){count}, call->stream);",
+        f"    if (result != 0) return {c.bundle}_driver_failed(call->error, result);",
+        "  }",
+    ]
 
 
 def _launch_comment(source: KernelSource) -> str:

@@ -23,6 +23,7 @@ from texpr.aot.errors import BundleDamagedError
 from texpr.aot.ir import (
     Argument,
     Entry,
+    Fill,
     IntValue,
     KernelParam,
     KernelSource,
@@ -159,12 +160,22 @@ def _variant(variant: Variant) -> Json:
         "targets": list(variant.targets),
         "guard": str(variant.guard),
         "limits": [str(limit) for limit in variant.limits],
-        "launches": [{"kernel": launch.kernel, "grid": str(launch.grid)} for launch in variant.launches],
-        "workspace": [{"name": buffer.name, "bytes": str(buffer.bytes)} for buffer in variant.workspace],
+        "launches": [
+            {"kernel": launch.kernel, "grid": str(launch.grid), "fills": [_fill(fill) for fill in launch.fills]}
+            for launch in variant.launches
+        ],
+        "workspace": [
+            {"name": buffer.name, "bytes": str(buffer.bytes), "slot": buffer.slot} for buffer in variant.workspace
+        ],
         "flops": _text(variant.flops),
         "bytes_moved": _text(variant.bytes_moved),
         "reproducible": variant.reproducible,
     }
+
+
+def _fill(fill: Fill) -> Json:
+    kind, name = _value(fill.target)
+    return {"kind": kind, "value": name, "bits": fill.bits, "pattern": fill.pattern, "count": str(fill.count)}
 
 
 def _kernel(source: KernelSource, compiled: Iterable[CompiledKernel]) -> Json:

@@ -58,7 +58,8 @@ typedef struct texpr_launch_config {
   unsigned int attribute_count;
 } texpr_launch_config;
 
-/* The driver functions a bundle calls; signatures and meaning as in the CUDA driver API, int = CUresult. */
+/* The driver functions a bundle calls; signatures and meaning as in the CUDA driver API, int = CUresult.
+ * Later versions only append: a bundle takes the part of a table that struct_size covers, and what lies behind it as null. */
 typedef struct texpr_driver {
   uint32_t struct_size;
   uint32_t abi_version;
@@ -73,6 +74,10 @@ typedef struct texpr_driver {
   int (*func_set_attribute)(void *function, int attribute, int value);        /* cuFuncSetAttribute */
   int (*func_load)(void *function);                                           /* cuFuncLoad; may be null (driver < 12.4) */
   int (*launch_kernel_ex)(const texpr_launch_config *config, void *function, void **params, void **extra); /* cuLaunchKernelEx */
+  /* May be null unless the bundle fills memory: init then says TEXPR_E_NO_DRIVER. */
+  int (*memset_d8_async)(uint64_t address, unsigned char value, size_t count, void *stream);   /* cuMemsetD8Async */
+  int (*memset_d16_async)(uint64_t address, unsigned short value, size_t count, void *stream); /* cuMemsetD16Async */
+  int (*memset_d32_async)(uint64_t address, unsigned int value, size_t count, void *stream);   /* cuMemsetD32Async */
 } texpr_driver;
 
 #ifdef __cplusplus

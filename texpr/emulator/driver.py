@@ -58,6 +58,9 @@ _SIGNATURES: Final[dict[str, Any]] = {
     "func_set_attribute": ctypes.CFUNCTYPE(_INT, _VOID_P, _INT, _INT),
     "func_load": ctypes.CFUNCTYPE(_INT, _VOID_P),
     "launch_kernel_ex": ctypes.CFUNCTYPE(_INT, _CONFIG_P, _VOID_P, _VOID_PP, _VOID_PP),
+    "memset_d8_async": ctypes.CFUNCTYPE(_INT, ctypes.c_uint64, ctypes.c_ubyte, ctypes.c_size_t, _VOID_P),
+    "memset_d16_async": ctypes.CFUNCTYPE(_INT, ctypes.c_uint64, ctypes.c_ushort, ctypes.c_size_t, _VOID_P),
+    "memset_d32_async": ctypes.CFUNCTYPE(_INT, ctypes.c_uint64, ctypes.c_uint, ctypes.c_size_t, _VOID_P),
 }
 
 
@@ -177,6 +180,15 @@ class EmulatedDriver:
             shared=launch.shared_bytes,
             params=[_parameter(params, index, size) for index, size in enumerate(sizes)],
         )
+
+    def _memset_d8_async(self, address: int, value: int, count: int, stream: int | None) -> None:
+        self.gpu.fill(address, value, count)
+
+    def _memset_d16_async(self, address: int, value: int, count: int, stream: int | None) -> None:
+        self.gpu.fill(address, value, count, 2)
+
+    def _memset_d32_async(self, address: int, value: int, count: int, stream: int | None) -> None:
+        self.gpu.fill(address, value, count, 4)
 
 
 def _parameter(params: Any, index: int, size: int) -> bytes:

@@ -271,7 +271,9 @@ class VirtualGpu:
             return self.device.read(address, size)
 
     def fill(self, address: int, value: int, count: int, element: int = 1) -> None:
-        """``cuMemsetD8``, ``D16`` and ``D32``: ``count`` elements of ``element`` bytes."""
+        """``cuMemsetD8``, ``D16`` and ``D32``: ``count`` elements of ``element`` bytes, at a multiple of that."""
+        if address % element:
+            raise CudaError(Result.INVALID_VALUE, f"{address:#x} is not a multiple of {element} bytes")
         with self._lock, _invalid_value():
             self.device.fill(address, value, count, element)
 

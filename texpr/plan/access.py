@@ -32,7 +32,7 @@ def memory_of(source: Tensor | Func, guard: BoolExpr) -> Memory:
     """The memory of an argument, or of a func stored in the workspace (dense over its axes)."""
     if isinstance(source, Func) and source.output is None:
         shape = tuple(axis.extent for axis in source.axes)
-        return Memory(source.name.replace(".", "_"), source.dtype, shape, _dense(shape), WORKSPACE_ALIGNMENT)
+        return Memory(buffer_name(source.name), source.dtype, shape, _dense(shape), WORKSPACE_ALIGNMENT)
     tensor = source.output if isinstance(source, Func) else source
     assert tensor is not None
     return Memory(
@@ -42,6 +42,11 @@ def memory_of(source: Tensor | Func, guard: BoolExpr) -> Memory:
         tensor_strides(tensor),
         max(alignment(tensor.name, guard), tensor.dtype.bytes),
     )
+
+
+def buffer_name(name: str) -> str:
+    """The name of the workspace buffer of a func: that of ``acc.part`` is ``acc_part``."""
+    return name.replace(".", "_")
 
 
 def tensor_strides(tensor: Tensor) -> tuple[IntExpr, ...]:

@@ -45,9 +45,9 @@ from texpr.plan.ir import (
     Node,
     Persistence,
     Reduction,
+    Scratch,
     TileAxis,
     VariantPlan,
-    Workspace,
     Write,
 )
 from texpr.plan.mentions import check_mentions
@@ -57,6 +57,7 @@ from texpr.plan.resolve import (
     axes_in_play,
     constant,
     func_named,
+    funcs_read,
     held_by,
     needed_definitions,
     variant_facts,
@@ -64,6 +65,8 @@ from texpr.plan.resolve import (
 )
 from texpr.plan.resolved import DEFAULT_WARPS
 from texpr.plan.split import split_reductions
+from texpr.plan.workspace import fills_of, lives_of, shared_slots
+from texpr.schedule.like import written_out_kernels
 from texpr.schedule.records import LoopOf, Memory, Mma, Place, Position, Program, Tile, Variant
 from texpr.targets import Target
 
@@ -76,6 +79,7 @@ def plan_variant(algorithm: Algorithm, variant: Variant, target: Target) -> Vari
 
 def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantPlan:
     check_mentions(algorithm, variant)
+    variant = written_out_kernels(variant)
     algorithm = split_reductions(algorithm, variant)
     facts = variant_facts(algorithm, variant, target)
     writer: dict[Func, str] = {}
@@ -90,6 +94,7 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
             raise NotWritten(name=tensor.name, at=variant.location)
     stored: set[Func] = set()
     kernels: list[KernelPlan] = []
+    reads: list[set[Func]] = []
     for record in variant.kernels:
         with in_kernel(record, variant, target):
             written = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
@@ -111,13 +116,11 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
                 cut.indices,
             )
             kernels.append(plan_kernel(context))
+            read = [func for definition in needed for func in funcs_read(definition)]
+            reads.append({context.originals.get(func, func) for func in read})
         stored.update(written)
     legality.check_overwritten(kernels)
-    workspace = tuple(
-        Workspace(func, tuple(axis.extent for axis in func.axes), product(axis.extent for axis in func.axes))
-        for func in writer
-        if func.output is None
-    )
+    workspace = shared_slots(lives_of(kernels, writer, reads))
     return VariantPlan(variant.name, target, variant.when, tuple(kernels), workspace, algorithm.defs)
 
 
@@ -134,6 +137,10 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_reduced_axes(context, held, tile)
     prologue, body = _nodes(context, tile, held=frozenset(f for d in context.needed for f in d.funcs if held(f)))
     warps = context.record.warps or DEFAULT_WARPS
+    scratch = tuple(
+        Scratch(name, kind.dtype, tuple(substitute(extent, dict(context.algorithm.statics)) for extent in kind.shape))
+        for name, kind in context.record.scratch.items()
+    )
     plan = KernelPlan(
         context.record.name,
         context.variant.name,
@@ -146,6 +153,8 @@ def plan_kernel(context: Context) -> KernelPlan:
         prologue,
         body,
         context.writes,
+        fills_of(context.record, [context.originals.get(f, f) for f in context.writes], scratch),
+        scratch,
     )
     legality.check_order_of_nodes(context, plan)
     legality.check_windows_of_registers(context, plan)

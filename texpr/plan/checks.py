@@ -104,6 +104,12 @@ def check_lowered(context: Context) -> None:
                     at=place.location_of("unroll"),
                     hint=f"one of {', '.join(place.loop)}" if place.loop else "drop unroll",
                 )
+    if record.scratch:
+        raise NotLowered(
+            what="scratch of a kernel that the compiler writes",
+            instead="leave it out: what such a kernel needs is allocated for it",
+            at=record.location_of("scratch"),
+        )
     for name, stage in record.stage.items():
         if stage.swizzle is not None:
             raise NotLowered(what=f"swizzle: of {name}", instead="the derived swizzle", at=stage.location)

@@ -280,6 +280,20 @@ class UnknownSymbol(PlanError):
     default_hint = "{near}"
 
 
+class FillOfOthers(PlanError):
+    code = "TX0350"
+    title = "fill of something the kernel does not write"
+    template = "kernel {kernel} fills {name}, which is neither written by it nor its scratch"
+    default_hint = "it has: {choices}"
+
+
+class FillNotPossible(PlanError):
+    code = "TX0351"
+    title = "fill that a memset cannot do"
+    template = "{name} cannot be filled with {value}: {why}"
+    default_hint = "{hint}"
+
+
 class SharedOverLimit(PlanError):
     code = "TX0401"
     title = "shared memory over the limit"

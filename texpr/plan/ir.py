@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from texpr.dtypes import DType
 from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Read, ReduceOp, Tensor
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.schedule.records import Copy, Memory, Order, Position
@@ -191,11 +192,38 @@ Node = Stage | Compute | Reduction | Write
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A func kept in global memory between kernels of a variant: dense row-major over its axes."""
+    """Global memory that a variant needs besides its arguments: a func kept between kernels, or scratch; dense and
+    row-major. It is alive from launch ``first`` to launch ``last``; buffers of one ``slot`` share bytes."""
 
-    func: Func
+    name: str
+    dtype: DType
     shape: tuple[IntExpr, ...]
     elements: IntExpr
+    slot: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Workspace of one kernel: dense and row-major, without contents unless it is filled."""
+
+    name: str
+    dtype: DType
+    shape: tuple[IntExpr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Memory set to ``value`` before a kernel, in stream order: ``count`` numbers of ``bits`` bits, each ``pattern``.
+    ``name`` is that of the func or scratch; ``output`` its tensor, if it is an argument."""
+
+    name: str
+    output: Tensor | None
+    value: int | float
+    bits: int
+    pattern: int
+    count: IntExpr
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +248,8 @@ class KernelPlan:
     prologue: tuple[Node, ...]
     body: tuple[Node, ...]
     writes: tuple[Func, ...]
+    fills: tuple[Fill, ...] = ()
+    scratch: tuple[Scratch, ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:

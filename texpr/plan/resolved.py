@@ -9,6 +9,7 @@ from texpr.lang.ir import Algorithm, Func, Reduce
 from texpr.plan.resolve import func_named, needed_definitions, written_out
 from texpr.plan.split import split_reductions
 from texpr.schedule.base import Map
+from texpr.schedule.like import written_out_kernels
 from texpr.schedule.records import Copy, Kernel, LoopOf, Place, Schedule, Stage, Tile, Variant
 
 DEFAULT_WARPS = 4
@@ -21,6 +22,7 @@ def resolved_schedule(schedule: Schedule, algorithm: Algorithm) -> Schedule:
 
 
 def _variant(variant: Variant, algorithm: Algorithm) -> Variant:
+    variant = written_out_kernels(variant)
     split = split_reductions(algorithm, variant)
     stored: set[Func] = set()
     kernels = []

@@ -41,6 +41,7 @@ from texpr.plan.ir import (
     Unit,
     VariantPlan,
     Window,
+    Workspace,
     Write,
 )
 from texpr.plan.resolve import variant_facts
@@ -58,13 +59,21 @@ def show_variant(plan: VariantPlan, algorithm: Algorithm) -> str:
     types = ", ".join(f"{name} = {dtype}" for name, dtype in algorithm.types)
     lines = [f"variant {plan.name} of {algorithm.name}   {plan.target}{f'   {types}' if types else ''}"]
     lines.append(f"when {'always' if plan.guard is TRUE else plan.guard}")
-    for space in plan.workspace:
-        shape = ", ".join(str(extent) for extent in space.shape)
-        size = _bytes_text(space.elements, space.func.dtype.bits)
-        lines.append(f"workspace {space.func.name} [{shape}] {space.func.dtype}   {size}")
+    lines += [_workspace_line(space, plan) for space in plan.workspace]
     if not plan.reproducible:
         lines.append("not run-to-run reproducible")
     return "\n".join(lines) + "\n" + "".join(show_kernel(kernel, plan.guard, facts) for kernel in plan.kernels)
+
+
+def _workspace_line(space: Workspace, plan: VariantPlan) -> str:
+    """A buffer, the launches between which it is needed, and those whose bytes it shares."""
+    shape = ", ".join(str(extent) for extent in space.shape)
+    size = _bytes_text(space.elements, space.dtype.bits)
+    first, last = plan.kernels[space.first].name, plan.kernels[space.last].name
+    alive = f"in {first}" if first == last else f"from {first} to {last}"
+    others = [other.name for other in plan.workspace if other.slot == space.slot and other.name != space.name]
+    shared = f"   shares bytes with {', '.join(others)}" if others else ""
+    return f"workspace {space.name} [{shape}] {space.dtype}   {size}   {alive}{shared}"
 
 
 def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
@@ -76,7 +85,8 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
         _count(kernel.warps, "warp"),
         f"shared {size_text(shared)} of {size_text(kernel.target.shared_limit)}",
     )
-    lines = ["   ".join(head), _tile_line(kernel)]
+    lines = [f"fill {fill.name} = {fill.value}   memset of {fill.bits}-bit numbers" for fill in kernel.fills]
+    lines += ["   ".join(head), _tile_line(kernel)]
     sizes = tile_sizes(kernel)
     if kernel.prologue:
         lines.append("once per program:")

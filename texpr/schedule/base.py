@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, ClassVar, Final, TypeVar
 
+from texpr.dtypes import DType
 from texpr.errors import Location
+from texpr.math.expr import IntExpr
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
@@ -100,11 +102,27 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class BufferType:
+    """What a buffer holds: elements of ``dtype``, dense and row-major over ``shape``; printed as ``u32[N, 2]``."""
+
+    dtype: DType
+    shape: tuple[IntExpr, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """What a string names: ``Names("axis")``. The plan checks it against the algorithm; here it serves messages and
     documentation."""
 
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnyNumber:
+    """The field takes any number, whole or not, and the two infinities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +158,7 @@ AxisName = Annotated[str, Names("axis")]
 FuncName = Annotated[str, Names("func")]
 TensorName = Annotated[str, Names("tensor")]
 TypeName = Annotated[str, Names("type variable")]
+Constant = Annotated[int | float, AnyNumber()]
 PlainName = Annotated[str, Names("name")]
 TargetName = Annotated[str, Names("target")]
 Assumption = Annotated[str, Names("assumption")]

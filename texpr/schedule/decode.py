@@ -14,12 +14,13 @@ from texpr.errors import TExprError
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.math.parse import parse_bool, parse_int
 from texpr.schedule import errors
-from texpr.schedule.base import UNLIMITED, Limits, Map, Record, Spelling
+from texpr.schedule.base import UNLIMITED, BufferType, Limits, Map, Record, Spelling
 from texpr.schedule.nodes import Entry, Fields, Node, Ready, Scalar, Sequence, described
 from texpr.schedule.records import NOT_LOWERED, LoopOf, Position, Program, Tile
 from texpr.schedule.rules import check_record
 from texpr.schedule.schema import (
     KEYS,
+    Buffer,
     Choice,
     Condition,
     ElementType,
@@ -29,6 +30,7 @@ from texpr.schedule.schema import (
     Level,
     Name,
     Nested,
+    Number,
     Pair,
     Several,
     Table,
@@ -43,6 +45,7 @@ R = TypeVar("R", bound=Record)
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9]\d*)")
 _MOST_DIGITS: Final = 30
+_DECIMAL: Final = re.compile(r"-?(\d+(\.\d*)?([eE][-+]?\d+)?|inf)")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOTTED: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _ASSUMPTION: Final = re.compile(r"finite\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)")
@@ -82,6 +85,8 @@ def _value(node: Node, form: Form, subject: str, example: str) -> object:
     match form:
         case Integer(limits):
             return _integer(node, limits, subject, example)
+        case Number():
+            return _number(node, subject, example)
         case Name(what):
             return _name(node, what, subject, example)
         case Choice(words):
@@ -92,6 +97,8 @@ def _value(node: Node, form: Form, subject: str, example: str) -> object:
             return _formula(node, subject, example)
         case ElementType():
             return _element_type(node, subject, example)
+        case Buffer():
+            return _buffer(node, subject, example)
         case Level():
             return _level(node, subject, example)
         case Several(item):
@@ -148,6 +155,15 @@ def _integer(node: Node, limits: Limits, subject: str, example: str) -> int | No
         remedy = f"{_written(subject, str(below))} or {below * 2}"
         fail(errors.NotPowerOfTwo, node, subject=subject, value=number, remedy=remedy)
     return number
+
+
+def _number(node: Node, subject: str, example: str) -> int | float:
+    text = _word(node, subject, "a number", _first_value(example))
+    if _INTEGER.fullmatch(text) and len(text) <= _MOST_DIGITS:
+        return int(text)
+    if not _DECIMAL.fullmatch(text):
+        wrong_shape(node, subject, "a number, inf or -inf", _written(subject, _first_value(example)))
+    return float(text)
 
 
 def _range(limits: Limits) -> str:
@@ -243,6 +259,31 @@ def _element_type(node: Node, subject: str, example: str) -> DType:
         known = [known.value for known in DType]
         fail(errors.UnknownType, node, name=text, known=", ".join(known), remedy=closest(text, known))
     return dtype
+
+
+def _buffer(node: Node, subject: str, example: str) -> BufferType:
+    if isinstance(node, Ready) and isinstance(node.value, BufferType):
+        return node.value
+    expected = "an element type with a shape"
+    text = _word(node, subject, expected, example)
+    head, bracket, tail = text.partition("[")
+    if not bracket or not tail.rstrip().endswith("]"):
+        wrong_shape(node, subject, expected, _written(subject, example))
+    dtype = _element_type(Scalar(head.strip(), False, node.spot), subject, "u32")
+    dims = [Scalar(dim.strip(), False, node.spot) for dim in _dims_of(tail.rstrip()[:-1])]
+    return BufferType(dtype, tuple(_formula(dim, subject, example) for dim in dims))
+
+
+def _dims_of(text: str) -> list[str]:
+    """The dims of a shape: cut at commas outside of parentheses."""
+    found, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return found
 
 
 def _level(node: Node, subject: str, example: str) -> Position:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TypeAlias, assert_never
 
@@ -10,6 +11,7 @@ from texpr.math.expr import Const
 from texpr.schedule.base import Map, Record, Spelling
 from texpr.schedule.schema import (
     KEYS,
+    Buffer,
     Choice,
     Condition,
     ElementType,
@@ -20,12 +22,13 @@ from texpr.schedule.schema import (
     Level,
     Name,
     Nested,
+    Number,
     Pair,
     Several,
     Table,
 )
 
-Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | bool"
+Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool"
 
 
 def to_plain(record: Record) -> Plain:
@@ -65,7 +68,10 @@ def _plain_of(value: object, form: Form) -> Plain:
         case Integer():
             assert isinstance(value, int)
             return value
-        case Name() | Level() | Condition():
+        case Number():
+            assert isinstance(value, int | float)
+            return value if math.isfinite(value) else str(value)  # JSON has no word for infinity
+        case Name() | Level() | Condition() | Buffer():
             return str(value)
         case Formula():
             return value.value if isinstance(value, Const) else str(value)

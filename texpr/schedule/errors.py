@@ -172,6 +172,13 @@ class WrittenTwice(ScheduleError):
     default_hint: ClassVar[str] = "write {name} in one of them"
 
 
+class LikeUnknown(ScheduleError):
+    code: ClassVar[str] = "TX0230"
+    title: ClassVar[str] = "like names no earlier kernel"
+    template: ClassVar[str] = "kernel {kernel} is like {name}, which is no earlier kernel of its variant"
+    default_hint: ClassVar[str] = "kernels before it: {choices}"
+
+
 class CannotRead(ScheduleError):
     code: ClassVar[str] = "TX0225"
     title: ClassVar[str] = "schedule cannot be read"

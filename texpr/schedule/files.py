@@ -93,11 +93,11 @@ def _flow(value: Plain) -> str:
             return _scalar(value, flow=True)
 
 
-def _scalar(value: str | int | bool, *, flow: bool) -> str:
+def _scalar(value: str | int | float | bool, *, flow: bool) -> str:
     """Plain where YAML and its other readers would read the same text, else in double quotes."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return str(value)
     clash = _NOT_PLAIN.search(value) or _OTHER_TYPES.fullmatch(value) or (flow and re.search(r"[,\[\]{}]", value))
     if _PLAIN.fullmatch(value) and not clash:

@@ -12,6 +12,7 @@ from texpr.schedule.base import Limits, Record, Spelling
 from texpr.schedule.records import NOT_LOWERED, Schedule
 from texpr.schedule.schema import (
     KEYS,
+    Buffer,
     Choice,
     Condition,
     ElementType,
@@ -22,6 +23,7 @@ from texpr.schedule.schema import (
     Level,
     Name,
     Nested,
+    Number,
     Pair,
     Several,
     Table,
@@ -105,6 +107,10 @@ def _schema(form: Form) -> dict[str, Json]:
             return {"anyOf": [{"type": "string"}, {"const": True}]}
         case Formula():
             return {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}
+        case Number():
+            return {"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf"]}]}
+        case Buffer():
+            return {"type": "string", "pattern": r"^[a-z][a-z0-9]*\[.+\]$"}
         case Choice(words):
             return {"enum": [str(word.value) for word in words if word not in NOT_LOWERED]}
         case ElementType():

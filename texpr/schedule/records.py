@@ -20,6 +20,8 @@ from texpr.math.expr import TRUE, BoolExpr, IntExpr
 from texpr.schedule.base import (
     Assumption,
     AxisName,
+    BufferType,
+    Constant,
     Count,
     FuncName,
     LaneCount,
@@ -387,12 +389,9 @@ class Kernel(Record):
         "merge": "several independent reductions in one loop",
         "trim": "leave out tiles of the grid whose guard holds nowhere",
         "scan": "prefix sums and other scans",
-        "fill": "set a func to a constant before the kernel",
-        "scratch": "workspace for a hand-written kernel",
         "extern": "a hand-written kernel",
         "visit": "visit rows through a permutation",
         "ctas": "programs that share a cluster",
-        "like": "the directives of another kernel",
         "programs": "a bound on the programs of a ragged grid",
     }
 
@@ -462,6 +461,29 @@ class Kernel(Record):
     split_reduction: SplitReduction | None = field(
         default=None,
         metadata=about("Divide reductions among programs.", "{of: [acc], over: k, parts: 8}"),
+    )
+    fill: Map[FuncName, Constant] = field(
+        default=Map(),
+        metadata=about(
+            """Constants to which what the kernel writes, or its scratch, is set before it is launched: a memset in
+            stream order. A number is rounded to the element type, as everywhere.""",
+            "{s: 0}",
+        ),
+    )
+    scratch: Map[PlainName, BufferType] = field(
+        default=Map(),
+        metadata=about(
+            "Workspace that a hand-written kernel uses while it runs: an element type with a shape over dims.",
+            '{state: "u32[2 * N]"}',
+        ),
+    )
+    like: PlainName | None = field(
+        default=None,
+        metadata=about(
+            """An earlier kernel of the variant, whose directives this one takes where it does not give its own; `name`,
+            `writes` and the fills of what it writes are its own in any case.""",
+            "first_pass",
+        ),
     )
 
 

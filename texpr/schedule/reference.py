@@ -9,6 +9,7 @@ from texpr.schedule.base import UNLIMITED, Limits, Record, Spelling
 from texpr.schedule.records import NOT_LOWERED
 from texpr.schedule.schema import (
     KEYS,
+    Buffer,
     Choice,
     Condition,
     ElementType,
@@ -19,6 +20,7 @@ from texpr.schedule.schema import (
     Level,
     Name,
     Nested,
+    Number,
     Pair,
     Several,
     Table,
@@ -125,8 +127,12 @@ def _takes(form: Form) -> str:
             return " or ".join(
                 f"`{word.value}`" + (" (not lowered yet)" if word in NOT_LOWERED else "") for word in words
             )
+        case Number():
+            return "a number"
         case ElementType():
             return "an element type"
+        case Buffer():
+            return "an element type with a shape, `u32[N, 2]`"
         case Level():
             return "`program`, `tile` or `func.axis`"
         case Several(item):

@@ -112,6 +112,17 @@ def _check_variant(variant: Variant) -> None:
                 at = kernel.location_of("writes")
                 raise errors.WrittenTwice(at=at, name=name, first=writers[name].name, second=kernel.name)
             writers[name] = kernel
+    _check_like(variant)
+
+
+def _check_like(variant: Variant) -> None:
+    """``like`` names an earlier kernel."""
+    earlier: list[str] = []
+    for kernel in variant.kernels:
+        if kernel.like is not None and kernel.like not in earlier:
+            at = kernel.location_of("like")
+            raise errors.LikeUnknown(at=at, kernel=kernel.name, name=kernel.like, choices=", ".join(earlier) or "none")
+        earlier.append(kernel.name)
 
 
 def _check_kernel(kernel: Kernel) -> None:

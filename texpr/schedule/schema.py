@@ -16,7 +16,7 @@ from typing import Annotated, Final, TypeAlias, Union, get_args, get_origin
 
 from texpr.dtypes import DType
 from texpr.math.expr import BoolExpr, IntExpr
-from texpr.schedule.base import About, Limits, Map, Names, Only, Record
+from texpr.schedule.base import About, AnyNumber, BufferType, Limits, Map, Names, Only, Record
 from texpr.schedule.records import Position, Schedule
 
 
@@ -43,6 +43,11 @@ class Formula:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """Any number: ``int`` if it is written as one, else ``float``, infinities included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One word of an enum."""
 
@@ -52,6 +57,11 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class ElementType:
     """An element type, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """An element type with a shape, as ``BufferType`` prints it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,10 @@ class Nested:
     record: type[Record]
 
 
-Form: TypeAlias = Integer | Name | Condition | Formula | Choice | ElementType | Level | Several | Pair | Table | Nested
+Form: TypeAlias = (
+    Integer | Number | Name | Condition | Formula | Choice | ElementType | Buffer | Level | Several | Pair | Table
+    | Nested
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,8 @@ def form_of(annotation: object) -> Form:
     """The form of a field's annotation. A new kind of annotation is a TypeError here, not a surprise while reading."""
     if annotation is DType:
         return ElementType()
+    if annotation is BufferType:
+        return Buffer()
     if annotation in (Position, Position | None):
         return Level()
     if annotation in (IntExpr, IntExpr | None):
@@ -150,6 +165,8 @@ def _annotated(annotation: object) -> Form:
             return Integer(note)
         case Names(what):
             return Name(what)
+        case AnyNumber():
+            return Number()
         case Only(words):
             return Choice(words)
         case _:
