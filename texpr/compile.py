@@ -432,6 +432,7 @@ def _argument(param: Tensor | Scalar) -> Argument:
                 addressable(param),
                 param.low,
                 param.high,
+                param.contracts,
             )
         case _:
             assert_never(param)

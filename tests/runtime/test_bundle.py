@@ -259,7 +259,7 @@ print(sorted(names))
     seconds, heavy, others = result.stdout.splitlines()
     assert float(seconds) < 0.5
     assert heavy == "[]"
-    assert set(eval(others)) <= {"texpr.dtypes", "texpr.errors", "texpr.targets", "texpr.version"}
+    assert set(eval(others)) <= {"texpr.contracts", "texpr.dtypes", "texpr.errors", "texpr.targets", "texpr.version"}
 
 
 def test_info_prints_the_contents(capsys: pytest.CaptureFixture[str]) -> None:

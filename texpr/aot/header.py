@@ -94,7 +94,11 @@ def _argument(argument: TensorArgument | ScalarArgument) -> str:
             return f"{name}: {dtype}{bounds}"
         case TensorArgument(name=name, dtype=dtype):
             alias = f" may alias {argument.may_alias}" if argument.may_alias else ""
-            return f"{name}: {dtype}[{_shape(argument)}]{'?' if argument.optional else ''}{bounds}{alias}"
+            contracts = "".join(f" {contract}" for contract in argument.contracts)
+            if any(contract.limit is not None for contract in argument.contracts):
+                bounds = ""  # the contract says it
+            optional = "?" if argument.optional else ""
+            return f"{name}: {dtype}[{_shape(argument)}]{optional}{bounds}{contracts}{alias}"
 
 
 def _bound(value: object) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from texpr.dtypes import DType
+from texpr.lang.ir import Contract
 from texpr.math.expr import BoolExpr, IntExpr
 
 
@@ -25,7 +26,8 @@ class TensorArgument:
     (elements).
 
     ``elements`` is the number of addressable elements (for overlap and range checks); the pointer must be aligned to
-    the element size.
+    the element size. ``low``/``high`` (half-open) and ``contracts`` are the caller's obligations: nothing checks them
+    on a GPU.
     """
 
     name: str
@@ -39,6 +41,7 @@ class TensorArgument:
     elements: IntExpr | None = None
     low: IntExpr | None = None
     high: IntExpr | None = None
+    contracts: tuple[Contract, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,7 @@ def _argument(argument: Argument) -> Json:
                 "may_alias": argument.may_alias,
                 "strides": [{"dim": dim, "name": name} for dim, name in argument.strided],
                 "elements": _text(argument.elements),
+                "contracts": [{"kind": c.kind.value, "limit": _text(c.limit)} for c in argument.contracts],
             }
         case ScalarArgument():
             return common | {"kind": "scalar"}

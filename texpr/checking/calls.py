@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from texpr.contracts import ContractKind
 from texpr.lang.arrays import integer_range
 from texpr.lang.ir import Algorithm, Role, Scalar, Tensor
 from texpr.lang.reference import storage_shape
@@ -84,7 +85,25 @@ def is_legal(algorithm: Algorithm, case: Case, symbols: Mapping[str, int]) -> bo
         )
         if needs_values and _is_empty_range(param, symbols):
             return False
+        if needs_values and isinstance(param, Tensor) and not can_keep(param, symbols):
+            return False
     return all(evaluate(fact, symbols) for fact in algorithm.facts)
+
+
+def can_keep(tensor: Tensor, symbols: Mapping[str, int]) -> bool:
+    """Whether there are values that keep the contracts of a tensor: the offsets of no groups end at 0, and different
+    values need a range that holds as many."""
+    size = elements_of(tensor, symbols)
+    offsets = tensor.contract(ContractKind.OFFSETS)
+    if offsets is not None and offsets.limit is not None:
+        limit = evaluate(offsets.limit, symbols)
+        return limit >= 0 and (size > 1 or limit == 0)
+    if tensor.contract(ContractKind.UNIQUE) is not None:
+        least, greatest = integer_range(tensor.dtype)
+        low = least if tensor.low is None else max(least, evaluate(tensor.low, symbols))
+        high = greatest if tensor.high is None else min(greatest, evaluate(tensor.high, symbols) - 1)
+        return high - low + 1 >= size
+    return True
 
 
 def _is_empty_range(param: Tensor | Scalar, symbols: Mapping[str, int]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from texpr.checking.calls import Case, Values, elements_of
+from texpr.contracts import ContractKind
 from texpr.dtypes import DType
 from texpr.lang.arrays import Array, decode, encode, integer_range, storage_dtype
 from texpr.lang.ir import Algorithm, Scalar, Tensor
@@ -47,17 +48,41 @@ def tensor_values(tensor: Tensor, style: Values, symbols: Mapping[str, int], rng
     """A storage array of random values within the tensor's contract."""
     shape = storage_shape(tensor.shape, tensor.groups, symbols)
     if tensor.dtype.is_float:
-        return encode(_floats(shape, style, rng), tensor.dtype)
+        finite = tensor.contract(ContractKind.FINITE) is not None and style is Values.SPECIAL
+        return encode(_floats(shape, Values.WIDE if finite else style, rng), tensor.dtype)
     if tensor.dtype is DType.BOOL:
         return rng.integers(0, 2, shape).astype(storage_dtype(DType.BOOL))
     low, high = _range(tensor.dtype, tensor.low, tensor.high, symbols)
     if elements_of(tensor, symbols) == 0:
         return np.zeros(shape, storage_dtype(tensor.dtype))
+    if tensor.contracts:
+        kinds = frozenset(contract.kind for contract in tensor.contracts)
+        return contracted(kinds, shape[0], low, high, rng).astype(storage_dtype(tensor.dtype))
     values: Any = rng.integers(low, high, shape, dtype=storage_dtype(tensor.dtype), endpoint=True)
     flat = values.reshape(-1)
     for position, value in zip(rng.permutation(flat.size)[:2], (low, high), strict=False):
         flat[position] = value  # the ends of the range always occur
     return np.asarray(values)
+
+
+def contracted(kinds: frozenset[ContractKind], size: int, low: int, high: int, rng: np.random.Generator) -> Array:
+    """``size`` integers from ``low`` to ``high``, both included, that keep contracts; where it can be, some groups of
+    offsets are empty and some values occur often."""
+    if ContractKind.OFFSETS in kinds:
+        cuts = np.sort(rng.integers(low, high, max(size - 2, 0), dtype=np.int64, endpoint=True))
+        for position in rng.permutation(max(cuts.size - 1, 0))[: cuts.size // 4]:
+            cuts[position + 1] = cuts[position]
+        cuts.sort()
+        return np.concatenate([[low], cuts, [high]])[-size:]
+    if ContractKind.PERMUTATION in kinds:
+        values = rng.permutation(np.arange(size, dtype=np.int64))
+    elif ContractKind.UNIQUE in kinds:
+        step = (high - low + 1) // size
+        first = low + int(rng.integers(0, high - low + 1 - (size - 1) * step))
+        values = rng.permutation(np.asarray([first + step * n for n in range(size)], np.int64))
+    else:
+        values = rng.integers(low, high, size, dtype=np.int64, endpoint=True)
+    return np.sort(values) if ContractKind.SORTED in kinds else values
 
 
 def _range(dtype: DType, low: IntExpr | None, high: IntExpr | None, symbols: Mapping[str, int]) -> tuple[int, int]:

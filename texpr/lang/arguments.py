@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from texpr.contracts import position_text, violation
 from texpr.dtypes import DType
 from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.arrays import Array, decode, describe_storage, round_float, storage_dtype
 from texpr.lang.errors import ReferenceArgumentError, did_you_mean
 from texpr.lang.ir import Algorithm, Scalar, Tensor
-from texpr.math.expr import IntExpr, Sym, evaluate, free_symbols
+from texpr.math.expr import IntExpr, Sym, evaluate, free_symbols, substitute, sym, terms_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +173,23 @@ def _storage_parts(tensor: Tensor, shape: tuple[int, ...]) -> list[tuple[tuple[I
 
 def _solve_composite(parts: tuple[IntExpr, ...], size: int, dims: dict[str, int]) -> None:
     unknown = [part for part in parts if not free_symbols(part) <= dims.keys()]
-    if len(unknown) == 1 and isinstance(unknown[0], Sym):
+    if len(unknown) == 1:
         rest = math.prod(evaluate(part, dims) for part in parts if part is not unknown[0])
         if rest and size % rest == 0:
-            dims[unknown[0].name] = size // rest
+            _solve_linear(unknown[0], size // rest, dims)
+
+
+def _solve_linear(part: IntExpr, size: int, dims: dict[str, int]) -> None:
+    """``E + 1 = size``, or another expression with one unknown name in it, times a number."""
+    names = free_symbols(part) - dims.keys()
+    terms = terms_of(part)
+    inside = [monomial for monomial in terms if any(free_symbols(each) & names for each in monomial)]
+    if len(inside) == 1 and inside[0] == (sym(*names),):
+        (name,) = names
+        factor = terms[inside[0]]
+        value, rest = divmod(size - evaluate(substitute(part, {name: 0}), dims), factor)
+        if rest == 0:
+            dims[name] = value
 
 
 def _logical(tensor: Tensor, array: Array, dims: Mapping[str, int]) -> Array:
@@ -202,6 +216,16 @@ def _logical(tensor: Tensor, array: Array, dims: Mapping[str, int]) -> Array:
             problem = f"has values in [{values.min()}, {values.max()}], the contract says [{low}, {high})"
             raise ReferenceArgumentError(
                 name=tensor.name, problem=problem, hint="keep the contract, or loosen it in the signature"
+            )
+    for contract in tensor.contracts:
+        limit = None if contract.limit is None else evaluate(contract.limit, dims)
+        broken = violation(contract.kind, values.reshape(shape), limit)
+        if broken is not None:
+            position, problem = broken
+            raise ReferenceArgumentError(
+                name=tensor.name,
+                problem=f"breaks the contract '{contract}': element {position_text(position)} {problem}",
+                hint="keep the contract, or loosen it in the signature",
             )
     return values.reshape(shape)
 

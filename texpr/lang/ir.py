@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
+from texpr.contracts import ContractKind, contract_text
 from texpr.dtypes import DType
 from texpr.errors import Location
 from texpr.math.expr import BoolExpr, IntExpr
@@ -33,6 +34,17 @@ class Role(Enum):
     OUTPUT = "output"
 
 
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What the caller promises of a tensor's elements. ``limit`` is the ``Z`` of ``offsets(Z)``."""
+
+    kind: ContractKind
+    limit: IntExpr | None = None
+
+    def __str__(self) -> str:
+        return contract_text(self.kind, self.limit)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
     """A tensor argument.
@@ -40,8 +52,8 @@ class Tensor:
     ``shape`` lists the *logical* dims in order; ``groups`` says how many consecutive logical dims form each storage
     dim (a composite dim ``(G, R)`` is one storage dim of two logical ones). Storage is dense row-major except for the
     storage dims in ``strided``, whose element stride is the free integer argument ``<name>_stride_<d>``.
-    ``low``/``high`` bound the values (half-open, exclusive high). ``may_alias`` names an input that this output is
-    allowed to overlap exactly.
+    ``low``/``high`` bound the values (half-open, exclusive high), ``contracts`` say more of them. ``may_alias`` names
+    an input that this output is allowed to overlap exactly.
     """
 
     name: str
@@ -55,11 +67,16 @@ class Tensor:
     packed: int | None = None
     low: IntExpr | None = None
     high: IntExpr | None = None
+    contracts: tuple[Contract, ...] = ()
     location: Location | None = None
 
     @property
     def rank(self) -> int:
         return len(self.shape)
+
+    def contract(self, kind: ContractKind) -> Contract | None:
+        """The contract of this kind, if the tensor has it."""
+        return next((contract for contract in self.contracts if contract.kind is kind), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

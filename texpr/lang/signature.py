@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from texpr.contracts import ContractKind
 from texpr.dtypes import DType, dtype_named
 from texpr.errors import Location, TExprError, located
 from texpr.lang.errors import (
@@ -24,9 +25,10 @@ from texpr.lang.errors import (
     caret,
     did_you_mean,
 )
-from texpr.lang.ir import Dim, Param, Role, Scalar, Tensor
-from texpr.lang.syntax import ParamSyntax, RangeSyntax, parse_signature
-from texpr.math.expr import FALSE, TRUE, BoolExpr, Const, IntExpr, atoms_of, free_symbols, substitute
+from texpr.lang.ir import Contract, Dim, Param, Role, Scalar, Tensor
+from texpr.lang.syntax import ContractSyntax, ParamSyntax, RangeSyntax, parse_signature
+from texpr.math.bounds import Facts, bounds
+from texpr.math.expr import FALSE, TRUE, BoolExpr, Const, IntExpr, atoms_of, const, free_symbols, substitute
 from texpr.math.parse import parse_bool, parse_int
 
 _PACKED: Final = (DType.I4, DType.U4)
@@ -191,6 +193,8 @@ class _Checker:
                 if param.bounds is not None:
                     self.check_bounds(param, param.bounds, known)
                 self.check_contracts(param)
+                for contract in param.contracts:
+                    self.check_contract(param, contract, known)
 
     def check_type(self, param: ParamSyntax) -> None:
         if param.type_name in self.types:
@@ -235,6 +239,38 @@ class _Checker:
                     problem=f"may alias {param.alias} only with the same shape and type",
                     hint=f"{param.name}: {source.type_name}[...] alias({source.name}), with the dims of {source.name}",
                 )
+
+    def check_contract(self, param: ParamSyntax, contract: ContractSyntax, known: set[str]) -> None:
+        """What a contract asks of the argument that it stands on."""
+        kind = contract.kind
+        if param.output or param.dims is None:
+            problem = f"only an input tensor may be {kind.value}"
+            raise ContractError(name=param.name, problem=problem, hint=f"drop '{contract}'")
+        if contract.limit is not None:
+            for name in sorted(free_symbols(contract.limit) - known):
+                raise UnknownDimError(name=name, where=f"{contract} of {param.name}", choices=did_you_mean(name, known))
+        if kind is ContractKind.FINITE:
+            if not all(dtype.is_float for dtype in self.dtypes(param)):
+                problem = f"'finite' says something of floats, not of {param.type_name}"
+                raise ContractError(name=param.name, problem=problem, hint="drop 'finite'")
+            return
+        if not all(dtype.is_int for dtype in self.dtypes(param)):
+            problem = f"'{kind.value}' needs an integer type, not {param.type_name}"
+            raise ContractError(name=param.name, problem=problem, hint=f"i32, or drop '{contract}'")
+        if len(param.dims) != 1 or len(param.dims[0]) != 1:
+            problem = f"'{kind.value}' needs one dim, not {len(param.dims)}"
+            raise ContractError(name=param.name, problem=problem, hint=f"{param.name}: {param.type_name}[N] {contract}")
+        extent = param.dims[0][0]
+        if contract.limit is not None and param.bounds is not None:
+            problem = f"'{contract}' says its range already"
+            raise ContractError(name=param.name, problem=problem, hint="drop 'in [...)'")
+        if kind is ContractKind.PERMUTATION and extent is not contract.limit:
+            problem = f"a permutation of {contract.limit} numbers has {contract.limit} elements, not {extent}"
+            raise ContractError(name=param.name, problem=problem, hint=f"permutation({extent})")
+        least = bounds(extent, Facts.nonnegative(sorted(known))).lo
+        if kind is ContractKind.OFFSETS and (least is None or least < 1):
+            problem = f"offsets of E groups have E + 1 elements; {extent} could be 0"
+            raise ContractError(name=param.name, problem=problem, hint=f"{param.name}: {param.type_name}[E + 1]")
 
     def dtypes(self, param: ParamSyntax) -> tuple[DType, ...]:
         return self.types.get(param.type_name) or (DType(param.type_name),)
@@ -364,6 +400,11 @@ def _bind_param(
     dtype = types.get(param.type_name) or DType(param.type_name)
     low = substitute(param.bounds.low, statics) if param.bounds else None
     high = substitute(param.bounds.high, statics) if param.bounds else None
+    contracts = tuple(_bind_contract(contract, statics) for contract in param.contracts)
+    for contract in contracts:
+        if contract.limit is not None:  # offsets reach their limit, the numbers of a permutation stay below theirs
+            low = const(0)
+            high = contract.limit + 1 if contract.kind is ContractKind.OFFSETS else contract.limit
     if param.dims is None:
         return Scalar(param.name, dtype, low, high, at)
     return Tensor(
@@ -377,5 +418,10 @@ def _bind_param(
         strided=param.strided,
         low=low,
         high=high,
+        contracts=contracts,
         location=at,
     )
+
+
+def _bind_contract(contract: ContractSyntax, statics: Mapping[str, int]) -> Contract:
+    return Contract(contract.kind, None if contract.limit is None else substitute(contract.limit, statics))

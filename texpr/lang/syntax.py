@@ -4,6 +4,7 @@
     param     ::= name ':' type ('[' dim, ... ']' '?'?)? contract*
     dim       ::= int | int '*' | '(' int, int, ... ')' | '(' int, int, ... ')' '*'
     contract  ::= 'in' ('[' | '(') int ',' int (']' | ')') | 'alias' '(' name ')'
+                | ('offsets' | 'permutation') '(' int ')' | 'sorted' | 'unique' | 'finite'
 
 ``int`` is cut out here as text and read by :mod:`texpr.math.parse`. A trailing ``*`` marks a storage dim with a free
 stride.
@@ -15,12 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from texpr.contracts import ContractKind, contract_text
 from texpr.errors import Location, located
 from texpr.lang.errors import NotSupportedYetError, SignatureSyntaxError, caret
 from texpr.math.expr import IntExpr
 from texpr.math.parse import ExprSyntaxError, parse_int
 
-_LATER_CONTRACTS: Final = ("offsets", "sorted", "permutation", "unique", "finite", "packed", "order", "where")
+_LATER_CONTRACTS: Final = ("packed", "order", "where")
+_SUPPORTED: Final = "'in [lo, hi)', 'alias(x)', 'offsets(Z)', 'permutation(N)', 'sorted', 'unique' and 'finite'"
+_CONTRACTS: Final = {kind.value: kind for kind in ContractKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,17 @@ class RangeSyntax:
 
     low: IntExpr
     high: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class ContractSyntax:
+    """What the elements promise; ``limit`` for the kinds that take one."""
+
+    kind: ContractKind
+    limit: IntExpr | None
+
+    def __str__(self) -> str:
+        return contract_text(self.kind, self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,7 @@ class ParamSyntax:
     optional: bool
     bounds: RangeSyntax | None
     alias: str | None
+    contracts: tuple[ContractSyntax, ...]
     output: bool
     column: int
 
@@ -163,8 +179,8 @@ def _parse_param(scanner: _Scanner, output: bool) -> ParamSyntax:
     if scanner.accept("["):
         dims, strided = _parse_dims(scanner, name)
     optional = scanner.accept("?")
-    bounds, alias = _parse_contracts(scanner, name)
-    return ParamSyntax(name, type_name, dims, strided, optional, bounds, alias, output, column)
+    bounds, alias, contracts = _parse_contracts(scanner, name)
+    return ParamSyntax(name, type_name, dims, strided, optional, bounds, alias, contracts, output, column)
 
 
 def _parse_dims(scanner: _Scanner, name: str) -> tuple[tuple[tuple[IntExpr, ...], ...], tuple[int, ...]]:
@@ -211,9 +227,12 @@ def _composite_parts(text: str) -> list[tuple[int, str]] | None:
     return parts if len(parts) > 1 else None
 
 
-def _parse_contracts(scanner: _Scanner, name: str) -> tuple[RangeSyntax | None, str | None]:
+def _parse_contracts(
+    scanner: _Scanner, name: str
+) -> tuple[RangeSyntax | None, str | None, tuple[ContractSyntax, ...]]:
     bounds: RangeSyntax | None = None
     alias: str | None = None
+    contracts: list[ContractSyntax] = []
     while word := scanner.word():
         column = scanner.position
         scanner.position += len(word)
@@ -225,13 +244,25 @@ def _parse_contracts(scanner: _Scanner, name: str) -> tuple[RangeSyntax | None, 
             scanner.expect("(", "alias")
             alias = scanner.identifier("the aliased input")
             scanner.expect(")", "the aliased input")
+        elif word in _CONTRACTS:
+            kind = _CONTRACTS[word]
+            if any(contract.kind is kind for contract in contracts):
+                scanner.fail(f"'{name}' is {word} twice", column)
+            contracts.append(ContractSyntax(kind, _parse_limit(scanner, word) if kind.has_limit else None))
         elif word in _LATER_CONTRACTS:
-            scanner.later(
-                f"the contract '{word}'", "leave it out; supported contracts are 'in [lo, hi)' and 'alias(x)'", column
-            )
+            scanner.later(f"the contract '{word}'", f"leave it out; supported contracts are {_SUPPORTED}", column)
         else:
-            scanner.fail(f"unknown contract '{word}'", column, "'in [lo, hi)', 'in [lo, hi]' or 'alias(x)'")
-    return bounds, alias
+            scanner.fail(f"unknown contract '{word}'", column, _SUPPORTED)
+    return bounds, alias, tuple(contracts)
+
+
+def _parse_limit(scanner: _Scanner, word: str) -> IntExpr:
+    scanner.expect("(", word)
+    scanner.skip()
+    column = scanner.position
+    text = scanner.balanced(lambda c: c == ")", f"{word}(")
+    scanner.expect(")", f"the size in {word}")
+    return scanner.integer(text, column, f"size in {word}")
 
 
 def _parse_range(scanner: _Scanner, name: str) -> RangeSyntax:

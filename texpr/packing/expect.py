@@ -15,6 +15,7 @@ from texpr.checking.calls import Values, elements_of, storage_of, symbols_of
 from texpr.checking.cases import work_of
 from texpr.checking.execute import MULTIPROCESSORS
 from texpr.checking.inputs import Inputs
+from texpr.contracts import ContractKind
 from texpr.dtypes import DType
 from texpr.lang.accuracy import Accuracy
 from texpr.lang.arrays import Array, decode, encode, integer_range
@@ -98,11 +99,13 @@ def _fill(tensor: Tensor, values: Values, symbols: Mapping[str, int], key: int) 
     size = elements_of(tensor, symbols)
     period = _PERIOD if size >= _PERIODIC_FROM else 0
     if tensor.dtype.is_float:
-        return Fill(_STYLES[values], key, period=period)
+        finite = tensor.contract(ContractKind.FINITE) is not None and values is Values.SPECIAL
+        return Fill(_STYLES[Values.WIDE if finite else values], key, period=period)
     if tensor.dtype is DType.BOOL:
         return Fill(Style.BOOLS, key, period=period)
     low, high = _range(tensor.dtype, tensor.low, tensor.high, symbols) if size else (0, 0)
-    return Fill(Style.INTEGERS, key, low, high, period)
+    contracts = tuple(contract.kind.value for contract in tensor.contracts)
+    return Fill(Style.INTEGERS, key, low, high, 0 if contracts else period, contracts)
 
 
 def _range(dtype: DType, low: IntExpr | None, high: IntExpr | None, symbols: Mapping[str, int]) -> tuple[int, int]:

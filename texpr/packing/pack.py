@@ -23,8 +23,8 @@ from texpr.targets import target_named
 from texpr.version import VERSION
 
 RUNNER_FILES: Final = (
-    "__init__.py", "version.py", "errors.py", "dtypes.py", "targets.py", "lang/__init__.py", "lang/arrays.py",
-    "packing/__init__.py", "packing/errors.py",
+    "__init__.py", "version.py", "errors.py", "dtypes.py", "contracts.py", "targets.py",
+    "lang/__init__.py", "lang/arrays.py", "packing/__init__.py", "packing/errors.py",
 )  # fmt: skip
 """The modules of TExpr that a runner needs, beside the folders below."""
 RUNNER_FOLDERS: Final = ("packing/runner", "runtime", "emulator")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from texpr.contracts import ContractKind
 from texpr.lang.ir import Axis, AxisRef, Def, Expr, Func, Monoid, Reduce, Tensor
 from texpr.lang.show import expr_text
 from texpr.math.expr import free_symbols, le
@@ -174,10 +175,12 @@ def check_visible(
 
 
 def is_finite(context: Context, operand: Expr) -> bool:
-    """Whether zero times ``operand`` is certainly zero: integers, and what the schedule assumes to be finite."""
+    """Whether zero times ``operand`` is certainly zero: integers, and what the signature or the schedule says is
+    finite."""
     if not operand.dtype.is_float:
         return True
     assumed = {name.strip() for entry in context.variant.assume for name in _finite_names(entry)}
+    assumed |= {t.name for t in context.algorithm.inputs if t.contract(ContractKind.FINITE) is not None}
     return {read.source.name for read in reads_of(operand)} <= assumed
 
 

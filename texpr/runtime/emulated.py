@@ -18,6 +18,7 @@ from texpr.emulator.layouts import dense
 from texpr.errors import TExprError
 from texpr.runtime.arrays import ArrayView, numpy_dtype, torch_dtype, view
 from texpr.runtime.call import BoundCall, check_overlaps
+from texpr.runtime.contracts import check_contracts
 from texpr.runtime.library import Context, QueryResult
 from texpr.runtime.manifest import Manifest, Tensor
 
@@ -59,6 +60,7 @@ class EmulatedBackend:
         del stream
         gpu = self._driver.gpu
         aliases = check_overlaps(call)
+        check_contracts(call)
         with self._lock:
             context = self._context(call)
             addresses: dict[str, int] = {}

@@ -232,6 +232,13 @@ class StrideError(TExprError):
     template = "{argument}: a stride is negative or smaller than the row it steps over"
 
 
+class ContractBrokenError(TExprError):
+    code = "TX0739"
+    title = "elements break a contract"
+    template = "{argument}: element {position} {problem}; the signature says '{contract}'"
+    default_hint = "keep the contract: on a GPU nothing checks it, and the kernel may read or write anywhere"
+
+
 class NoVariantError(TExprError):
     code = "TX0747"
     title = "no variant for these arguments"

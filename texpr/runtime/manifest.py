@@ -13,15 +13,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from texpr.contracts import ContractKind, contract_text
 from texpr.dtypes import DType, dtype_named
 from texpr.errors import TExprError
 from texpr.runtime.errors import ManifestError, NoLibraryError, NotABundleError
 from texpr.runtime.expressions import Expression, parse
 
-MANIFEST_VERSION: Final = 1
+MANIFEST_VERSION: Final = 2
 ABI_VERSION: Final = 1
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A promise of the caller; ``limit`` is the ``Z`` of ``offsets(Z)`` and ``text`` the contract as written."""
+
+    kind: ContractKind
+    limit: Expression | None
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ class Tensor:
     them.
 
     ``strided`` maps a storage dim to the name of its stride argument; ``variable`` is a type variable bound to
-    ``dtype``, if there is one.
+    ``dtype``, if there is one. ``low`` and ``high`` (half-open) and ``contracts`` are promises of the caller.
     """
 
     name: str
@@ -43,6 +53,9 @@ class Tensor:
     optional: bool
     may_alias: str | None
     strided: tuple[tuple[int, str], ...]
+    low: Expression | None = None
+    high: Expression | None = None
+    contracts: tuple[Contract, ...] = ()
 
     def storage_dims(self) -> list[tuple[int, ...]]:
         """For each storage dim, the positions of its logical dims."""
@@ -293,10 +306,22 @@ def _argument(data: dict[str, Any], types: tuple[tuple[str, DType], ...]) -> Arg
         optional=_a(bool, data["optional"]),
         may_alias=_optional_text(data["may_alias"]),
         strided=tuple((_a(int, stride["dim"]), _a(str, stride["name"])) for stride in data["strides"]),
+        low=_expression(data["low"]),
+        high=_expression(data["high"]),
+        contracts=_all(_contract, data["contracts"]),
     )
     if sum(tensor.groups) != len(tensor.shape):
         raise ValueError(f"argument {name}: groups {list(tensor.groups)} do not cover its {len(tensor.shape)} dims")
     return tensor
+
+
+def _expression(value: object) -> Expression | None:
+    return None if value is None else parse(_a(str, value))
+
+
+def _contract(data: dict[str, Any]) -> Contract:
+    kind, limit = ContractKind(data["kind"]), _optional_text(data["limit"])
+    return Contract(kind, _expression(limit), contract_text(kind, limit))
 
 
 def _variant(data: dict[str, Any]) -> Variant:

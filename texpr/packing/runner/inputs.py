@@ -76,6 +76,8 @@ def elements(fill: Fill, dtype: DType, index: Array, size: int) -> Array:
         index = index % np.uint64(fill.period)
         size = min(size, fill.period)
     match fill.style:
+        case Style.INTEGERS if fill.contracts:
+            return _contracted(fill, dtype, size)[index]
         case Style.INTEGERS:
             return _integers(fill, dtype, index, size)
         case Style.BOOLS:
@@ -113,6 +115,23 @@ def _special(key: int, index: Array, size: int) -> Array:
     chosen = (word % np.uint64(_SPECIAL_ONE_IN) == 0) | (index == np.uint64(mix(key) % size))
     kinds = ((word >> np.uint64(32)) % np.uint64(len(_SPECIALS))).astype(np.int64)
     return np.where(chosen, np.asarray(_SPECIALS)[kinds], _normal(key, index))
+
+
+def _contracted(fill: Fill, dtype: DType, size: int) -> Array:
+    """All elements of a tensor whose integers keep contracts."""
+    index = np.arange(size, dtype=np.uint64)
+    plain = Fill(Style.INTEGERS, fill.key, fill.low, fill.high)
+    if "permutation" in fill.contracts or "unique" in fill.contracts:
+        step = (fill.high - fill.low + 1) // max(size, 1)
+        order = np.argsort(words(fill.key, index, 4), kind="stable").astype(np.int64)
+        values: Array = (fill.low + order * step).astype(storage_dtype(dtype))
+    else:
+        values = _integers(plain, dtype, index, size)
+    if "sorted" in fill.contracts or "offsets" in fill.contracts:
+        values = np.sort(values)
+    if "offsets" in fill.contracts:
+        values[:1], values[-1:] = fill.low, fill.high
+    return values
 
 
 def _integers(fill: Fill, dtype: DType, index: Array, size: int) -> Array:

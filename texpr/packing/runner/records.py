@@ -33,13 +33,15 @@ class Style(Enum):
 @dataclass(frozen=True, slots=True)
 class Fill:
     """How an input is made: element number ``n`` (row-major, modulo ``period`` unless that is 0) is a function of
-    ``key`` and ``n``. ``low`` and ``high`` are the least and the greatest integer."""
+    ``key`` and ``n``. ``low`` and ``high`` are the least and the greatest integer;
+    integers keep ``contracts``, by name."""
 
     style: Style
     key: int
     low: int = 0
     high: int = 0
     period: int = 0
+    contracts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,7 @@ def _layout(data: dict[str, Any]) -> Layout:
 
 
 def _fill(data: dict[str, Any]) -> Fill:
-    return Fill(Style(data["style"]), data["key"], data["low"], data["high"], data["period"])
+    return Fill(Style(data["style"]), data["key"], data["low"], data["high"], data["period"], tuple(data["contracts"]))
 
 
 def _output(data: dict[str, Any]) -> Output:

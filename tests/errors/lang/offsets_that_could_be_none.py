@@ -1,0 +1,9 @@
+# expect: TX0115
+# try: x: i32[E + 1]
+import texpr as te
+
+
+@te.algorithm("x: i32[N] offsets(N) -> y: i32[N]")  # here
+def bad(x, y):
+    (i,) = te.axes(i="N")
+    y[i] = x[i]
