@@ -41,6 +41,8 @@ M = Func("m", F32, ())
 L = Func("l", F32, ())
 F = Func("f", F32, ())
 DEEPEST = 3
+KINDS = ["+", "-", "*", "exp"] * 2 + ["-", "*", "exp", "/", "exp2", "neg", "square", "abs", "tanh", "relu", "where"]
+KINDS += ["cast"]
 MOST_DIMENSIONS = 3
 
 
@@ -66,7 +68,7 @@ def summand(rng: random.Random, depth: int = 0) -> Expr:
     if depth >= DEEPEST or rng.random() < 0.15:
         return rng.choice([read(X), read(X), read(Y), Read(M, ()), Read(M, ()), const(rng.choice([0.5, 1.0, 2.0]))])
     left, right = summand(rng, depth + 1), summand(rng, depth + 1)
-    match rng.choice(["+", "+", "-", "-", "-", "*", "*", "*", "/", "exp", "exp", "exp", "exp2", "neg", "square", "abs", "tanh", "relu", "where", "cast"]):
+    match rng.choice(KINDS):
         case "+":
             return op(OpName.ADD, left, right)
         case "-":

@@ -3,6 +3,7 @@ monoid."""
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -138,7 +139,7 @@ def check_trees(found: OnlineGroup, trials: int, seed: int, tolerance: float = 1
             kept[bounds[0] : bounds[1]] = False  # a fully masked first tile
         if found.seen is not None or any(member.result is not None for member in found.members):
             kept[:] = True  # means over all points and hoisted factors come without a guard; empty tiles remain
-        pieces = [state_of(found, data.part(a, b), kept[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        pieces = [state_of(found, data.part(a, b), kept[a:b]) for a, b in itertools.pairwise(bounds)]
         got = results_of(found, tree(found, pieces, rng), data)
         want = direct(found, data, kept)
         np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)

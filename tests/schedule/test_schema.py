@@ -17,6 +17,7 @@ from texpr.schedule.jsonschema import json_schema as make_schema
 from texpr.schedule.records import (
     NOT_LOWERED,
     AxisMap,
+    Group,
     Kernel,
     Mma,
     Order,
@@ -47,6 +48,7 @@ SURROUNDINGS = {
     Place: (IN_KERNEL % "place: {acc: %s}", {}),
     Stage: (IN_KERNEL % "stage: {x: %s}", {"at": "tile", "in": "shared"}),
     SplitReduction: (IN_KERNEL % "split_reduction: %s", {"of": "acc", "over": "k", "parts": "2"}),
+    Group: (IN_KERNEL % "online: %s", {"funcs": "[m, l]", "at": "tile", "loop": "{j: 64}"}),
     Mma: (IN_KERNEL % "place: {acc: {mma: %s}}", {}),
 }
 

@@ -54,7 +54,8 @@ def tile_sizes(record: Variant) -> dict[str, tuple[int, ...]]:
         places = [size for place in kernel.place.values() for size in (*place.loop.items(), *place.by.items())]
         stages = [size for stage in kernel.stage.values() for size in stage.by.items()]
         splits = [(name, split.by) for name, split in kernel.split.items()]
-        for name, size in (*kernel.grid.items(), *kernel.whole.items(), *places, *stages, *splits):
+        groups = [size for group in (kernel.online, kernel.merge) if group is not None for size in group.loop.items()]
+        for name, size in (*kernel.grid.items(), *kernel.whole.items(), *places, *groups, *stages, *splits):
             for member in members.get(name, (name,)):
                 found.setdefault(member, set()).add(size)
     return {name: tuple(sorted(sizes)) for name, sizes in found.items()}
@@ -65,9 +66,12 @@ def long_runs(record: Variant) -> dict[str, set[int]]:
     followed by another, every part of a split reduction has something."""
     found: dict[str, set[int]] = {}
     for kernel in record.kernels:
+        loops = {name: place.loop for name, place in kernel.place.items()}
+        for group in (kernel.online, kernel.merge):
+            loops.update({name: group.loop for name in group.funcs} if group is not None else {})
         for stage in kernel.stage.values():
-            if isinstance(stage.at, LoopOf) and stage.at.func in kernel.place:
-                step = kernel.place[stage.at.func].loop.get(stage.at.axis, 1)
+            if isinstance(stage.at, LoopOf) and stage.at.func in loops:
+                step = loops[stage.at.func].get(stage.at.axis, 1)
                 found.setdefault(stage.at.axis, set()).add((stage.depth + 2) * step - 1)
         order = kernel.order
         if order is not None and order.by is not None:

@@ -12,11 +12,14 @@ from texpr.math.expr import IntExpr, ceildiv
 from texpr.plan import checks
 from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, StageTooDeep, WindowNotAffine
 from texpr.plan.inline import reads_of
-from texpr.plan.ir import AxisTile, Compute, LoopAxis, Node, Reduction, Stage, TileAxis, Write
+from texpr.plan.ir import AxisTile, Compute, Group, LoopAxis, Node, Reduction, Stage, TileAxis, Write
 from texpr.plan.resolve import Context
 from texpr.plan.staging import Access, Reach, stage_form, window_of, window_reach
 from texpr.schedule.records import LoopOf, Memory, Position, Program, Tile
 from texpr.schedule.records import Stage as StageRecord
+
+Owner = Reduction | Write | Group
+"""Nodes that have loops and a body."""
 
 
 def node_exprs(node: Node) -> tuple[Expr, ...]:
@@ -24,16 +27,17 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
     match node:
         case Compute(expr=expr) | Write(expr=expr):
             return (expr,)
-        case Reduction(exprs=exprs, where=where):
-            return exprs if where is None else (*exprs, where)
-        case Stage():
+        case Reduction(exprs=exprs, where=where, carried=carried):
+            own = exprs if where is None else (*exprs, where)
+            return own if carried is None else (*own, *carried.between)
+        case Stage() | Group():
             return ()
 
 
 def node_body(node: Node) -> tuple[Node, ...]:
     """The nodes inside a node's loops."""
     match node:
-        case Reduction(body=body) | Write(body=body):
+        case Reduction(body=body) | Write(body=body) | Group(body=body):
             return body
         case Stage() | Compute():
             return ()
@@ -42,7 +46,7 @@ def node_body(node: Node) -> tuple[Node, ...]:
 def node_loops(node: Node) -> tuple[LoopAxis, ...]:
     """A node's own loops, outermost first."""
     match node:
-        case Reduction(loops=loops) | Write(loops=loops):
+        case Reduction(loops=loops) | Write(loops=loops) | Group(loops=loops):
             return loops
         case Stage() | Compute():
             return ()
@@ -51,7 +55,7 @@ def node_loops(node: Node) -> tuple[LoopAxis, ...]:
 def node_names(node: Node) -> tuple[str, ...]:
     """The names by which a position may refer to a node."""
     match node:
-        case Reduction(funcs=funcs):
+        case Reduction(funcs=funcs) | Group(funcs=funcs):
             return tuple(func.name for func in funcs)
         case Compute(func=func) | Write(func=func):
             return (func.name,)
@@ -66,12 +70,12 @@ def shared_windows(context: Context, nodes: Sequence[Node], tile: Sequence[TileA
 
 
 def _windows(
-    context: Context, nodes: Sequence[Node], reach: Reach, owner: Reduction | Write | None
+    context: Context, nodes: Sequence[Node], reach: Reach, owner: Owner | None
 ) -> tuple[Node, ...]:
     """``nodes`` run in that order, inside of ``owner``'s loops and before its own expressions."""
     result: list[Node] = []
     for node in nodes:
-        if isinstance(node, Reduction | Write) and node.body:
+        if isinstance(node, Owner) and node.body:
             node = dataclasses.replace(node, body=_windows(context, node.body, _below(node, reach), node))
         result.append(node)
     for n, node in reversed(list(enumerate(result))):
@@ -89,7 +93,7 @@ def _windows(
     return tuple(result)
 
 
-def _below(node: Reduction | Write, reach: Reach, below: Sequence[LoopAxis] = ()) -> Reach:
+def _below(node: Owner, reach: Reach, below: Sequence[LoopAxis] = ()) -> Reach:
     """The reach inside of a node's loops but for those ``below``: these and all that are unrolled run inside of it."""
     inside = {loop.axis: _steps(loop) for loop in node.loops if loop.unrolled or loop in below}
     lanes = {**reach.lanes, **{loop.axis: loop.size for loop in node.loops}}
@@ -198,7 +202,7 @@ def _in_loop(
     for node in nodes:
         loops = node_loops(node)
         here = {**lanes, **{loop.axis: loop.size for loop in loops}}
-        if isinstance(node, Reduction | Write) and loops:
+        if isinstance(node, Owner) and loops:
             if func in node_names(node) and any(loop.axis.name == axis for loop in loops):
                 node = _into_body(context, node, axis, tensor, record, here)
                 found = True
@@ -213,12 +217,12 @@ def _in_loop(
 
 def _into_body(
     context: Context,
-    node: Reduction | Write,
+    node: Owner,
     axis: str,
     tensor: Tensor | Func,
     record: StageRecord,
     lanes: Mapping[Axis, int],
-) -> Reduction | Write:
+) -> Owner:
     dynamic = [loop for loop in node.loops if not loop.unrolled]
     names = [loop.axis.name for loop in dynamic]
     if dynamic and axis not in names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from texpr.errors import Location
@@ -34,6 +35,7 @@ from texpr.plan.errors import (
     near,
 )
 from texpr.plan.excerpt import in_kernel, in_variant
+from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_members
 from texpr.plan.inline import inline, plain_read, reads_of
 from texpr.plan.into import continue_accumulators
 from texpr.plan.ir import (
@@ -126,6 +128,7 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
 
 def plan_kernel(context: Context) -> KernelPlan:
     """The loop tree of one kernel."""
+    context = with_members(context)
     checks.check_names(context)
     checks.check_lowered(context)
     legality.check_axis_names(context)
@@ -226,6 +229,7 @@ def _nodes(
     """What runs once per program, and the body of a tile: kept funcs at their positions in definition order, then the
     writes, stages before readers."""
     sizes = {t.axis: t.size for t in tile}
+    groups = plan_groups(context, held)
     pending: list[tuple[Def, Place, Position]] = []
     for definition in context.needed:
         if not any(func in held for func in definition.funcs):
@@ -246,9 +250,10 @@ def _nodes(
         definition, place, position = pending[n]
         local = _sizes_at(position, sizes, loops_of, context)
         body = tuple(built[m] for m in range(len(pending)) if m in built and _inside(pending[m][2], definition))
-        built[n] = _node(context, definition, place, local, loops_of[definition.name], body, held)
+        inlined = frozenset(func for group in groups if group.owns(definition) for func in group.inlined)
+        built[n] = _node(context, definition, place, local, loops_of[definition.name], body, held - inlined)
     first = [built[n] for n in range(len(pending)) if isinstance(pending[n][2], Program)]
-    at_tile = [built[n] for n in range(len(pending)) if isinstance(pending[n][2], Tile)]
+    at_tile = _at_tile(context, pending, built, groups, held, sizes)
     writes: list[Write] = []
     for func in context.writes:
         if func in leaders:
@@ -262,6 +267,45 @@ def _nodes(
     prologue, body = nodes[: len(first)], nodes[len(first) :]
     checks.check_once(context, prologue, tile)
     return attach_stages(context, shared_windows(context, prologue, tile), shared_windows(context, body, tile), tile)
+
+
+def _at_tile(
+    context: Context,
+    pending: Sequence[tuple[Def, Place, Position]],
+    built: Mapping[int, Node],
+    groups: Sequence[GroupPlan],
+    held: frozenset[Func],
+    sizes: Mapping[Axis, int],
+) -> list[Node]:
+    """The nodes of the tile in order, members of groups gathered into one."""
+    number = {id(definition): n for n, (definition, _, _) in enumerate(pending)}
+    nodes: list[Node] = []
+    for item in in_order(groups, [d for d, _, position in pending if isinstance(position, Tile)], context):
+        if isinstance(item, Def):
+            nodes.append(built[number[id(item)]])
+            continue
+        names = {func.name for definition in item.definitions for func in definition.funcs}
+        inner = [
+            built[n]
+            for n, (definition, _, position) in enumerate(pending)
+            if definition in item.definitions or (isinstance(position, LoopOf) and position.func in names)
+        ]
+        kept = ((held | context.stored) - item.inlined) | item.counters
+        loops = next(node.loops for node in inner if isinstance(node, Reduction) and node.loops)
+        local = {**sizes, **{loop.axis: loop.size for loop in loops}}
+        nodes.append(gathered(context, item, inner, kept.__contains__, partial(_dot_again, context, local)))
+    return nodes
+
+
+def _dot_again(context: Context, sizes: Mapping[Axis, int], node: Reduction) -> Reduction:
+    """The reduction with the matrix unit that its new summand calls for."""
+    definition = context.algorithm.definition(node.funcs[0])
+    place = context.record.place[definition.name]
+    if node.dot is None or not isinstance(definition.top, Reduce):
+        return node
+    return dataclasses.replace(
+        node, dot=_dot(context, definition, definition.top, node.exprs[:1], node.where, sizes, place)
+    )
 
 
 def _leaders(context: Context) -> dict[Func, Func]:

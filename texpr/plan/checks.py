@@ -37,6 +37,7 @@ from texpr.plan.ir import (
     Compute,
     Cover,
     Dot,
+    Group,
     KernelPlan,
     Node,
     Reduction,
@@ -422,7 +423,7 @@ def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
 def sized_nodes(nodes: Sequence[Node], sizes: Mapping[Axis, int]) -> Iterator[tuple[Node, Mapping[Axis, int]]]:
     """Every node of a tree with the tile size of every axis there, its own loops included."""
     for node in nodes:
-        if isinstance(node, Reduction | Write):
+        if isinstance(node, Reduction | Write | Group):
             local = {**sizes, **{loop.axis: loop.size for loop in node.loops}}
             yield node, local
             yield from sized_nodes(node.body, local)
@@ -434,7 +435,7 @@ def nodes_of(nodes: Sequence[Node]) -> Iterator[Node]:
     """Every node of a tree, parents first."""
     for node in nodes:
         yield node
-        if isinstance(node, Reduction | Write):
+        if isinstance(node, Reduction | Write | Group):
             yield from nodes_of(node.body)
 
 
@@ -444,13 +445,13 @@ def _own_exprs(node: Node) -> tuple[Expr, ...]:
             return (expr,)
         case Reduction(exprs=exprs, where=where):
             return exprs if where is None else (*exprs, where)
-        case Stage():
+        case Stage() | Group():
             return ()
 
 
 def _name(node: Node) -> str:
     match node:
-        case Reduction(funcs=funcs):
+        case Reduction(funcs=funcs) | Group(funcs=funcs):
             return funcs[0].name
         case Compute(func=func) | Write(func=func):
             return func.name

@@ -294,6 +294,17 @@ class FillNotPossible(PlanError):
     default_hint = "{hint}"
 
 
+class NotOnline(PlanError):
+    code = "TX0360"
+    title = "reduction that cannot share a pass"
+    template = (
+        "{directive}: {func} cannot be merged with {others}\n"
+        "  {func} = {summand}\n"
+        "  factor {factor} {why}"
+    )
+    default_hint = "place {func} after {others} (two passes)"
+
+
 class SharedOverLimit(PlanError):
     code = "TX0401"
     title = "shared memory over the limit"
@@ -359,14 +370,3 @@ def near(name: str, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]}?"
     return "one of " + ", ".join(options) if options else "there is none"
-
-
-class NotOnline(PlanError):
-    code = "TX0507"
-    title = "reduction that cannot share a pass"
-    template = (
-        "{directive}: {func} cannot be merged with {others}\n"
-        "  {func} = {summand}\n"
-        "  factor {factor} {why}"
-    )
-    default_hint = "place {func} after {others} (two passes)"

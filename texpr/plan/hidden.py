@@ -20,6 +20,7 @@ from texpr.plan.ir import (
     Compute,
     Cover,
     Dot,
+    Group,
     KernelPlan,
     LoopAxis,
     Node,
@@ -100,11 +101,13 @@ def sites(kernel: KernelPlan) -> list[Site]:
     for node, _ in nodes:
         if isinstance(node, Stage):
             staged.append((node.source, {key_of(read) for read in node.reads}))
+    together: dict[tuple[LoopAxis, ...], set[object]] = {}  # members of a group load in one step what they share
     for node, loops in nodes:
         if isinstance(node, Stage):
             found.append(Site(node, node.form.read if isinstance(node.form, AxisTile) else node.reads[0], loops))
             continue
-        seen: set[object] = set()
+        carried = isinstance(node, Reduction) and node.carried is not None
+        seen = together.setdefault(loops, set()) if carried else set()
         for expr in node_exprs(node):
             for read in reads_of(expr):
                 key = key_of(read)
@@ -126,6 +129,8 @@ def _held(kernel: KernelPlan) -> set[Tensor | Func]:
                 held.update(funcs)
             case Compute(func=func):
                 held.add(func)
+            case Group(seen=seen):
+                held.update(() if seen is None else (seen[0],))
             case Stage() | Write():
                 pass
     return held
@@ -196,7 +201,7 @@ def _steps(loop: LoopAxis) -> str:
 
 def _name(node: Node) -> str:
     match node:
-        case Reduction(funcs=funcs):
+        case Reduction(funcs=funcs) | Group(funcs=funcs):
             return funcs[0].name
         case Compute(func=func) | Write(func=func):
             return func.name

@@ -18,7 +18,7 @@ from texpr.plan.attach import node_exprs
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import IntoNotSum
 from texpr.plan.inline import reads_of, rewrite
-from texpr.plan.ir import Compute, Node, Reduction, Stage, Write
+from texpr.plan.ir import Compute, Group, Node, Reduction, Stage, Write
 from texpr.plan.resolve import Context
 
 
@@ -81,5 +81,7 @@ def _without_sum(node: Node, first: Func, second: Func) -> Node:
                 where=None if where is None else rewrite(where, change),
                 body=tuple(_without_sum(n, first, second) for n in body),
             )
+        case Group(body=body):
+            return dataclasses.replace(node, body=tuple(_without_sum(n, first, second) for n in body))
         case Stage():
             return node

@@ -1,12 +1,13 @@
 """The loop tree of one kernel.
 
     KernelPlan ::= tile axes, order, persistence, Node+          (the body of one tile, in execution order)
-    Node       ::= Stage | Compute | Reduction | Write
+    Node       ::= Stage | Compute | Reduction | Group | Write
     Stage      ::= a tile of a tensor held in registers or shared memory, as an axis tile or as a window (box) of the
         tensor
     Compute    ::= an elementwise func kept in registers, or over a window in shared memory
     Reduction  ::= a reduction with its loops; its body runs before each step; a Dot when it is a contraction on a
         matrix unit
+    Group      ::= reductions that share loops: each is carried through them by its own Reduction in the body
     Write      ::= an output or workspace tensor stored tile by tile
 
 Expressions are ``lang.ir`` expressions in which funcs that the schedule does not place have been inlined; a ``Read``
@@ -20,8 +21,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from texpr.dtypes import DType
-from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Read, ReduceOp, Tensor
+from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Read, ReduceOp, Tensor, Var
 from texpr.math.expr import BoolExpr, IntExpr
+from texpr.plan.online import Member
 from texpr.schedule.records import Copy, Memory, Order, Position
 from texpr.schedule.records import Kernel as KernelRecord
 from texpr.targets import Target
@@ -152,6 +154,8 @@ class Reduction:
     whole in the tile.
 
     ``into`` continues the accumulator of an earlier reduction of the same shape instead of starting at the identity.
+    ``carried``: the reduction is a member of the ``Group`` in whose body it stands; the group has the loops and the
+    accumulators, and ``exprs`` are the summands of all the member's components.
     """
 
     funcs: tuple[Func, ...]
@@ -164,6 +168,23 @@ class Reduction:
     body: tuple[Node, ...]
     dot: Dot | None
     into: Func | None = None
+    schedule: str = ""
+    carried: Member | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Reductions over ``axes`` that share ``loops``. ``body`` runs in every step, in order: stages, values that the
+    members need, and for each member a ``Reduction`` that carries it on. ``old`` are the variables that hold the
+    values from before the step, ``seen`` the func that counts the points seen so far, with its variable."""
+
+    funcs: tuple[Func, ...]
+    axes: tuple[Axis, ...]
+    loops: tuple[LoopAxis, ...]
+    body: tuple[Node, ...]
+    old: tuple[tuple[Func, Var], ...]
+    seen: tuple[Func, Var] | None
+    directive: str
     schedule: str = ""
 
 
@@ -187,7 +208,7 @@ class Write:
     schedule: str = ""
 
 
-Node = Stage | Compute | Reduction | Write
+Node = Stage | Compute | Reduction | Group | Write
 
 
 @dataclass(frozen=True, slots=True)

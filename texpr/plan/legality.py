@@ -37,6 +37,7 @@ from texpr.plan.ir import (
     Compute,
     Cover,
     Dot,
+    Group,
     KernelPlan,
     Node,
     Reduction,
@@ -191,6 +192,8 @@ def _computed(node: Node) -> frozenset[Func]:
             return frozenset(funcs)
         case Compute(func=func):
             return frozenset((func,))
+        case Group(funcs=funcs):
+            return frozenset(funcs)
         case Stage() | Write():
             return frozenset()
 

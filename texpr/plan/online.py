@@ -69,8 +69,8 @@ class Member:
     ``exprs`` are the summands of its components, at running values: the sum itself (without hoisted factors), then its
     helpers. Between tiles the components ``parts`` become ``rescaled``, an expression over ``parts`` and the variables
     ``factor`` and ``shift``, whose values (over old and new running values) are ``factor_of`` and ``shift_of``; where
-    ``reset`` holds they start at the identity instead. In the end ``result``, over the first component and final values,
-    is the sum where factors were hoisted (None: the first component is).
+    ``reset`` holds they start at the identity instead. In the end ``result``, over the first component and final
+    values, is the sum where factors were hoisted (None: the first component is).
     ``running``: later summands read its value while it runs.
     """
 
@@ -96,8 +96,9 @@ class Member:
         return self.definition.top.op
 
     @property
-    def is_rescaled(self) -> bool:
-        return self.factor_of is not None or self.shift_of is not None
+    def between(self) -> tuple[Expr, ...]:
+        """What is evaluated besides the summands."""
+        return tuple(e for e in (self.factor_of, self.shift_of, self.reset, self.result) if e is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,7 @@ def online_group(
     at: Location | None = None,
 ) -> OnlineGroup:
     """The members of a group in definition order, each with how it is carried from tile to tile. ``may_round`` says
-    for which funcs the schedule relaxes rounding. Raises ``NotOnline`` (TX0507), naming the factor in the way."""
+    for which funcs the schedule relaxes rounding. Raises ``NotOnline`` (TX0360), naming the factor in the way."""
     first = definitions[0].top
     assert isinstance(first, Reduce)
     old: dict[Func, Var] = {}
@@ -276,7 +277,7 @@ def _read_while_running(members: Sequence[Member], builder: _Builder) -> set[Fun
 
 def _sources(member: Member) -> set[Func]:
     """The funcs whose running values a member needs. What is hoisted needs final values only."""
-    needed = (*member.exprs, member.factor_of, member.shift_of, member.reset)
+    needed = (*member.exprs, member.factor_of, member.shift_of, member.reset)  # not the result
     reads = [read for expr in needed if expr is not None for read in reads_of(expr)]
     return {read.source for read in reads if isinstance(read.source, Func)}
 

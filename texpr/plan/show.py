@@ -32,6 +32,7 @@ from texpr.plan.ir import (
     Compute,
     Cover,
     Dot,
+    Group,
     KernelPlan,
     LoopAxis,
     Node,
@@ -44,6 +45,7 @@ from texpr.plan.ir import (
     Workspace,
     Write,
 )
+from texpr.plan.online import Member
 from texpr.plan.resolve import variant_facts
 from texpr.schedule.records import Copy, Memory, OrderKind, Variant
 
@@ -151,6 +153,8 @@ def _node(node: Node, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator
             yield _compute_line(node, kernel, sizes)
         case Reduction():
             yield from _reduction(node, kernel, {**sizes, **{loop.axis: loop.size for loop in node.loops}})
+        case Group():
+            yield from _group(node, kernel, {**sizes, **{loop.axis: loop.size for loop in node.loops}})
         case Write():
             yield from _write(node, kernel, {**sizes, **{loop.axis: loop.size for loop in node.loops}})
 
@@ -191,6 +195,59 @@ def _compute_line(node: Compute, kernel: KernelPlan, sizes: Mapping[Axis, int]) 
         return _line(f"{left}   window [{lo}] {dtype} -> shared {kept}", by, node.schedule)
     registers = registers_per_thread(elements_of(node.axes, sizes), dtype, kernel)
     return _line(f"{left}   {_shape(node.axes, sizes)} {dtype}", registers, node.schedule)
+
+
+def _group(node: Group, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
+    """The members' starts, the loops with what carries every member on, and the lanes reduced after them."""
+    members = [n for n in node.body if isinstance(n, Reduction) and n.carried is not None]
+    for one in members:
+        kept = [axis for axis in one.keep if axis in sizes]
+        lanes = kept if one.dot is not None or (one.carried and one.carried.running) else [*kept, *one.axes]
+        many = len(one.carried.parts) if one.carried is not None else 1
+        dtype = one.exprs[0].dtype
+        registers = registers_per_thread(elements_of(lanes, sizes) * many, dtype, kernel)
+        helpers = f"   with {_count(many - len(one.funcs), 'helper sum')}" if many > len(one.funcs) else ""
+        start = f"{', '.join(func.name for func in one.funcs)} = {_identity(one.op)}"
+        yield _line(f"{start}   {_shape(lanes, sizes)} {dtype}{helpers}", registers, one.schedule)
+    indent = ""
+    named = ", ".join(func.name for func in node.funcs)
+    for loop in node.loops:
+        yield f"{indent}{_loop_line(node.funcs[0].name, loop)}   {node.directive}: {named}"
+        indent += "| "
+    for inner in node.body:
+        if inner in members and isinstance(inner, Reduction) and inner.carried is not None:
+            yield from (indent + line for line in _carried(inner, inner.carried, kernel, sizes))
+        else:
+            yield from (indent + line for line in _node(inner, kernel, sizes))
+    for one in members:
+        if one.dot is None and one.carried is not None and not one.carried.running:
+            kept = [axis for axis in one.keep if axis in sizes]
+            names = ", ".join(func.name for func in one.funcs)
+            across = ", ".join(axis.name for axis in one.axes if sizes.get(axis, 1) > 1)
+            if across:
+                yield f"{names} = {_op_name(one.op)} of its lanes along {across}   -> {_shape(kept, sizes)}"
+        if one.carried is not None and one.carried.result is not None:
+            yield f"{one.funcs[0].name} = {shortened(one.carried.result)}   online: hoisted"
+
+
+def _carried(node: Reduction, member: Member, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
+    """What happens to a member in a step: its rescaling, then its summand."""
+    names = ", ".join(func.name for func in node.funcs)
+    if member.factor_of is not None:
+        helpers = f" and {_count(len(member.parts) - 1, 'helper sum')}" if len(member.parts) > 1 else ""
+        yield f"{names} *= {shortened(member.factor_of)}   online: rescale, 1 factor{helpers}"
+    if member.shift_of is not None:
+        what = "shift" if len(member.parts) == 1 else f"span, {_count(len(member.parts) - 1, 'helper sum')}"
+        yield f"{names} moved by {shortened(member.shift_of)}   online: {what}"
+    if node.dot is not None:
+        yield _dot_line(names, node, node.dot, kernel, sizes)
+        return
+    symbol = _SYMBOLS.get(node.op) if isinstance(node.op, ReduceOp) else None
+    text = ", ".join(shortened(expr) for expr in node.exprs[: len(node.funcs)])
+    where = f"   where {shortened(node.where)}" if node.where is not None else ""
+    combined = f"{names} {symbol} {text}{where}" if symbol else f"{names} = {_op_name(node.op)}({names}, {text}{where})"
+    across = [axis.name for axis in node.axes if sizes.get(axis, 1) > 1]
+    yield combined + (f"   across {', '.join(across)} in every step" if member.running and across else "")
 
 
 def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:

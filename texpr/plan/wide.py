@@ -17,7 +17,7 @@ from texpr.plan.access import VECTOR_BYTES, fastest_axis, flat_offset, memory_of
 from texpr.plan.attach import node_exprs, node_loops
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import axes_of, plain_read, reads_of
-from texpr.plan.ir import Compute, KernelPlan, Reduction, Stage, VariantPlan, Write
+from texpr.plan.ir import Compute, Group, KernelPlan, Reduction, Stage, VariantPlan, Write
 
 _MINOR = 16  # an access of fewer elements than this part of the largest one is not worth a condition on the call
 
@@ -63,6 +63,8 @@ def _accesses(kernel: KernelPlan) -> Iterator[_Access]:
                 held.update(funcs)
             case Compute(func=func):
                 held.add(func)
+            case Group(seen=seen):
+                held.update(() if seen is None else (seen[0],))
             case Stage() | Write():
                 pass
     wide = [axis for axis, size in sizes.items() if size > 1]

@@ -30,12 +30,12 @@ from texpr.schedule.base import Record
 from texpr.schedule.decode import decode, decode_keys
 from texpr.schedule.errors import ScheduleError
 from texpr.schedule.nodes import Fields, Spot, from_python
-from texpr.schedule.records import Kernel, Mma, Place, Schedule, Split, SplitReduction, Stage, Variant
+from texpr.schedule.records import Group, Kernel, Mma, Place, Schedule, Split, SplitReduction, Stage, Variant
 from texpr.schedule.rules import check_record
 from texpr.schedule.schema import KEYS, title_of
 
 R = TypeVar("R", bound=Record)
-Keyed = TypeVar("Keyed", Schedule, Variant, Kernel, Place, Stage, Mma, Split, SplitReduction)
+Keyed = TypeVar("Keyed", Schedule, Variant, Kernel, Place, Stage, Mma, Split, SplitReduction, Group)
 
 
 def schedule(algorithm: str, *variants: Variant) -> Schedule:

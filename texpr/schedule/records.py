@@ -380,13 +380,28 @@ class SplitReduction(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Group(Record):
+    """Reductions over the same points that share one pass. Their loop is that of each of them: `at: m.j` is in it."""
+
+    LATER: ClassVar[Mapping[str, str]] = {
+        "trim": "shorten the loop to the part where the guard can hold",
+        "skip": "leave out iterations whose guard holds nowhere in the tile",
+        "rule": "choose between hoisting and rescaling",
+    }
+
+    funcs: tuple[FuncName, ...] = field(metadata=about("The reductions, all over the same axes.", "[m, l]"))
+    at: Position = field(metadata=about("The level of the loop nest at which the pass is made.", "tile"))
+    loop: Map[AxisName, LoopStep] = field(
+        metadata=about("The loops over the reduced axes, outermost first, with the size of one step.", "{j: 4096}")
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel(Record):
     """One launch: what it writes, how its tiles cover the outputs, and where everything it needs is computed."""
 
     LATER: ClassVar[Mapping[str, str]] = {
         "roles": "warp specialisation",
-        "online": "several dependent reductions in one pass",
-        "merge": "several independent reductions in one loop",
         "trim": "leave out tiles of the grid whose guard holds nowhere",
         "scan": "prefix sums and other scans",
         "extern": "a hand-written kernel",
@@ -449,6 +464,20 @@ class Kernel(Record):
         metadata=about(
             "Where funcs and outputs are computed. Funcs not named are computed where they are used.",
             "{acc: {at: tile, loop: {k: 32}, mma: auto}}",
+        ),
+    )
+    online: Group | None = field(
+        default=None,
+        metadata=about(
+            """Reductions of which later ones read earlier ones, in one pass: sums are carried over from one running
+            value to the next. Refused, with the factor in the way, where that is not exact.""",
+            "{funcs: [m, l], at: tile, loop: {j: 4096}}",
+        ),
+    )
+    merge: Group | None = field(
+        default=None,
+        metadata=about(
+            "Reductions that do not read each other, in one pass.", "{funcs: [dv, dk], at: tile, loop: {i: 64}}"
         ),
     )
     stage: Map[TensorName, Stage] = field(

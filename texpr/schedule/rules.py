@@ -12,6 +12,7 @@ from texpr.schedule import errors
 from texpr.schedule.base import Record
 from texpr.schedule.records import (
     Copy,
+    Group,
     Kernel,
     Memory,
     Mma,
@@ -52,6 +53,9 @@ def check_record(record: Record, subject: str) -> None:
             _new_names(record, "into", record.into)
         case Stage():
             _check_stage(record)
+        case Group():
+            _not_empty(record, "funcs", record.funcs, f"{subject}: {{funcs: [m, l], at: tile, loop: {{j: 4096}}}}")
+            _distinct(record, "funcs", record.funcs, "name each func once", f"{subject}.funcs")
         case SplitReduction():
             _check_split_reduction(record, subject)
         case Num():

@@ -3,6 +3,8 @@ iteration."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from texpr.instructions import mma_form
 from texpr.lang.ir import Axis, BoundaryMode, Cast, Expr, Read, Tensor
 from texpr.plan.inline import axes_of
@@ -24,10 +26,29 @@ def lower_contraction(
 ) -> Scope:
     """``func = sum(a * b)``: the accumulator in column pieces of the width that the epilogue wants, its own or that of
     the reduction it continues."""
+    accumulators = start_accumulators(node, dot, kernel, scope, block)
+
+    def body(at: Scope, inner: Block) -> None:
+        multiply_step(node, dot, accumulators, kernel, at, inner)
+
+    emit_loops(node.loops, node.body, body, kernel, scope, block, lower)
+    (func,) = node.funcs
+    dtype = node.exprs[0].dtype
+    values = tuple(
+        assign(func.name, tile.cast(var, func.dtype), kernel, block, node.schedule) if func.dtype is not dtype else var
+        for var in accumulators
+    )
+    if len(values) == 1:
+        return scope.with_value(func, values[0])
+    return scope.with_pieces(func, values)
+
+
+def start_accumulators(node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, block: Block) -> tuple[Var, ...]:
+    """The accumulators at zero, one per piece, or those that the reduction continues."""
     (func,) = node.funcs
     sizes = {axis: scope.lanes(axis) for axis in (*dot.rows, *dot.cols)}
     pieces = _column_pieces(dot, sizes, scope)
-    accumulators: list[tuple[Var, Scope]] = []
+    accumulators: list[Var] = []
     dtype = node.exprs[0].dtype
     zero = tile.literal(0.0 if dtype.is_float else 0, dtype)
     for n, columns in enumerate(pieces):
@@ -37,28 +58,26 @@ def lower_contraction(
         if node.into is not None:
             continued = scope.values[node.into] if len(pieces) == 1 else scope.pieces[node.into][n]
             assert isinstance(continued, Var)
-            accumulators.append((continued, Scope(columns, scope.facts, scope.guard)))
+            accumulators.append(continued)
             continue
         name = kernel.name(f"{func.name}_acc" if len(pieces) == 1 else f"{func.name}_acc{n}")
         block.add(Assign(name, Full(zero, dtype, space, _EVERYWHERE), origin=origin(func.name, node.schedule)))
-        accumulators.append((Var(name, dtype, space, _EVERYWHERE), Scope(columns, scope.facts, scope.guard)))
+        accumulators.append(Var(name, dtype, space, _EVERYWHERE))
+    return tuple(accumulators)
 
-    def body(at: Scope, inner: Block) -> None:
-        for var, columns in accumulators:
-            local = at.with_axes(columns.axes)
-            a = _operand(0, dot, node, var, local, kernel)
-            b = _operand(1, dot, node, var, local, kernel)
-            step = DotStep(a, b, var, dot.unit is Unit.MMA, dtype, var.space, _EVERYWHERE)  # type: ignore[arg-type]
-            inner.add(Assign(var.name, step, origin=origin(func.name, node.schedule)))
 
-    emit_loops(node.loops, node.body, body, kernel, scope, block, lower)
-    values = tuple(
-        assign(func.name, tile.cast(var, func.dtype), kernel, block, node.schedule) if func.dtype is not dtype else var
-        for var, _ in accumulators
-    )
-    if len(values) == 1:
-        return scope.with_value(func, values[0])
-    return scope.with_pieces(func, values)
+def multiply_step(
+    node: Reduction, dot: Dot, accumulators: Sequence[Var], kernel: Kernel, scope: Scope, block: Block
+) -> None:
+    """One step of the contraction for every piece of the accumulator."""
+    sizes = {axis: scope.lanes(axis) for axis in (*dot.rows, *dot.cols)}
+    dtype = node.exprs[0].dtype
+    for var, columns in zip(accumulators, _column_pieces(dot, sizes, scope), strict=True):
+        local = scope.with_axes(columns)
+        a = _operand(0, dot, node, var, local, kernel)
+        b = _operand(1, dot, node, var, local, kernel)
+        step = DotStep(a, b, var, dot.unit is Unit.MMA, dtype, var.space, _EVERYWHERE)  # type: ignore[arg-type]
+        block.add(Assign(var.name, step, origin=origin(node.funcs[0].name, node.schedule)))
 
 
 def _column_pieces(dot: Dot, sizes: dict[Axis, int], scope: Scope) -> list[dict[Axis, AxisValue]]:

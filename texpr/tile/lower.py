@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from texpr.dtypes import DType
-from texpr.lang.ir import INDEX, Axis, BoundaryMode, Expr, Func, Monoid, OpName, ReduceOp
+from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func
 from texpr.plan.access import memory_of
 from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of
-from texpr.plan.ir import Compute, Node, Reduction, Stage, Write
-from texpr.plan.monoids import as_monoid, is_arg
+from texpr.plan.ir import Compute, Group, Node, Reduction, Stage, Write
+from texpr.plan.monoids import as_monoid
 from texpr.schedule.records import Memory
 from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
-from texpr.tile.evaluate import address, bounds_conditions, distinct_conditions, evaluate, live, store_space
-from texpr.tile.ir import Assign, Buffer, Full, Reduce, SharedTile, Space, Store, StoreShared, Var
+from texpr.tile.evaluate import address, bounds_conditions, distinct_conditions, evaluate, store_space
+from texpr.tile.groups import lower_group
+from texpr.tile.ir import Assign, Buffer, Full, SharedTile, Space, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin, space_for
 from texpr.tile.layouts import Blocked, Linear, operand_swizzle
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine, identity
+from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import lower_stage, lower_window_func
 
@@ -43,6 +45,8 @@ def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Bloc
                 scope = scope.with_value(func, assign(func.name, value, kernel, block, node.schedule))
             case Reduction():
                 scope = lower_reduction(node, kernel, scope, block)
+            case Group():
+                scope = lower_group(node, kernel, scope, block, lower_nodes)
             case Write():
                 lower_write(node, kernel, scope, block)
     return scope
@@ -61,21 +65,12 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
     op = as_monoid(node.op, dtypes)
     start = identity(op, dtypes)
 
-    def step(at: Scope, inner: Block) -> tuple[TileExpr, ...]:
-        values = [
-            tile.cast(evaluate(expr, at, space, kernel.needs), d) for expr, d in zip(node.exprs, dtypes, strict=True)
-        ]
-        conditions = live([axis for axis in node.axes if axis in at.axes], at, space)
-        if node.where is not None:
-            conditions.append(evaluate(node.where, at, space, kernel.needs))
-        guard = tile.both(conditions)
-        if guard is None:
-            return tuple(values)
-        return tuple(tile.choose(guard, value, e) for value, e in zip(values, start, strict=True))
+    def step(at: Scope) -> tuple[TileExpr, ...]:
+        return guarded_summands(node, dtypes, start, space, kernel, at)
 
     if not node.loops:
         scope_in = lower_nodes(node.body, kernel, scope, block)
-        accumulated = step(scope_in, block)
+        accumulated = step(scope_in)
     else:
         names = [kernel.name(f"{func.name}_acc") for func in node.funcs]
         everywhere = tuple(range(len(space.dims))) if space is not None else ()
@@ -85,17 +80,12 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
             block.add(Assign(var.name, initial, origin=origin(node.funcs[0].name, node.schedule)))
 
         def body(at: Scope, inner: Block) -> None:
-            values = step(at, inner)
-            updated = combine(op, tuple(accumulators), values)
+            updated = combine(op, tuple(accumulators), step(at))
             _assign_together(accumulators, updated, kernel, inner)
 
         emit_loops(node.loops, node.body, body, kernel, scope, block, lower_nodes)
         accumulated = tuple(accumulators)
-    results = _across_lanes(op, accumulated, space, node.axes)
-    if is_arg(node.op):  # a row without points has no position: -1, as the language says
-        value, index = results
-        nowhere = tile.op(OpName.EQ, index, start[1])
-        results = (value, tile.choose(nowhere, tile.literal(-1, index.dtype), index))
+    results = finished(node.op, across_lanes(op, accumulated, space, node.axes), start)
     for func, value in zip(node.funcs, results, strict=True):
         scope = scope.with_value(func, assign(func.name, tile.cast(value, func.dtype), kernel, block, node.schedule))
     return scope
@@ -116,21 +106,6 @@ def _accumulator(expr: Expr, func: Func) -> DType:
     """The type partial results are kept in: the summand's, except that positions fit the func's 32 bits when it has
     no more."""
     return DType.I32 if expr.dtype is INDEX and func.dtype.bits <= 32 else expr.dtype
-
-
-def _across_lanes(
-    op: ReduceOp | Monoid, values: tuple[TileExpr, ...], space: Space | None, axes: Sequence[Axis]
-) -> tuple[TileExpr, ...]:
-    """Reduce over every dim that holds reduced axes."""
-    if space is None:
-        return values
-    names = {axis.name for axis in axes}
-    for d in reversed(range(len(space.dims))):
-        if all(name in names for name, _ in space.dims[d].axes):
-            full = tuple(tile.spread(value, space, d) for value in values)
-            dims = tuple(sorted(set().union(*(v.dims for v in full)) - {d}))
-            values = tuple(Reduce(op, full, d, n, v.dtype, space, dims) for n, v in enumerate(full))
-    return values
 
 
 def lower_write(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:

@@ -21,7 +21,7 @@ from texpr.plan.attach import node_exprs, node_loops
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import MapDoesNotFit, NotLowered
 from texpr.plan.inline import axes_of, reads_of
-from texpr.plan.ir import Compute, Dot, KernelPlan, Reduction, Stage, Unit, Write
+from texpr.plan.ir import Compute, Dot, Group, KernelPlan, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Memory
 from texpr.tile.ir import PhysicalDim, Space
@@ -98,7 +98,7 @@ def grouping(plan: KernelPlan, facts: Facts, guard: BoolExpr) -> Grouping:
             case Compute(axes=axes):
                 for axis in wide:
                     structure[axis].append(axis in axes)
-            case Stage():
+            case Stage() | Group():
                 pass
         for expr in node_exprs(node):
             for read in reads_of(expr):
@@ -145,6 +145,8 @@ def _held(plan: KernelPlan) -> set[Func]:
             case Reduction(funcs=funcs):
                 held.update(funcs)
             case Compute(func=func):
+                held.add(func)
+            case Group(seen=(func, _)):
                 held.add(func)
             case _:
                 pass

@@ -27,6 +27,19 @@ def softmax(x: Any, y: Any) -> None:
 
 
 @te.algorithm("x: f32[M, N] -> y: f32[M]")
+def chained(x: Any, y: Any) -> None:
+    """Reductions that read earlier ones, in ways that one pass can and cannot follow."""
+    i, j, k = te.axes(i="M", j="N", k="N")
+    m, rounded, curved, odd, other = te.funcs("m rounded curved odd other")
+    m[i] = te.max(x[i, j], over=j)
+    rounded[i] = te.sum(te.exp(x[i, j] - m[i]).to("f16").to("f32"), over=j)
+    curved[i] = te.sum(te.tanh(x[i, j] - m[i]), over=j)
+    odd[i] = te.sum(te.exp(x[i, j] - m[i]), over=j, where=x[i, j] > 0)
+    other[i] = te.sum(x[i, k], over=k)
+    y[i] = rounded[i] + curved[i] + odd[i] + other[i]
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M]")
 def sum_rows(x: Any, y: Any) -> None:
     i, j = te.axes(i="M", j="N")
     y[i] = te.sum(x[i, j], over=j)
