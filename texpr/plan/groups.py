@@ -191,6 +191,9 @@ def gathered(
             case _:
                 body.append(node)
     assert loops is not None
+    if plan.online.seen is not None and len(loops) > 1:
+        what = f"{plan.directive} of a mean in a group with several loops"
+        raise NotLowered(what=what, instead="one loop", at=plan.record.location_of("loop"))
     place = plan.record.location
     return Group(
         tuple(func for definition in plan.definitions for func in definition.funcs),
