@@ -185,7 +185,7 @@ def words_of(form: Form) -> tuple[Enum, ...]:
     match form:
         case Choice(words):
             return words
-        case Several(item) | Pair(item) | Table(_, item):
+        case Several(item) | Pair(item) | Table(value=item):
             return words_of(item)
         case _:
             return ()

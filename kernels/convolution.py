@@ -3,6 +3,8 @@
     conv2d            y[n,p,q,(g,k)] = relu(b[(g,k)] + sum_{r,s,c} x[n, p sh + r dh - ph, q sw + s dw - pw, (g,c)]
                                                                      w[g,r,s,c,k])
     depthwise_conv2d  y[n,p,q,c] = sum_{r,s} x[n, p + r - R/2, q + s - S/2, c] w[r,s,c]
+    conv2d_transposed y[n,p,q,k] = sum_{r,s,c} x[n, (p + pad - r)/s0, (q + pad - s)/s0, c] w[r,s,c,k]
+                      over the r and s for which the divisions leave nothing
     maxpool2d         y[n,p,q,c] = max_{r,s} x[n, p sh + r - ph, q sw + s - pw, c]
 
 Reads outside of the image are zero (minus infinity for the maximum). Filter sizes, strides, dilations and padding are
@@ -47,3 +49,22 @@ def maxpool2d(x, y, *, sh, sw, ph, pw):
     """The maximum over windows of R x S."""
     n, p, q, c, r, s = te.axes(n="N", p="P", q="Q", c="C", r="R", s="S")
     y[n, p, q, c] = te.max(x.padded(float("-inf"))[n, p * sh + r - ph, q * sw + s - pw, c], over=(r, s))
+
+
+@te.algorithm(
+    "x: T[N, H, W, C], w: T[R, S, C, K] -> y: T[N, P, Q, K]",
+    T=("f16", "bf16"),
+    static=dict(R=4, S=4, s0=2, pad=1),
+    dims=dict(P="(H - 1)*s0 - 2*pad + R", Q="(W - 1)*s0 - 2*pad + S"),
+    require=["(H - 1)*s0 + R >= 2*pad", "(W - 1)*s0 + S >= 2*pad"],
+)
+def conv2d_transposed(x, w, y, *, s0, pad):
+    """The transpose of a convolution with stride s0: every output point meets the filter points of its own phase."""
+    n, p, q, k, r, s, c = te.axes(n="N", p="P", q="Q", k="K", r="R", s="S", c="C")
+    acc = te.func("acc")
+    acc[n, p, q, k] = te.sum(
+        x.padded(0)[n, (p + pad - r) // s0, (q + pad - s) // s0, c] * w[r, s, c, k],
+        over=(r, s, c),
+        where=((p + pad - r) % s0 == 0) & ((q + pad - s) % s0 == 0),
+    )
+    y[n, p, q, k] = acc[n, p, q, k]

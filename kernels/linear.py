@@ -2,6 +2,7 @@
 
     linear_gelu      y[i, j] = gelu(sum_k x[i, k] w[k, j] + b[j])
     matmul_nn/nt/tn  y = x w,  x w^T,  x^T w
+    triangular_matmul  y[i, j] = sum_{k <= i} l[i, k] x[k, j]: what lies above the diagonal of l is never read
     batched_matmul   y[n] = x[n] w[n]
     w8a16_linear     y[i, j] = sum_k x[i, k] (w[k, j] s[j]) + b[j]         w in 8 bits, dequantised on the way in
     matmul_tf32, matmul_i8, matmul_f8, matmul_f64: one product per operand type of the matrix units
@@ -47,6 +48,15 @@ def matmul_tn(x, w, y):
     i, j, k = te.axes(i="M", j="N", k="K")
     acc = te.func("acc")
     acc[i, j] = te.sum(x[k, i] * w[k, j], over=k)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("l: T[M, K], x: T[K, N] -> y: T[M, N]", T=("f16", "bf16", "f32"))
+def triangular_matmul(l, x, y):  # noqa: E741 (the triangle's usual name)
+    """y = tril(l) @ x."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(l[i, k] * x[k, j], over=k, where=k <= i)
     y[i, j] = acc[i, j]
 
 

@@ -43,6 +43,13 @@ def complex_products(a: Any, b: Any, re: Any, im: Any) -> None:
     re[n], im[n] = te.reduce(times, (a[n, t], b[n, t]), over=t)
 
 
+@te.algorithm("x: f32[N, K], first: i32[N] -> s: f32[N], t: f32[N]")
+def parts_of_rows(x: Any, first: Any, s: Any, t: Any) -> None:
+    i, k = te.axes(i="N", k="K")
+    s[i] = te.sum(x[i, k], over=k, where=(k >= first[i]) & (k <= 2 * i) & (x[i, k] > 0))
+    t[i] = te.sum(x[i, k], over=k, where=(k < i) & ((k + 8) % 3 == 1))
+
+
 F16 = (("T", "f16"),)
 
 NESTS = {
@@ -189,6 +196,19 @@ NESTS = {
     grid: {b: 8}
     warps: 4
     place: {h: {at: tile, loop: {i: 256}}}
+""",
+    ),
+    "trimmed_loops": Nest(
+        parts_of_rows,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: rows
+    writes: [s, t]
+    grid: {i: 8}
+    warps: 4
+    place: {s: {loop: {k: 64}, trim: {k: split}}, t: {loop: {k: 1}, trim: [k]}}
 """,
     ),
     "monoid_in_parts": Nest(

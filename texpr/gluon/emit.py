@@ -37,6 +37,7 @@ from texpr.tile.ir import (
     PresentParam,
     ProgramId,
     Scalar,
+    ScalarOf,
     ScalarParam,
     Statement,
     TileProgram,
@@ -110,7 +111,7 @@ def _name_everything(f: Function, program: TileProgram) -> None:
 
     def visit(item: Statement) -> None:
         match item:
-            case Scalar(name=name) | ProgramId(name=name) if name not in f.scalars:
+            case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) if name not in f.scalars:
                 f.scalars[name] = f.identifiers.fresh(name)
             case Assign(name=name) if name not in f.variables:
                 f.variables[name] = f.identifiers.fresh(name, f"{name}_tile", f"{name}_value")

@@ -27,6 +27,7 @@ from texpr.tile.ir import (
     Literal,
     ProgramId,
     Scalar,
+    ScalarOf,
     Statement,
     Store,
     StoreShared,
@@ -48,6 +49,10 @@ def statement(f: Function, item: Statement) -> None:
             _settle(f, name, range_of(value, f.ranges))
             if not isinstance(value, Const | Sym) and name not in free_symbols(value):
                 f.remember(value, Text(f.scalars[name]), free_symbols(value) | {name})
+        case ScalarOf(name=name, value=value, note=note):
+            text = typed(f, value, root(f, value, Hint(f.scalars[name])))
+            f.emit(f"{f.scalars[name]} = {text.code}" + (f"  # {note}" if note else ""))
+            _settle(f, name, NONNEGATIVE)
         case ProgramId(name=name):
             f.emit(f"{f.scalars[name]} = gl.program_id(0)")
             _settle(f, name, NONNEGATIVE)

@@ -27,11 +27,25 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
     match node:
         case Compute(expr=expr) | Write(expr=expr):
             return (expr,)
-        case Reduction(exprs=exprs, where=where, carried=carried):
-            own = exprs if where is None else (*exprs, where)
+        case Reduction(exprs=exprs, where=where, loops=loops, carried=carried):
+            bounds = [half.bound for loop in loops if loop.trim is not None for half in loop.trim.halves]
+            own = (*exprs, *([] if where is None else [where]), *bounds)
             return own if carried is None else (*own, *carried.between)
         case Stage() | Group():
             return ()
+
+
+def computed_by(node: Node) -> frozenset[Func]:
+    """The funcs whose values a node leaves to the nodes after it."""
+    match node:
+        case Reduction(funcs=funcs):
+            return frozenset(funcs)
+        case Compute(func=func):
+            return frozenset((func,))
+        case Group(funcs=funcs):
+            return frozenset(funcs)
+        case Stage() | Write():
+            return frozenset()
 
 
 def node_body(node: Node) -> tuple[Node, ...]:

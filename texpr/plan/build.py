@@ -18,7 +18,7 @@ from texpr.math.expr import ceildiv, eq, maximum, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
 from texpr.plan import checks, legality
-from texpr.plan.attach import attach_stages, shared_windows
+from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.contraction import NoDot, match_dot, one_sided
 from texpr.plan.errors import (
     AxisCoveredTwice,
@@ -36,6 +36,7 @@ from texpr.plan.errors import (
 )
 from texpr.plan.excerpt import in_kernel, in_variant
 from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_members
+from texpr.plan.guards import trimmed
 from texpr.plan.inline import inline, plain_read, reads_of
 from texpr.plan.into import continue_accumulators
 from texpr.plan.ir import (
@@ -468,6 +469,8 @@ def _node(
     where = None if top.where is None else inline(top.where, keep, context.body_of)
     local = {**sizes, **{loop.axis: loop.size for loop in loops}}
     checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
+    inside = frozenset(func for node in body for func in computed_by(node))
+    loops, where = trimmed(definition.name, where, loops, local, place, inside)
     for axis in definition.axes:
         if axis not in local:
             raise AxisNotCovered(axis=axis.name, func=definition.name, at=place.location or context.record.location)

@@ -443,8 +443,9 @@ def _own_exprs(node: Node) -> tuple[Expr, ...]:
     match node:
         case Compute(expr=expr) | Write(expr=expr):
             return (expr,)
-        case Reduction(exprs=exprs, where=where):
-            return exprs if where is None else (*exprs, where)
+        case Reduction(exprs=exprs, where=where, loops=loops):
+            bounds = [half.bound for loop in loops if loop.trim is not None for half in loop.trim.halves]
+            return (*exprs, *([] if where is None else [where]), *bounds)
         case Stage() | Group():
             return ()
 

@@ -305,6 +305,13 @@ class NotOnline(PlanError):
     default_hint = "place {func} after {others} (two passes)"
 
 
+class TrimInvalid(PlanError):
+    code = "TX0370"
+    title = "loop that no guard trims"
+    template = "trim: {axis} of {func}: {why}"
+    default_hint = "remove {axis} from trim (the guard is then tested at every point)"
+
+
 class SharedOverLimit(PlanError):
     code = "TX0401"
     title = "shared memory over the limit"

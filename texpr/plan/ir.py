@@ -24,7 +24,7 @@ from texpr.dtypes import DType
 from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Read, ReduceOp, Tensor, Var
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.plan.online import Member
-from texpr.schedule.records import Copy, Memory, Order, Position
+from texpr.schedule.records import Copy, Memory, Order, Position, TrimMode
 from texpr.schedule.records import Kernel as KernelRecord
 from texpr.targets import Target
 
@@ -49,15 +49,47 @@ class TileAxis:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfSpace:
+    """A guard's conjunct as a bound of an axis: with ``edge = bound / slope`` rounded up, or the next whole number
+    ``after`` it, the conjunct says ``axis < edge`` (``below``) or ``axis >= edge``. ``slope`` is positive, ``bound``
+    an index expression free of the axis."""
+
+    conjunct: Expr
+    slope: int
+    bound: Expr
+    below: bool
+    after: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Congruence:
+    """A guard's conjunct that says ``axis % modulus == residue``; the residue is the same all over a tile."""
+
+    conjunct: Expr
+    modulus: int
+    residue: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """A loop shortened to the points that its guard can hold at."""
+
+    halves: tuple[HalfSpace, ...]
+    congruence: Congruence | None
+    mode: TrimMode
+
+
+@dataclass(frozen=True, slots=True)
 class LoopAxis:
     """A loop over an axis in steps of ``size``; ``unrolled`` loops have literal indices and must have a constant
-    extent."""
+    extent. ``trim`` bounds it to what a guard leaves of the axis."""
 
     axis: Axis
     size: int
     full: bool
     unrolled: bool
     missing: str = ""
+    trim: Trim | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from texpr.lang.show import expr_text
 from texpr.math.expr import BoolExpr, le
 from texpr.math.integer import product
 from texpr.math.prove import is_proved
-from texpr.plan.attach import node_body, node_exprs, node_names
+from texpr.plan.attach import computed_by, node_body, node_exprs, node_names
 from texpr.plan.checks import nodes_of, sized_nodes
 from texpr.plan.errors import (
     AliasNotElementwise,
@@ -28,6 +28,7 @@ from texpr.plan.errors import (
     PlaceAfterUse,
     PlaceIgnored,
     ReducedInGrid,
+    TrimInvalid,
     UnknownAxis,
     near,
 )
@@ -37,7 +38,6 @@ from texpr.plan.ir import (
     Compute,
     Cover,
     Dot,
-    Group,
     KernelPlan,
     Node,
     Reduction,
@@ -100,6 +100,9 @@ def check_places(context: Context, held: Callable[[Func], bool], tile: Sequence[
 def _check_elementwise(name: str, place: Place, written: bool) -> None:
     if place.mma is not None:
         raise NoInstruction(func=name, why="it is not a reduction", hint="remove mma", at=place.location_of("mma"))
+    for axis in place.trim:
+        at = place.trim.location_of(axis) or place.location_of("trim")
+        raise TrimInvalid(func=name, axis=axis, why="it is not a reduction, whose guard would shorten a loop", at=at)
     if written:
         if isinstance(place.at, LoopOf):
             why = "a written func is stored in loops of its own"
@@ -168,7 +171,7 @@ def saturates(func: str, top: Reduce, at: Location | None) -> NoInstruction:
 
 def check_order_of_nodes(context: Context, plan: KernelPlan) -> None:
     """Every held value is computed before it is read, and no further inside loops than its readers."""
-    owners = {func: node for node in nodes_of(plan.nodes) for func in _computed(node)}
+    owners = {func: node for node in nodes_of(plan.nodes) for func in computed_by(node)}
     _visit(context, plan.nodes, frozenset(), owners)
 
 
@@ -177,25 +180,13 @@ def _visit(context: Context, nodes: Sequence[Node], known: frozenset[Func], owne
         inside = known
         for inner in node_body(node):
             _visit(context, [inner], inside, owners)
-            inside |= _computed(inner)
+            inside |= computed_by(inner)
         for expr in node_exprs(node):
             for read in reads_of(expr):
                 source = read.source
                 if isinstance(source, Func) and source in owners and source not in inside:
                     raise _late(context, source, node)
-        known |= _computed(node)
-
-
-def _computed(node: Node) -> frozenset[Func]:
-    match node:
-        case Reduction(funcs=funcs):
-            return frozenset(funcs)
-        case Compute(func=func):
-            return frozenset((func,))
-        case Group(funcs=funcs):
-            return frozenset(funcs)
-        case Stage() | Write():
-            return frozenset()
+        known |= computed_by(node)
 
 
 def _late(context: Context, func: Func, reader: Node) -> PlaceAfterUse:
@@ -223,7 +214,7 @@ def _late(context: Context, func: Func, reader: Node) -> PlaceAfterUse:
 
 def check_windows_of_registers(context: Context, plan: KernelPlan) -> None:
     """What is computed over a window is computed by other threads than those that hold register values."""
-    held = {f for n in nodes_of(plan.nodes) for f in _computed(n) if not isinstance(n, Compute) or n.window is None}
+    held = {f for n in nodes_of(plan.nodes) for f in computed_by(n) if not isinstance(n, Compute) or n.window is None}
     for node in nodes_of(plan.nodes):
         if not isinstance(node, Compute) or node.memory is not Memory.SHARED:
             continue

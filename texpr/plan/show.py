@@ -39,6 +39,7 @@ from texpr.plan.ir import (
     Reduction,
     Stage,
     TileAxis,
+    Trim,
     Unit,
     VariantPlan,
     Window,
@@ -47,7 +48,7 @@ from texpr.plan.ir import (
 )
 from texpr.plan.online import Member
 from texpr.plan.resolve import variant_facts
-from texpr.schedule.records import Copy, Memory, OrderKind, Variant
+from texpr.schedule.records import Copy, Memory, OrderKind, TrimMode, Variant
 
 _WIDEST: Final = 150  # longer expressions are cut in the middle
 _MOST_NODES: Final = 2000
@@ -323,7 +324,17 @@ def _loops(node: Reduction | Write, name: str, kernel: KernelPlan, sizes: Mappin
 def _loop_line(name: str, loop: LoopAxis) -> str:
     steps = ceil_text(loop.axis.extent, loop.size)
     how = f"unrolled: {steps} copies" if loop.unrolled else f"{steps} steps"
+    if loop.trim is not None:
+        how = _trim_text(loop, loop.trim)
     return f"for {name}.{loop.axis.name} by {loop.size} in 0 .. {loop.axis.extent}   {how}"
+
+
+def _trim_text(loop: LoopAxis, trim: Trim) -> str:
+    """What shortens a loop: the guard's conjuncts, and whether they are tested in the steps that are left."""
+    parts = [half.conjunct for half in trim.halves] + ([] if trim.congruence is None else [trim.congruence.conjunct])
+    texts = ", ".join(shortened(part) for part in dict.fromkeys(parts))
+    split = trim.halves and trim.mode is TrimMode.SPLIT
+    return f"trim: {texts}" + ("; tested in the steps at the edge only" if split else "")
 
 
 # ---- words -------------------------------------------------------------------------------------------------------

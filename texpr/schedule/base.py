@@ -133,6 +133,13 @@ class Only:
 
 
 @dataclass(frozen=True, slots=True)
+class Alike:
+    """A mapping may be written as the list of its keys: each then has this word of the enum."""
+
+    word: Enum
+
+
+@dataclass(frozen=True, slots=True)
 class About:
     """The documentation of a field, and how its key is spelled.
 

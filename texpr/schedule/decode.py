@@ -109,8 +109,8 @@ def _value(node: Node, form: Form, subject: str, example: str) -> object:
             if not isinstance(node, Sequence) or len(node.items) != 2:
                 wrong_shape(node, subject, "a list of two names", f"{subject.rpartition('.')[2]}: {example}")
             return tuple(_value(child, item, subject, example) for child in node.items)
-        case Table(key, value):
-            return _table(node, key, value, subject, example)
+        case Table():
+            return _table(node, form, subject, example)
         case Nested(record):
             return _record(node, record, subject)
         case _:
@@ -308,13 +308,21 @@ def _level(node: Node, subject: str, example: str) -> Position:
 # ---- tables and records --------------------------------------------------------------------------------------------
 
 
-def _table(node: Node, key: Name, form: Form, subject: str, example: str) -> Map[str, object]:
+def _table(node: Node, form: Table, subject: str, example: str) -> Map[str, object]:
+    what = form.key.what
+    if form.alike is not None and isinstance(node, Sequence):
+        names = [_name(item, what, subject, "i") for item in node.items]
+        for name, item in zip(names, node.items, strict=True):
+            if names.count(name) > 1:
+                fail(errors.DuplicateName, item, subject=subject, name=name, remedy=f"name each {what} once")
+        return Map(tuple((name, form.alike) for name in names), location=node.spot.location)
     if not isinstance(node, Fields):
-        wrong_shape(node, subject, f"a mapping by {key.what}", _written(subject, example))
+        expected = f"a mapping by {what}" + (f", or a list by {what}" if form.alike is not None else "")
+        wrong_shape(node, subject, expected, _written(subject, example))
     pairs = []
     for entry in node.entries:
-        name = _name(entry.key, key.what, subject, "i")
-        pairs.append((name, _value(entry.value, form, f"{subject}.{name}", _first_value(example))))
+        name = _name(entry.key, what, subject, "i")
+        pairs.append((name, _value(entry.value, form.value, f"{subject}.{name}", _first_value(example))))
     return Map(tuple(pairs), location=node.spot.location, key_lines=_key_lines(node.entries))
 
 

@@ -81,8 +81,10 @@ def _plain_of(value: object, form: Form) -> Plain:
         case Several(item) | Pair(item):
             assert isinstance(value, tuple)
             return [_plain_of(child, item) for child in value]
-        case Table(_, item):
+        case Table(_, item, alike):
             assert isinstance(value, Map)
+            if alike is not None and all(child is alike for child in value.values()):
+                return list(value)
             return {name: _plain_of(child, item) for name, child in value.items()}
         case Nested():
             assert isinstance(value, Record)

@@ -121,8 +121,10 @@ def _schema(form: Form) -> dict[str, Json]:
             return {"anyOf": [{"type": "array", "items": _schema(item)}, _schema(item)]}
         case Pair(item):
             return {"type": "array", "items": _schema(item), "minItems": 2, "maxItems": 2}
-        case Table(key, value):
-            return {"type": "object", "propertyNames": _name(key.what), "additionalProperties": _schema(value)}
+        case Table(key, value, alike):
+            table: Json = {"type": "object", "propertyNames": _name(key.what), "additionalProperties": _schema(value)}
+            assert isinstance(table, dict)
+            return table if alike is None else {"anyOf": [table, {"type": "array", "items": _name(key.what)}]}
         case Nested(record):
             return {"$ref": f"#/$defs/{title_of(record)}"}
         case _:

@@ -18,6 +18,7 @@ from typing import Annotated, ClassVar, Final
 from texpr.dtypes import DType
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
 from texpr.schedule.base import (
+    Alike,
     Assumption,
     AxisName,
     BufferType,
@@ -82,6 +83,14 @@ class Combine(Enum):
     ATOMIC = "atomic"
     TURNSTILE = "turnstile"
     CLUSTER = "cluster"
+
+
+class TrimMode(Enum):
+    """How a trimmed loop treats steps in which the guard holds at some points only. ``MASK``: one loop that tests it
+    in every step. ``SPLIT``: a loop without the test over the steps where it holds everywhere, and loops with it."""
+
+    SPLIT = "split"
+    MASK = "mask"
 
 
 NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
@@ -256,7 +265,6 @@ class Place(Record):
         "invert": "run over the reduction axis and update the func at the data's own index",
         "once": "let only the first program along an axis contribute",
         "combine": "how inverted updates from several programs meet",
-        "trim": "shorten the loop to the part where the guard can hold",
         "skip": "leave out iterations whose guard holds nowhere in the tile",
         "copy": "how an output passed through shared memory is copied out",
         "depth": "how many output tiles are in flight",
@@ -303,6 +311,15 @@ class Place(Record):
     mma: Mma | None = field(
         default=None,
         metadata=about("How its contraction is multiplied. Left out: `auto`.", "{op: mma, rows: i, cols: j}"),
+    )
+    trim: Annotated[Map[AxisName, TrimMode], Alike(TrimMode.MASK)] = field(
+        default=Map(),
+        metadata=about(
+            """Loops shortened to the part where the reduction's guard can hold: its conjuncts `a*k <= e` and `a*k >= e`
+            (also `<`, `>`, `==`), where `e` does not depend on `k`, bound the loop, and `(a*k + e) % c == 0` makes it
+            step by `c`. `mask` tests the guard in every step, `split` only in those where it may fail.""",
+            "{k: split}",
+        ),
     )
     via: SharedOnly | None = field(
         default=None,

@@ -139,8 +139,9 @@ def _takes(form: Form) -> str:
             return f"{_takes(item)}, or a list of them"
         case Pair(item):
             return f"a list of two: {_takes(item)}"
-        case Table(key, value):
-            return f"a mapping from {_takes(key)} to {_takes(value)}"
+        case Table(key, value, alike):
+            table = f"a mapping from {_takes(key)} to {_takes(value)}"
+            return table if alike is None else f"{table}; a list of names gives each `{alike.value}`"
         case Nested(record):
             title = title_of(record)
             short = {Spelling.SHORT: f", or {_takes(KEYS[record][0].form)}", Spelling.SWITCH: ", or `true`"}

@@ -16,7 +16,7 @@ from typing import Annotated, Final, TypeAlias, Union, get_args, get_origin
 
 from texpr.dtypes import DType
 from texpr.math.expr import BoolExpr, IntExpr
-from texpr.schedule.base import About, AnyNumber, BufferType, Limits, Map, Names, Only, Record
+from texpr.schedule.base import About, Alike, AnyNumber, BufferType, Limits, Map, Names, Only, Record
 from texpr.schedule.records import Position, Schedule
 
 
@@ -83,10 +83,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A mapping from names to values."""
+    """A mapping from names to values; a list of names alone gives each of them ``alike``, if there is such a word."""
 
     key: Name
     value: Form
+    alike: Enum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,10 @@ def _annotated(annotation: object) -> Form:
             return Number()
         case Only(words):
             return Choice(words)
+        case Alike(word):
+            table = form_of(get_args(annotation)[0])
+            assert isinstance(table, Table), annotation
+            return dataclasses.replace(table, alike=word)
         case _:
             raise TypeError(f"no form for the annotation {annotation}")
 
@@ -183,7 +188,7 @@ def _records_in(form: Form) -> tuple[type[Record], ...]:
     match form:
         case Nested(record):
             return (record,)
-        case Several(item) | Pair(item) | Table(_, item):
+        case Several(item) | Pair(item) | Table(value=item):
             return _records_in(item)
         case _:
             return ()

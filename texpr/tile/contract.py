@@ -103,7 +103,7 @@ def _operand(index: int, dot: Dot, node: Reduction, accumulator: Var, scope: Sco
     form = mma_form(dot.a.dtype, dot.b.dtype, kernel.plan.target) if dot.unit is Unit.MMA else None
     target = operand_space(space, index, together, form.k_width if form is not None else 0)
     value = evaluate(expr, scope, target, kernel.needs)
-    conditions = [evaluate(guard, scope, target, kernel.needs) for guard in guards]
+    conditions = [evaluate(guard, scope, target, kernel.needs) for guard in guards if guard not in scope.holds]
     dead = [axis for axis in reduced if not scope.axes[axis].full]
     if dead and not _zero_where_dead(expr, frozenset(dead)):
         conditions += live(dead, scope, target)

@@ -1,7 +1,7 @@
 """The tile program: a small typed IR between the plan and Gluon.
 
     TileProgram ::= Parameter*  Buffer*  Statement*
-    Statement   ::= Scalar | Assign | For | Fill | CopyAsync | Commit | Wait | StoreShared | ScatterShared | Store
+    Statement   ::= Scalar | ScalarOf | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
                   | Load | SharedTile | SharedGather | Reduce | Relayout | Dot | Full
 
@@ -310,6 +310,16 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalarOf:
+    """``name = value``: a uniform integer found in data, i32 and not negative, with a name that integer expressions
+    may mention."""
+
+    name: str
+    value: Expr
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramId:
     """``name`` = the index of this program."""
 
@@ -386,7 +396,7 @@ class Store:
     origin: str = ""
 
 
-Statement = Scalar | ProgramId | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
+Statement = Scalar | ScalarOf | ProgramId | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
 
 
 # ---- programs -------------------------------------------------------------------------------------------------------
@@ -499,7 +509,7 @@ def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
     match statement:
         case Scalar() | ProgramId() | For() | Commit() | Wait():
             return ()
-        case Assign(value=value) | StoreShared(value=value):
+        case Assign(value=value) | StoreShared(value=value) | ScalarOf(value=value):
             return (value,)
         case CopyAsync(load=load):
             return (load,)

@@ -28,7 +28,7 @@ class Block:
 @dataclass(slots=True)
 class Kernel:
     """What the whole kernel shares while it is lowered: the plan, its spaces, its buffers and what it needs from the
-    launcher."""
+    launcher. ``staged``: the buffer of every stage and window, by the identity of its node."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -37,6 +37,7 @@ class Kernel:
     buffers: list[Buffer] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+    staged: dict[int, Buffer] = field(default_factory=dict)
 
     def name(self, wanted: str) -> str:
         """``wanted``, or with a number if it is taken."""

@@ -25,7 +25,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from texpr.lang.ir import Axis, OpName
-from texpr.math.expr import IntExpr, ceildiv, const, ge, sym
+from texpr.math.expr import IntExpr, const, ge, sym
 from texpr.math.integer import product
 from texpr.plan.attach import outer_stages
 from texpr.plan.inline import axes_of
@@ -38,6 +38,7 @@ from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
 from texpr.tile.scope import AxisValue, Scope, StagedTile
 from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, stage_dims, tile_form
+from texpr.tile.trim import Steps, steps_of
 
 Body = Callable[[Scope, Block], None]
 
@@ -74,7 +75,8 @@ def emit_loops(
         _unroll(unrolled, body, at, inner)
 
     if pipelined and dynamic:
-        _pipeline(dynamic, pipelined, innermost, kernel, scope, block)
+        for parts in itertools.product(*(steps_of(loop, kernel, scope, block) for loop in dynamic)):
+            _pipeline(parts, pipelined, innermost, kernel, scope, block)
     else:
         _nest(dynamic, innermost if not pipelined else _with(pipelined, innermost, kernel, lower), kernel, scope, block)
 
@@ -91,12 +93,12 @@ def _nest(loops: Sequence[LoopAxis], body: Body, kernel: Kernel, scope: Scope, b
         body(scope, block)
         return
     loop, rest = loops[0], loops[1:]
-    counter = kernel.name(f"{loop.axis.name}0")
-    inner = Block()
-    at = scope.with_axes({loop.axis: AxisValue(sym(counter), loop.size, loop.full)})
-    at = at.with_fact(ge(loop.axis.extent, 1))  # in a step of the loop
-    _nest(rest, body, kernel, at, inner)
-    block.add(For(counter, const(0), loop.axis.extent, const(loop.size), tuple(inner.statements)))
+    for steps in steps_of(loop, kernel, scope, block):
+        counter = kernel.name(f"{loop.axis.name}0")
+        inner = Block()
+        at = steps.at(sym(counter), scope).with_fact(ge(loop.axis.extent, 1))  # in a step of the loop
+        _nest(rest, body, kernel, at, inner)
+        block.add(For(counter, steps.first, steps.stop, const(steps.by), tuple(inner.statements)))
 
 
 def _unroll(loops: Sequence[LoopAxis], body: Body, scope: Scope, block: Block) -> None:
@@ -112,7 +114,7 @@ def _unroll(loops: Sequence[LoopAxis], body: Body, scope: Scope, block: Block) -
 
 
 def _pipeline(
-    loops: Sequence[LoopAxis], stages: Sequence[Stage], body: Body, kernel: Kernel, scope: Scope, block: Block
+    loops: Sequence[Steps], stages: Sequence[Stage], body: Body, kernel: Kernel, scope: Scope, block: Block
 ) -> None:
     asynchronous = [stage for stage in stages if stage.copy is Copy.ASYNC]
     through_registers = [stage for stage in stages if stage.copy is Copy.SYNC]
@@ -120,7 +122,7 @@ def _pipeline(
     furthest, nearest = max(distances, default=0), min(distances, default=0)
     counter = kernel.name("step")
     count = kernel.name("steps")
-    steps = product(ceildiv(loop.axis.extent, loop.size) for loop in loops)
+    steps = product(loop.count for loop in loops)
     block.add(Scalar(count, steps, f"steps of {' x '.join(loop.axis.name for loop in loops)}"))
     buffers = {stage.name: stage_buffer(stage, kernel, scope, stage.depth) for stage in stages}
 
@@ -177,7 +179,7 @@ def _pipeline(
             tile_form(stage).read, StagedTile(stage_dims(tile_form(stage), kernel), buffers[stage.name].name, slot)
         )
     for loop in loops:
-        at = at.with_fact(ge(loop.axis.extent, 1))
+        at = at.with_fact(ge(loop.axis.extent, 1)).with_holding(loop.holds)
     body(at, inner)
     for stage, value in loaded:
         slot = _slot(step + stage.ahead, stage.depth)
@@ -207,25 +209,25 @@ def _slot(step: IntExpr, depth: int) -> IntExpr:
     return step % depth if depth > 1 else const(0)
 
 
-def _masked_by_loop(loops: Sequence[LoopAxis], stage: Stage) -> bool:
-    """Whether a copy's own mask already excludes steps past the end: one loop, not full, over an axis the tile has
-    lanes on."""
-    if len(loops) > 1 or loops[0].full:
+def _masked_by_loop(loops: Sequence[Steps], stage: Stage) -> bool:
+    """Whether a copy's own mask already excludes steps past the end: one loop over all of its axis, not full, and the
+    tile has lanes on that."""
+    if len(loops) > 1 or loops[0].full or loops[0].trimmed:
         return False
     return any(axis is loops[0].axis for axis in axes_of(tile_form(stage).read))
 
 
 def _positions(
-    loops: Sequence[LoopAxis], step: IntExpr, suffix: str, kernel: Kernel, block: Block
+    loops: Sequence[Steps], step: IntExpr, suffix: str, kernel: Kernel, block: Block
 ) -> dict[Axis, AxisValue]:
     """Where every loop's axis stands at a step of the flattened loops: the last loop is the fastest."""
     found: dict[Axis, AxisValue] = {}
     rest = step
     for n, loop in reversed(list(enumerate(loops))):
-        count = ceildiv(loop.axis.extent, loop.size)
+        count = loop.count
         index = rest if n == 0 else rest % count
         rest = rest if n == 0 else rest // count
         name = kernel.name(f"{loop.axis.name}{'_' if suffix.isalpha() else ''}{suffix}")
-        block.add(Scalar(name, index * loop.size))
+        block.add(Scalar(name, loop.first + index * loop.by))
         found[loop.axis] = AxisValue(sym(name), loop.size, loop.full)
     return found

@@ -26,6 +26,7 @@ from texpr.tile.ir import (
     PresentParam,
     ProgramId,
     Scalar,
+    ScalarOf,
     ScalarParam,
     SharedGather,
     SharedTile,
@@ -246,7 +247,7 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
         for expr in statement_exprs(statement):
             visit(expr)
         match statement:
-            case ProgramId(name=name):
+            case ProgramId(name=name) | ScalarOf(name=name):
                 defined.add(name)
             case Scalar(name=name, value=value):
                 defined.add(name)

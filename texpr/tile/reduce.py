@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from texpr.dtypes import DType
 from texpr.lang.ir import Axis, Monoid, OpName, ReduceOp
+from texpr.plan.inline import conjuncts
 from texpr.plan.ir import Reduction
 from texpr.plan.monoids import is_arg
 from texpr.tile import build as tile
@@ -29,8 +30,8 @@ def guarded_summands(
         for expr, dtype in zip(node.exprs, dtypes, strict=True)
     )
     conditions = live([axis for axis in node.axes if axis in scope.axes], scope, space)
-    if node.where is not None:
-        conditions.append(evaluate(node.where, scope, space, kernel.needs))
+    tested = (part for part in conjuncts(node.where) if part not in scope.holds)
+    conditions += [evaluate(part, scope, space, kernel.needs) for part in tested]
     guard = tile.both(conditions)
     if guard is None:
         return values

@@ -4,10 +4,11 @@ may be assumed."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from texpr.lang.ir import Axis, Func, Read, Tensor, Var
+from texpr.lang.ir import Expr as Condition
 from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.plan.inline import Key, key_of
@@ -54,7 +55,8 @@ class StagedWindow:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """An immutable environment; the ``with_`` methods give extended copies."""
+    """An immutable environment; the ``with_`` methods give extended copies. ``holds``: parts of guards that are true
+    all over the tile."""
 
     axes: Mapping[Axis, AxisValue]
     facts: Facts
@@ -64,6 +66,7 @@ class Scope:
     tiles: Mapping[Key, StagedTile] = field(default_factory=dict)
     windows: Mapping[Tensor | Func, StagedWindow] = field(default_factory=dict)
     variables: Mapping[Var, Expr] = field(default_factory=dict)
+    holds: frozenset[Condition] = frozenset()
 
     def with_axes(self, axes: Mapping[Axis, AxisValue]) -> Scope:
         return dataclasses.replace(self, axes={**self.axes, **axes})
@@ -82,6 +85,9 @@ class Scope:
 
     def with_variables(self, variables: Mapping[Var, Expr]) -> Scope:
         return dataclasses.replace(self, variables={**self.variables, **variables})
+
+    def with_holding(self, conditions: Iterable[Condition]) -> Scope:
+        return dataclasses.replace(self, holds=self.holds.union(conditions))
 
     def with_fact(self, fact: BoolExpr) -> Scope:
         return dataclasses.replace(self, facts=self.facts.assume(fact))

@@ -37,6 +37,7 @@ from texpr.tile.ir import (
     Reduce,
     Relayout,
     Scalar,
+    ScalarOf,
     ScalarParam,
     SharedGather,
     SharedTile,
@@ -164,6 +165,8 @@ class _Printer:
         match item:
             case Scalar(name=name, value=value, note=note):
                 return _noted(f"{name} = {value}", note)
+            case ScalarOf(name=name, value=value, note=note):
+                return _noted(f"{name} = {self.expr(value)}", note)
             case ProgramId(name=name):
                 return f"{name} = program index"
             case Assign(name=name, value=value, note=note, origin=origin):

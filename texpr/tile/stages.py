@@ -46,7 +46,9 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
 
 
 def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffer:
-    """Allocate the shared memory of a stage; ``depth`` 0 is one tile without stages."""
+    """The shared memory of a stage; ``depth`` 0 is one tile without stages. The parts of a split loop share it."""
+    if id(node) in kernel.staged:
+        return kernel.staged[id(node)]
     name = kernel.name(f"{node.name}_shared")
     if isinstance(node.form, Window):
         size = 1 << (node.form.points - 1).bit_length()
@@ -59,6 +61,7 @@ def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffe
         note = f"{node.name}[{', '.join(str(dim) for dim in dims)}]"
         buffer = Buffer(name, node.source.dtype, shape, depth, layout, note)
     kernel.buffer(buffer)
+    kernel.staged[id(node)] = buffer
     return buffer
 
 
@@ -269,10 +272,12 @@ def guarded(loaded: Load, condition: TileExpr) -> Load:
 def lower_window_func(node: Compute, kernel: Kernel, scope: Scope, block: Block) -> Scope:
     """A func kept in shared memory over the window that later nodes read."""
     assert node.window is not None
-    name = kernel.name(f"{node.func.name}_shared")
-    size = 1 << (node.window.points - 1).bit_length()
-    buffer = Buffer(name, node.func.dtype, (size,), 0, flat(), f"window of {node.func.name}")
-    kernel.buffer(buffer)
+    if id(node) not in kernel.staged:
+        size = 1 << (node.window.points - 1).bit_length()
+        name = kernel.name(f"{node.func.name}_shared")
+        kernel.staged[id(node)] = Buffer(name, node.func.dtype, (size,), 0, flat(), f"window of {node.func.name}")
+        kernel.buffer(kernel.staged[id(node)])
+    buffer = kernel.staged[id(node)]
     window = window_here(node.window, scope)
     fill_window(node.func, window, node, buffer, None, kernel, scope, block)
-    return scope.with_window(node.func, StagedWindow(name, None, window))
+    return scope.with_window(node.func, StagedWindow(buffer.name, None, window))

@@ -11,6 +11,7 @@ from texpr.tile.ir import (
     Load,
     ProgramId,
     Scalar,
+    ScalarOf,
     SharedGather,
     SharedTile,
     Statement,
@@ -53,7 +54,7 @@ class NamesOf:
 def assigned_name(statement: Statement) -> str | None:
     """The name that a statement gives a (new) value."""
     match statement:
-        case Scalar(name=name) | ProgramId(name=name) | Assign(name=name) | For(counter=name):
+        case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) | Assign(name=name) | For(counter=name):
             return name
         case _:
             return None

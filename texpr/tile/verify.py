@@ -35,6 +35,7 @@ from texpr.tile.ir import (
     PresentParam,
     ProgramId,
     Scalar,
+    ScalarOf,
     ScalarParam,
     SharedGather,
     SharedTile,
@@ -153,6 +154,9 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
     match item:
         case Scalar(name=name, value=value):
             _symbols(value, state)
+            _define_scalar(name, state)
+        case ScalarOf(name=name, value=value):
+            require(value.dtype is DType.I32 and not value.dims, f"{name} is {type_text(value)}, no 32-bit integer")
             _define_scalar(name, state)
         case ProgramId(name=name):
             _define_scalar(name, state)

@@ -160,4 +160,34 @@ def recurrence(a: Any, h: Any) -> None:
     _, h[()] = te.reduce(affine, (a[i, j], a[i, j]), over=(i, j))
 
 
+@te.algorithm("x: f32[M, K], n: i32[M] -> y: f32[M]", static={"R": 4})
+def guarded(x: Any, n: Any, y: Any) -> None:
+    """Guards of every kind: a bound, a bound that depends on another reduced axis, phases, and one that bounds
+    nothing."""
+    i, k, r = te.axes(i="M", k="K", r="R")
+    y[i] = te.sum(x[i, k], over=(k, r), where=(k < n[i]) & ((i - r) % 2 == 0) & (r + k < i) & (r * r != i))
+
+
+@te.algorithm("x: f32[M, K], n: i32[M, K] -> y: f32[M]")
+def by_element(x: Any, n: Any, y: Any) -> None:
+    """The guard's bound depends on the reduced axis itself."""
+    i, k = te.axes(i="M", k="K")
+    y[i] = te.sum(x[i, k], over=k, where=k < n[i, k])
+
+
+@te.algorithm("x: f32[M, K], n: i32[M, K] -> y: f32[M]")
+def by_loop(x: Any, n: Any, y: Any) -> None:
+    """The guard's bound is found in the loop itself."""
+    i, k, l = te.axes(i="M", k="K", l="K")  # noqa: E741
+    last = te.func("last")
+    last[i] = te.max(n[i, l], over=l)
+    y[i] = te.sum(x[i, k], over=k, where=k < last[i])
+
+
+@te.algorithm("x: f32[M, K, L] -> y: f32[M]")
+def two_triangles(x: Any, y: Any) -> None:
+    i, k, l = te.axes(i="M", k="K", l="L")  # noqa: E741
+    y[i] = te.sum(x[i, k, l], over=(k, l), where=(k <= i) & (l <= i))
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
