@@ -19,7 +19,9 @@ _HOME = {
         "i16", "i32", "i64", "i8", "log", "log2", "maximum", "minimum", "present", "ptx", "relu", "rsqrt", "sigmoid",
         "silu", "sin", "sqrt", "tanh", "tf32", "u16", "u32", "u64", "u8", "where",
     ),
-    "texpr.lang.reductions": ("all", "any", "argmax", "argmin", "max", "mean", "min", "prod", "reduce", "sum"),
+    "texpr.lang.reductions": (
+        "all", "any", "argmax", "argmin", "argsort", "max", "mean", "min", "prod", "reduce", "sort", "sum", "topk",
+    ),
     "texpr.lang.monoid": ("monoid",),
     "texpr.lang.reference": ("reference",),
     "texpr.runtime": ("Bundle", "load"),
@@ -27,7 +29,7 @@ _HOME = {
     "texpr.errors": ("TExprError",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_LATER = frozenset({"ragged", "scan", "sort", "argsort", "topk", "scatter", "extern", "fold"})
+_LATER = frozenset({"ragged", "scan", "scatter", "extern", "fold"})
 
 __all__ = ["__version__", *_MODULE_OF]
 

@@ -6,6 +6,7 @@ enclosing loop does not change, becomes a local.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from texpr.dtypes import DType, Kind
@@ -36,6 +37,7 @@ from texpr.tile.ir import (
     Lane,
     Literal,
     Load,
+    Rank,
     Reduce,
     Relayout,
     SharedGather,
@@ -171,6 +173,8 @@ def render(f: Function, expr: Expr, hint: Hint) -> Text:
             return combined(f, parts, lambda texts: gathered(f, expr, texts[0]), _spread(f, expr))
         case Reduce():
             return _reduce(f, expr, inner)
+        case Rank():
+            return _rank(f, expr, inner)
         case Relayout():
             return _relayout(f, expr, inner)
         case DotStep():
@@ -348,6 +352,38 @@ def _bind_tuple(f: Function, node: Reduce, home: Block, hint: Hint) -> Text:
     found = f.find((*key, node.component))
     assert found is not None
     return found
+
+
+def _rank(f: Function, node: Rank, hint: Hint) -> Text:
+    """The least words in order: rounds of taking the least out, or a bitonic network and its first elements."""
+    words, source = node.words, node.words.space
+    assert source is not None
+    axis = words.dims.index(node.dim)
+    shape = shape_of(source, words.dims)
+    kept = [source.dims[dim] for dim in words.dims if dim != node.dim]
+    made = next(dim for dim in node.dims if node.space.dims[dim] not in kept)
+    target, count = f.layout(node.space, node.dims), node.space.dims[made].size
+    order = [n for n in range(len(shape)) if n != axis]
+    order.insert(made, axis)
+    if node.rounds:
+        first = Text("None") if node.best is None else value(f, node.best, hint)
+        ranks = Lane(node.space, made)
+        at = spread(f, ranks, value(f, ranks, hint), node.space, node.dims)
+        arguments = [str(axis), str(made), f.layout(source, words.dims), target]
+        helper = f.preamble.use("least_words")
+        return combined(f, [(words, hint)], lambda texts: call(helper, texts[0], first, at, *arguments), lambda _, t: t)
+    lane = Lane(source, node.dim)
+    at = spread(f, lane, value(f, lane, hint), source, words.dims)
+    sizes = [math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), count]
+    helper = f.preamble.use("sorted_words")
+    ordered = combined(
+        f, [(words, hint)], lambda texts: call(helper, texts[0], at, *map(str, sizes)), lambda _, text: text
+    )
+    shape[axis] = count
+    result = call("gl.reshape", ordered, str(shape))
+    if order != sorted(order):
+        result = call("gl.permute", result, str(tuple(order)))
+    return call("gl.convert_layout", result, target)
 
 
 def _monoid(f: Function, monoid: Monoid) -> str:

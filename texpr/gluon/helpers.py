@@ -137,6 +137,53 @@ def argmin_float(key, index, other_key, other_index):
     take = (((key < other_key) | nan) & ~other_nan) | (tie & lower)
     return gl.where(take, key, other_key), gl.where(take, index, other_index)
 '''),
+    "sorted_words": _function('''
+def sorted_words(x, at, outer: gl.constexpr, n: gl.constexpr, inner: gl.constexpr, count: gl.constexpr):
+    """The count least of n unsigned integers along the middle dim, ascending: a bitonic network. at: positions there.
+
+    In each step the partners differ in one bit of the position: an exchange of registers, of lanes, or (where the
+    layout has the bit in the warps) through shared memory.
+    """
+    bits: gl.constexpr = n.bit_length() - 1
+    for block in gl.static_range(bits):
+        for step in gl.static_range(block, -1, -1):
+            x = gl.reshape(x, [outer * (n >> (step + 1)), 2, inner << step])
+            at = gl.reshape(at, [outer * (n >> (step + 1)), 2, inner << step])
+            partner = x ^ gl.expand_dims(gl.reduce(x, 1, bit_xor), 1)
+            least = ((at >> step) & 1) == ((at >> (block + 1)) & 1)
+            x = gl.where(least, gl.minimum(x, partner), gl.maximum(x, partner))
+    if count < n:
+        x = gl.reduce(gl.reshape(x, [outer, n // count, count * inner]), 1, min_int)
+    return x
+''', "bit_xor", "min_int"),
+    "least_words": _function('''
+def least_words(x, best, at, axis: gl.constexpr, made: gl.constexpr, source: gl.constexpr, target: gl.constexpr):
+    """The least unsigned integers of x along dim axis (and of best along dim made), ascending along dim made: in each
+    round the least one is taken out. All ones stand for nothing. at: positions along dim made of the result."""
+    nothing: gl.constexpr = (1 << x.dtype.primitive_bitwidth) - 1
+    count: gl.constexpr = at.shape[made]
+    rows: gl.constexpr = len(at.shape) > 1
+    found = gl.full(at.shape, nothing, x.dtype, target)
+    for rank in range(count):
+        least = gl.reduce(x, axis, min_int)
+        placed = least
+        if rows:
+            placed = gl.convert_layout(least, gl.SliceLayout(made, target))
+        if best is not None:
+            placed = gl.minimum(placed, gl.reduce(best, made, min_int))
+            least = placed
+            if rows:
+                least = gl.convert_layout(placed, gl.SliceLayout(axis, source))
+                placed = gl.expand_dims(placed, made)
+            best = gl.where(best == placed, nothing, best)
+        elif rows:
+            placed = gl.expand_dims(placed, made)
+        if rows:
+            least = gl.expand_dims(least, axis)
+        x = gl.where(x == least, nothing, x)
+        found = gl.where(at == rank, placed, found)
+    return found
+''', "min_int"),
     "tanh_f32": _function('''
 def tanh_f32(x):
     """tanh to 4 units in the last place: Cephes' odd polynomial below 0.55, 1 - 2 / (exp(2 |x|) + 1) above."""

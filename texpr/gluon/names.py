@@ -18,6 +18,7 @@ from texpr.tile.ir import (
     Lane,
     Literal,
     Load,
+    Rank,
     Reduce,
     Relayout,
     SharedGather,
@@ -87,6 +88,8 @@ def suggestions(expr: Expr, hint: Hint) -> tuple[str, ...]:
             return (f"{stem}_{dtype.value}",)
         case Reduce(op=op):
             return (f"{stem}_{op.name.lower() if isinstance(op, Monoid) else op.value}",)
+        case Rank():
+            return (f"{stem}_ranked",)
         case Relayout(space=space):
             name = space.name.lower()
             return (name if name.startswith(stem) else f"{stem}_{name}", f"{stem}_{name}")

@@ -4,7 +4,7 @@
     Param     ::= Tensor | Scalar
     Def       ::= Func+ [ Axis* ] = Top           (each point of each func is defined once; several funcs = a tuple)
     Top       ::= Expr+ | Reduce
-    Reduce    ::= (op | Monoid)(Expr+, over Axis+, where Expr?)
+    Reduce    ::= (op | Monoid | Ranking)(Expr+, over Axis+, where Expr?)
     Expr      ::= Const | ScalarRef | AxisRef | DimRef | Read | Op | Select | Cast | Ptx | Present
 
 Every expression carries its dtype, and conversions are explicit ``Cast`` nodes: an ``Op`` on floats has f32 or f64
@@ -317,15 +317,39 @@ class Monoid:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """Argmin for every rank: the definition has the axis ``into`` besides those that it keeps, and its point ``r`` is
+    the key (and the position) with exactly ``r`` points before it.
+
+    Keys are in ascending order, or in ``descending`` order; -0.0 is less than 0.0, a NaN is greater than every number,
+    and of equal keys the lower position comes first. A rank beyond the number of points has what a reduction of no
+    points has: the greatest value (ascending) or the least one, and the position -1.
+    """
+
+    into: Axis
+    descending: bool
+
+    @property
+    def name(self) -> str:
+        return "topk" if self.descending else "sort"
+
+
+def has_position(op: ReduceOp | Monoid | Ranking) -> bool:
+    """Whether the operator's second component is the position of a point."""
+    return isinstance(op, Ranking) or op in (ReduceOp.ARGMIN, ReduceOp.ARGMAX)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Reduce:
     """``op`` over ``axes`` of ``exprs`` where ``where`` holds (None: everywhere). Points where it does not hold
-    contribute nothing. For ARGMIN/ARGMAX ``exprs`` is (key, position): the row-major position over ``axes``.
+    contribute nothing. For ARGMIN/ARGMAX and a Ranking ``exprs`` is (key, position): the row-major position over
+    ``axes``.
 
     For no points: SUM 0, PROD 1, MAX and ARGMAX's value -inf or the least integer, MIN and ARGMIN's value inf or the
     greatest integer, ANY/OR/XOR zero, ALL/AND all ones, the position -1, a Monoid its identity.
     """
 
-    op: ReduceOp | Monoid
+    op: ReduceOp | Monoid | Ranking
     exprs: tuple[Expr, ...]
     axes: tuple[Axis, ...]
     where: Expr | None = None

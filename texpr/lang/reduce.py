@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from texpr.dtypes import DType
 from texpr.lang.arrays import Array, value_dtype
 from texpr.lang.errors import ReferenceRangeError
 from texpr.lang.evaluate import Mask, Points, State, both, evaluate, extreme, whole
-from texpr.lang.ir import Axis, AxisRef, Expr, Monoid, Op, OpName, Reduce, ReduceOp, walk
+from texpr.lang.ir import Axis, AxisRef, Expr, Monoid, Op, OpName, Ranking, Reduce, ReduceOp, walk
 
 FACTOR_LIMIT: Final = 1 << 26
 """Elements of one factor of a contraction; larger ones are evaluated piece by piece instead."""
@@ -20,6 +21,8 @@ FACTOR_LIMIT: Final = 1 << 26
 
 def reduce_points(reduce: Reduce, points: Points) -> tuple[Array, ...]:
     """One array per component, over the leading axes of ``points``; its trailing ones are the reduction's."""
+    if isinstance(reduce.op, Ranking):
+        return rank_points(reduce, reduce.op, points)
     mask = None if reduce.where is None else evaluate(reduce.where, points)
     left = points.shape[: len(points.axes) - len(reduce.axes)]
     count = math.prod(points.shape[len(left) :])
@@ -65,6 +68,62 @@ def _arg_reduce(op: ReduceOp, keys: Array, positions: Array, kept: Array, dtype:
     sentinel = np.iinfo(np.int64).max
     lowest = np.where(winner, positions, sentinel).min(axis=-1, initial=sentinel)
     return best, np.where(lowest == sentinel, -1, lowest)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The points of a ranking in order, along the last dimension. ``order`` are indices into the points as given."""
+
+    order: Array
+    keys: Array
+    positions: Array
+    kept: Array
+
+
+def without_ranks(op: Ranking, points: Points) -> tuple[Points, int, range]:
+    """The rectangle without the axis that the ranking makes, that axis' place, and the ranks in the rectangle."""
+    place = points.axes.index(op.into)
+    axes = tuple(axis for axis in points.axes if axis is not op.into)
+    ranges = tuple(r for n, r in enumerate(points.ranges) if n != place)
+    return Points(axes, ranges, points.state, points.variables), place, points.ranges[place]
+
+
+def ranked(op: Ranking, keys: Array, positions: Array, kept: Array) -> Ranked:
+    """Sort along the last dimension; points that do not count come last."""
+    order = np.argsort(ordered(keys, op.descending), axis=-1, kind="stable")
+    order = np.take_along_axis(order, np.argsort(~np.take_along_axis(kept, order, -1), axis=-1, kind="stable"), -1)
+    return Ranked(order, *(np.take_along_axis(part, order, -1) for part in (keys, positions, kept)))
+
+
+def ordered(keys: Array, descending: bool) -> Array:
+    """Integers in the order of the keys: -0.0 before 0.0, every NaN last (first, if ``descending``)."""
+    if keys.dtype.kind == "f":
+        bits = np.where(np.isnan(keys), np.nan, keys).astype(np.float64).view(np.int64)
+        bits = np.where(np.isnan(keys), np.iinfo(np.int64).max, bits)
+        keys = bits ^ ((bits >> 63) & np.iinfo(np.int64).max)
+    return ~keys if descending else keys
+
+
+def at_ranks(values: Array, missing: Array, kept: Array, ranks: range, place: int) -> Array:
+    """The wanted ranks of sorted values, as dimension ``place``."""
+    values = np.where(kept, values, missing)
+    extra = max(0, ranks.stop - values.shape[-1])
+    values = np.concatenate([values, np.broadcast_to(missing, (*values.shape[:-1], extra))], axis=-1)
+    return np.moveaxis(values[..., ranks.start : ranks.stop], -1, place).astype(values.dtype)
+
+
+def rank_points(reduce: Reduce, op: Ranking, points: Points) -> tuple[Array, ...]:
+    """The keys and positions of a ranking."""
+    inner, place, ranks = without_ranks(op, points)
+    mask = None if reduce.where is None else evaluate(reduce.where, inner)
+    keys, positions = (_spread(evaluate(expr, inner, mask), inner.shape) for expr in reduce.exprs)
+    kept = _spread(np.asarray(True) if mask is None else mask, inner.shape)
+    found = ranked(op, keys, positions, kept)
+    none = extreme(reduce.exprs[0].dtype, not op.descending)
+    return (
+        at_ranks(found.keys, none, found.kept, ranks, place),
+        at_ranks(found.positions, np.asarray(-1), found.kept, ranks, place),
+    )
 
 
 def reduce_monoid(monoid: Monoid, flat: Sequence[Array], kept: Array) -> tuple[Array, ...]:

@@ -16,8 +16,17 @@ from texpr.lang.bound_expr import Analysis, Rectangle, bound_expr
 from texpr.lang.bounded import EXACT, NO_DOUBT, Bounded
 from texpr.lang.errors import ReferenceRangeError
 from texpr.lang.evaluate import Mask, Points, State, whole
-from texpr.lang.ir import Axis, Expr, Monoid, Reduce, ReduceOp
-from texpr.lang.reduce import FACTOR_LIMIT, axes_of_factor, einsum, factors_of, reduce_points
+from texpr.lang.ir import Axis, Expr, Monoid, Ranking, Reduce, ReduceOp
+from texpr.lang.reduce import (
+    FACTOR_LIMIT,
+    at_ranks,
+    axes_of_factor,
+    einsum,
+    factors_of,
+    ranked,
+    reduce_points,
+    without_ranks,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,9 @@ class _Terms:
 def reduce_bound(reduce: Reduce, rectangle: Rectangle) -> list[Bounded]:
     """One result per component, over the leading axes of the rectangle."""
     values = reduce_points(reduce, rectangle.points)
+    if isinstance(reduce.op, Ranking):
+        with np.errstate(all="ignore"):
+            return _ranking(reduce, reduce.op, values, rectangle)
     terms = _terms(reduce, rectangle)
     dtype = reduce.exprs[0].dtype
     with np.errstate(all="ignore"):
@@ -156,6 +168,33 @@ def _position(greatest: bool, values: Sequence[Array], terms: _Terms) -> Bounded
         near = terms.kept & ~chosen & (sign * part.value + part.bound >= sign * best - slack)
         doubt = doubt | (near & (part.bound + slack > 0)).any(axis=-1)
     return Bounded(position, EXACT, doubt)
+
+
+def _ranking(reduce: Reduce, op: Ranking, values: Sequence[Array], rectangle: Rectangle) -> list[Bounded]:
+    """A key of rank r lies between the r-th of the keys' lower ends and the r-th of their upper ends; its position is
+    in doubt where a neighbour in the order may trade places with it."""
+    points, place, ranks = without_ranks(op, rectangle.points)
+    terms = _terms(reduce, Rectangle(points, rectangle.analysis))
+    part, positions = terms.parts
+    doubt = _any_ambiguous(terms) | terms.doubtful.any(axis=-1)
+    everywhere = np.broadcast_to(np.expand_dims(doubt, place), values[0].shape)
+    if part.value.dtype.kind != "f" or not part.bound.any():
+        return [Bounded(values[0], EXACT, everywhere), Bounded(values[1], EXACT, everywhere)]
+    found = ranked(op, part.value, positions.value, terms.kept)
+    reach = np.zeros_like(part.value)
+    for end in (part.value - part.bound, part.value + part.bound):
+        moved = ranked(op, end, positions.value, terms.kept)
+        apart = np.abs(moved.keys - found.keys)
+        reach = np.maximum(reach, np.where(moved.keys == found.keys, 0.0, np.where(np.isnan(apart), np.inf, apart)))
+    widest = np.where(terms.kept, part.bound, 0.0).max(axis=-1, keepdims=True, initial=0.0)
+    gap = np.abs(np.diff(found.keys, axis=-1))
+    close = (widest > 0) & ~(gap > 2.0 * widest) & found.kept[..., 1:]
+    edge = np.zeros((*close.shape[:-1], 1), np.bool_)
+    traded = np.concatenate([close, edge], axis=-1) | np.concatenate([edge, close], axis=-1)
+    bound, uncertain = (
+        at_ranks(array, np.zeros((), array.dtype), found.kept, ranks, place) for array in (reach, traded)
+    )
+    return [Bounded(values[0], bound, everywhere), Bounded(values[1], EXACT, everywhere | uncertain)]
 
 
 def _quantifier(exists: bool, terms: _Terms) -> Array:

@@ -8,9 +8,9 @@ from typing import NoReturn
 from texpr.dtypes import DType
 from texpr.lang import ir
 from texpr.lang.errors import ReductionAxisError, ReductionError, user_location
-from texpr.lang.ir import Axis, AxisRef, DimRef, Expr, Op, OpName, ReduceOp
+from texpr.lang.ir import Axis, AxisRef, DimRef, Expr, Op, OpName, Ranking, ReduceOp
 from texpr.lang.monoid import UserMonoid
-from texpr.lang.trace import current_trace
+from texpr.lang.trace import axes_in, current_trace
 from texpr.lang.value import Number, Value, axis_of, cast, coerce, computed, condition, refuse_operand, strong
 from texpr.math.expr import product
 
@@ -62,6 +62,35 @@ def argmax(value: Operand, *, over: Over, where: Where = None) -> tuple[Value, V
 def argmin(value: Operand, *, over: Over, where: Where = None) -> tuple[Value, Value]:
     """(least value, its position); as :func:`argmax`."""
     return _arg_reduce(ReduceOp.ARGMIN, value, over, where)
+
+
+def sort(value: Operand, *, over: Value, into: Value, descending: bool = False, where: Where = None) -> Value:
+    """The values along ``over`` in order, along ``into``: ``y[i, r] = te.sort(x[i, j], over=j, into=r)``.
+
+    Ascending, or ``descending``; -0.0 comes before 0.0 and NaN after every number. A rank beyond the number of points
+    has the greatest value of the type (the least, if ``descending``). The axis ``into`` may be shorter than ``over``:
+    only as many values are wanted then.
+    """
+    return _rank("te.sort", value, over, into, descending, where)[0]
+
+
+def argsort(value: Operand, *, over: Value, into: Value, descending: bool = False, where: Where = None) -> Value:
+    """The positions along ``over`` of the values in order; equal ones keep their order. -1 for a rank beyond the number
+    of points. As :func:`sort` otherwise."""
+    return _rank("te.argsort", value, over, into, descending, where)[1]
+
+
+def topk(
+    value: Operand, *, over: Value, into: Value, largest: bool = True, where: Where = None
+) -> tuple[Value, Value]:
+    """(the largest values, their positions), best first: ``v[i, t], a[i, t] = te.topk(x[i, j], over=j, into=t)`` for as
+    many as ``into`` has points.
+
+    Ties take the lowest position; NaN counts as the greatest. ``largest=False``: the smallest values. As :func:`sort`
+    otherwise.
+    """
+    values = _rank("te.topk", value, over, into, largest, where)
+    return values[0], values[1]
 
 
 def mean(value: Operand, *, over: Over, where: Where = None) -> Value:
@@ -135,6 +164,40 @@ def _arg_reduce(op: ReduceOp, value: Operand, over: Over, where: Where) -> tuple
         position = Op(OpName.ADD, (scaled, AxisRef(axis)), ir.INDEX)
     values = current_trace(op.value).add_reduction(op, (key.expr, position), axes, _where(op, where))
     return values[0], values[1]
+
+
+def _rank(
+    name: str, value: Operand, over: object, into: object, descending: bool, where: Where
+) -> tuple[Value, ...]:
+    if isinstance(over, tuple):
+        fix = "sort along one axis: over=j"
+        raise ReductionAxisError(op=name, axis="a tuple", problem="it is not an axis", fix=fix, at=user_location())
+    op = Ranking(_one_axis(name, into), bool(descending))
+    axis = _one_axis(name, over)
+    if axis is op.into:
+        fix = "a second axis for the ranks, of the same extent if all values are wanted"
+        problem = "it is both sorted and the axis of the result"
+        raise ReductionAxisError(op=name, axis=axis.name, problem=problem, fix=fix, at=user_location())
+    key = strong(coerce(value, name))
+    if key.dtype not in (DType.F16, DType.BF16):  # these sort as they are, in half the registers
+        key = computed(key)
+    if key.dtype is DType.BOOL:
+        refuse_operand(name, key.dtype, "cast it: .to('i32')")
+    if op.into in axes_in((key.expr,)):
+        problem = "the sorted value varies along the axis of the result"
+        fix = f"a value over {axis.name} and the axes that are kept"
+        raise ReductionAxisError(op=name, axis=op.into.name, problem=problem, fix=fix, at=user_location())
+    guard = None if where is None else condition(where, f"where= of {name}").expr
+    return current_trace(name).add_reduction(op, (key.expr, AxisRef(axis)), (axis,), guard)
+
+
+def _one_axis(name: str, part: object) -> Axis:
+    axis = axis_of(part)
+    if axis is None:
+        found = part if isinstance(part, (str, int)) else type(part).__name__
+        fix = "over=j, into=r, axes from te.axes"
+        raise ReductionAxisError(op=name, axis=found, problem="it is not an axis", fix=fix, at=user_location())
+    return axis
 
 
 def _reduce_monoid(

@@ -19,6 +19,7 @@ from texpr.lang.ir import (
     OpName,
     Present,
     Ptx,
+    Ranking,
     Read,
     Reduce,
     ReduceOp,
@@ -26,6 +27,7 @@ from texpr.lang.ir import (
     Select,
     Tensor,
     Var,
+    has_position,
 )
 
 # Python's precedences.
@@ -151,9 +153,10 @@ def top_text(top: Reduce | tuple[Expr, ...]) -> str:
     if not isinstance(top, Reduce):
         return ", ".join(expr_text(expr) for expr in top)
     name = top.op.value if isinstance(top.op, ReduceOp) else top.op.name
-    shown = top.exprs[:1] if top.op in (ReduceOp.ARGMIN, ReduceOp.ARGMAX) else top.exprs
+    shown = top.exprs[:1] if has_position(top.op) else top.exprs
     value = ", ".join(expr_text(expr) for expr in shown)
     over = ", ".join(axis.name for axis in top.axes)
-    where = f", where={expr_text(top.where)}" if top.where is not None else ""
+    where = f", into={top.op.into.name}" if isinstance(top.op, Ranking) else ""
+    where += f", where={expr_text(top.where)}" if top.where is not None else ""
     value = value if len(shown) == 1 else f"({value})"
     return f"{name}({value}, over={over if len(top.axes) == 1 else f'({over})'}{where})"

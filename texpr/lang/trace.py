@@ -40,6 +40,7 @@ from texpr.lang.ir import (
     Expr,
     Func,
     Monoid,
+    Ranking,
     Read,
     Reduce,
     ReduceOp,
@@ -47,6 +48,7 @@ from texpr.lang.ir import (
     Scalar,
     Tensor,
     Var,
+    has_position,
     map_children,
     top_exprs,
     walk,
@@ -107,7 +109,7 @@ class Pending:
     ``named`` is its definition by the body, ``automatic`` the one made because an expression contains it.
     """
 
-    op: ReduceOp | Monoid
+    op: ReduceOp | Monoid | Ranking
     exprs: tuple[Expr, ...]
     axes: tuple[Axis, ...]
     where: Expr | None
@@ -172,7 +174,7 @@ class Trace:
 
     def add_reduction(
         self,
-        op: ReduceOp | Monoid,
+        op: ReduceOp | Monoid | Ranking,
         exprs: tuple[Expr, ...],
         axes: tuple[Axis, ...],
         where: Expr | None,
@@ -242,6 +244,8 @@ class Trace:
                 fix = f"reduce over a second axis of the same extent, or drop {axis.name} from {name}[...]"
                 problem = f"it is also on the left of {name}"
                 raise ReductionAxisError(op=_op_text(reduce.op), axis=axis.name, problem=problem, fix=fix, at=at)
+        if isinstance(reduce.op, Ranking) and reduce.op.into not in axes:
+            raise FreeAxisError(axis=reduce.op.into.name, name=name, at=at)
         self.check_axes(name, top_exprs(reduce), (*axes, *reduce.axes), at)
 
     def left_axes(self, handle: FuncHandle, index: object, at: Location) -> tuple[Axis, ...]:
@@ -418,14 +422,18 @@ def axes_in(exprs: tuple[Expr, ...]) -> list[Axis]:
 
 
 def _free_axes(top: Reduce | tuple[Expr, ...]) -> list[Axis]:
+    """The axes that a definition's values vary along."""
     bound = top.axes if isinstance(top, Reduce) else ()
-    return [axis for axis in axes_in(top_exprs(top)) if axis not in bound]
+    made = [top.op.into] if isinstance(top, Reduce) and isinstance(top.op, Ranking) else []
+    return [axis for axis in (*axes_in(top_exprs(top)), *made) if axis not in bound]
 
 
 def _is_position(top: Reduce | tuple[Expr, ...], component: int) -> bool:
-    """Whether a component is the position of an argmin or argmax: it converts to any integer type."""
-    return isinstance(top, Reduce) and top.op in (ReduceOp.ARGMIN, ReduceOp.ARGMAX) and component == 1
+    """Whether a component is a position: it converts to any integer type."""
+    return isinstance(top, Reduce) and has_position(top.op) and component == 1
 
 
-def _op_text(op: ReduceOp | Monoid) -> str:
-    return f"te.{op.value}" if isinstance(op, ReduceOp) else op.name
+def _op_text(op: ReduceOp | Monoid | Ranking) -> str:
+    if isinstance(op, Monoid):
+        return op.name
+    return f"te.{op.name}" if isinstance(op, Ranking) else f"te.{op.value}"

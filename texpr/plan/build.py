@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from texpr.errors import Location
-from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Reduce
+from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Ranking, Reduce
 from texpr.math.expr import ceildiv, eq, maximum, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
@@ -54,6 +54,7 @@ from texpr.plan.ir import (
     Write,
 )
 from texpr.plan.mentions import check_mentions
+from texpr.plan.ranking import check_ranking
 from texpr.plan.recut import recut
 from texpr.plan.resolve import (
     Context,
@@ -474,9 +475,14 @@ def _node(
     for axis in definition.axes:
         if axis not in local:
             raise AxisNotCovered(axis=axis.name, func=definition.name, at=place.location or context.record.location)
+    kept = definition.axes
+    if isinstance(top.op, Ranking):
+        at = place.location or context.record.location
+        check_ranking(definition, top, top.op, local, loops, context.record.whole, at)
+        kept = tuple(axis for axis in kept if axis is not top.op.into)
     dot = _dot(context, definition, top, exprs, where, local, place)
     return Reduction(
-        definition.funcs, definition.axes, top.axes, top.op, exprs, where, loops, body, dot, None, origin_line
+        definition.funcs, kept, top.axes, top.op, exprs, where, loops, body, dot, None, origin_line
     )
 
 
@@ -489,7 +495,7 @@ def _dot(
     sizes: Mapping[Axis, int],
     place: Place,
 ) -> Dot | None:
-    if isinstance(top.op, Monoid):
+    if isinstance(top.op, Monoid | Ranking):
         return None
     found = match_dot(top, exprs, where, sizes, definition.axes, place.mma or Mma(), context.target)
     if isinstance(found, NoDot):

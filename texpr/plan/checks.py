@@ -271,8 +271,8 @@ def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
     reductions: set[Func] = set()
     for node in nodes_of(plan.nodes):
         match node:
-            case Reduction(funcs=funcs, keep=keep):
-                held.update(dict.fromkeys(funcs, keep))
+            case Reduction(funcs=funcs):
+                held.update(dict.fromkeys(funcs, node.result))
                 reductions.update(funcs)
             case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
                 held[func] = axes
@@ -306,8 +306,8 @@ def check_pieces(context: Context, plan: KernelPlan) -> None:
                 whole[source.name] = tuple(axis for axis, _ in axes)
             case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
                 whole[func.name] = axes
-            case Reduction(funcs=funcs, keep=keep, dot=dot) if dot is None or not dot.piece:
-                whole.update({func.name: keep for func in funcs})
+            case Reduction(funcs=funcs, dot=dot) if dot is None or not dot.piece:
+                whole.update({func.name: node.result for func in funcs})
             case _:
                 pass
     for node in nodes_of(plan.nodes):
@@ -332,10 +332,10 @@ def check_register_tiles(context: Context, plan: KernelPlan) -> None:
     for node, local in sized_nodes(plan.nodes, sizes):
         if not isinstance(node, Reduction | Write):
             continue
-        axes = node.keep if isinstance(node, Reduction) else node.axes
+        axes = node.result if isinstance(node, Reduction) else node.axes
         elements = _elements(axes, local)
         if isinstance(node, Reduction) and node.dot is None:
-            elements *= _elements(node.axes, local)
+            elements = max(elements, _elements((*node.keep, *node.axes), local))
         if elements > _TILE_LIMIT:
             raise RankTooHigh(func=_name(node), values=elements, limit=_TILE_LIMIT, at=context.record.location)
         dtype = (node.funcs[0] if isinstance(node, Reduction) else node.func).dtype

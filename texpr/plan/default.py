@@ -23,6 +23,7 @@ from texpr.plan.errors import PlanError
 from texpr.plan.ir import VariantPlan
 from texpr.plan.matrix import contractions, exact_sums
 from texpr.plan.partition import Job, partition
+from texpr.plan.ranking import MOST_SORTED
 from texpr.plan.resolve import variant_facts
 from texpr.plan.tiling import (
     Frame,
@@ -31,6 +32,7 @@ from texpr.plan.tiling import (
     looped,
     reads_rows_again,
     rows_extent,
+    sorts_rows,
     split_axis,
     whole_rows,
 )
@@ -82,6 +84,9 @@ def _drafts(algorithm: Algorithm, target: Target) -> Iterator[_Draft]:
     whole, looped = (partition(algorithm, target, whole=flag) for flag in (True, False))
     rows = {row for job in whole if (row := rows_extent(job, TRUE)) is not None}
     bounds = [_SHORT_ROW, _LONG_ROW] if any(reads_rows_again(job) for job in whole) else [_SHORT_ROW]
+    sorting = any(sorts_rows(job) for job in whole)
+    if sorting:
+        bounds = [MOST_SORTED]
     sums = [sum_ for job in looped for sum_ in exact_sums(job, _frame(algorithm, target, TRUE, wide=False))]
     exact = conjunction(*dict.fromkeys(sums))
     rank = 0
@@ -91,6 +96,10 @@ def _drafts(algorithm: Algorithm, target: Target) -> Iterator[_Draft]:
         fitting = _fitting(algorithm, target, whole, _frame(algorithm, target, guard, wide=True, bound=bound))
         yield _Draft(rank, f"rows_{bound}", types, target.name, guard, fitting[0])
         rank += 1
+    if sorting and rank:  # there is no loop that sorts rows of any length
+        fitting = _fitting(algorithm, target, whole, _frame(algorithm, target, short, wide=False, bound=bounds[0]))
+        yield _Draft(rank, "short", types, target.name, short, fitting[0])
+        return
     guard = _wide(algorithm, target, looped, exact, 0)
     if guard is not exact:
         fitting = _fitting(algorithm, target, looped, _frame(algorithm, target, guard, wide=True))

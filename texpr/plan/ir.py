@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from texpr.dtypes import DType
-from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Read, ReduceOp, Tensor, Var
+from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Ranking, Read, ReduceOp, Tensor, Var
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.plan.online import Member
 from texpr.schedule.records import Copy, Memory, Order, Position, TrimMode
@@ -183,7 +183,7 @@ class Dot:
 @dataclass(frozen=True, slots=True)
 class Reduction:
     """``funcs`` = reduction of ``exprs`` over ``axes`` where ``where``. Reduction axes are looped (``loops``) or
-    whole in the tile.
+    whole in the tile. The axis that a ``Ranking`` makes is not among the axes that are kept.
 
     ``into`` continues the accumulator of an earlier reduction of the same shape instead of starting at the identity.
     ``carried``: the reduction is a member of the ``Group`` in whose body it stands; the group has the loops and the
@@ -193,7 +193,7 @@ class Reduction:
     funcs: tuple[Func, ...]
     keep: tuple[Axis, ...]
     axes: tuple[Axis, ...]
-    op: ReduceOp | Monoid
+    op: ReduceOp | Monoid | Ranking
     exprs: tuple[Expr, ...]
     where: Expr | None
     loops: tuple[LoopAxis, ...]
@@ -202,6 +202,11 @@ class Reduction:
     into: Func | None = None
     schedule: str = ""
     carried: Member | None = None
+
+    @property
+    def result(self) -> tuple[Axis, ...]:
+        """The axes of the values that it leaves behind."""
+        return self.funcs[0].axes if isinstance(self.op, Ranking) else self.keep
 
 
 @dataclass(frozen=True, slots=True)

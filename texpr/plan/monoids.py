@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from texpr.dtypes import DType, Kind
-from texpr.lang.ir import INDEX, Axis, Const, Def, Expr, Monoid, Op, OpName, Reduce, ReduceOp, Select, Var
+from texpr.lang.ir import INDEX, Axis, Const, Def, Expr, Monoid, Op, OpName, Ranking, Reduce, ReduceOp, Select, Var
 from texpr.math.expr import Const as IntConst
 from texpr.plan.inline import rewrite, substitute
 
@@ -107,7 +107,7 @@ def combine(op: ReduceOp | Monoid, left: Sequence[Expr], right: Sequence[Expr]) 
 def is_small(definition: Def) -> bool:
     """Whether a reduction runs over few enough constant points to be written out."""
     top = definition.top
-    if not isinstance(top, Reduce):
+    if not isinstance(top, Reduce) or isinstance(top.op, Ranking):
         return False
     points = 1
     for axis in top.axes:
@@ -122,7 +122,7 @@ def expanded(definition: Def) -> tuple[Expr, ...]:
     """A small reduction as one expression per func, combined in row-major order of its axes: one after the other, so
     that products fuse into multiply-adds, or for a ``Monoid`` neighbours first, so that the expression is not deep."""
     top = definition.top
-    assert isinstance(top, Reduce)
+    assert isinstance(top, Reduce) and not isinstance(top.op, Ranking)
     dtypes = tuple(expr.dtype for expr in top.exprs)
     op = as_monoid(top.op, dtypes)
     start = identity(op, dtypes)

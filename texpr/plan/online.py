@@ -42,6 +42,7 @@ from texpr.lang.ir import (
     Monoid,
     Op,
     OpName,
+    Ranking,
     Read,
     Reduce,
     ReduceOp,
@@ -92,8 +93,9 @@ class Member:
 
     @property
     def op(self) -> ReduceOp | Monoid:
-        assert isinstance(self.definition.top, Reduce)
-        return self.definition.top.op
+        top = self.definition.top
+        assert isinstance(top, Reduce) and not isinstance(top.op, Ranking)
+        return top.op
 
     @property
     def between(self) -> tuple[Expr, ...]:
@@ -286,6 +288,8 @@ def _check_alike(definition: Def, first: Reduce, setting: Separation) -> None:
     top = definition.top
     assert isinstance(top, Reduce)
     shown = plain_read(definition.funcs[0], definition.axes)
+    if isinstance(top.op, Ranking):
+        raise Inseparable(shown, "ranks its points instead of combining them")
     if top.axes != first.axes:
         raise Inseparable(shown, "runs over other axes than the group")
     guards = [None if guard is None else key_of(guard) for guard in (top.where, first.where)]
@@ -302,7 +306,7 @@ def _check_alike(definition: Def, first: Reduce, setting: Separation) -> None:
 
 def _member(definition: Def, builder: _Builder) -> Member:
     top = definition.top
-    assert isinstance(top, Reduce)
+    assert isinstance(top, Reduce) and not isinstance(top.op, Ranking)
     setting = builder.setting
     dtypes = tuple(e.dtype for e in top.exprs)
     name = definition.name

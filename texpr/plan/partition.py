@@ -18,6 +18,7 @@ from texpr.plan.contraction import match_dot
 from texpr.plan.inline import axes_of, inline, plain_read, reads_of
 from texpr.plan.ir import Dot
 from texpr.plan.monoids import constant_extent, expanded, is_small
+from texpr.plan.ranking import rank_axes
 from texpr.schedule.records import Mma
 from texpr.targets import Target
 
@@ -310,7 +311,8 @@ def _nest(view: View, definition: Def, cluster: Sequence[Def]) -> Def | None:
 
 
 def _programs(sink: Def, top: Sequence[Def]) -> tuple[Axis, ...]:
-    return tuple(axis for axis in sink.axes if all(axis in d.axes for d in top))
+    ranks = rank_axes(top)
+    return tuple(axis for axis in sink.axes if axis not in ranks and all(axis in d.axes for d in top))
 
 
 def _or_its_reader(view: View, func: Func) -> Func:
@@ -386,7 +388,8 @@ def _shared_programs(members: Sequence[Def], heavy: Mapping[Def, set[Def]]) -> t
     elementwise = [member for member in members if deciding and not heavy[member]]
     if any(set(member.axes) - set(programs) - reduced for member in elementwise):
         return None
-    return None if inner and not is_symbolic(programs) else programs
+    looped = set().union(*inner) - rank_axes(set().union(*heavy.values()))
+    return None if looped and not is_symbolic(programs) else programs
 
 
 def _reads_fit(view: View, members: Sequence[Def], programs: tuple[Axis, ...], whole: bool) -> bool:

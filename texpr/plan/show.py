@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Final
 
 from texpr.instructions import mma_form
-from texpr.lang.ir import Algorithm, Axis, Expr, Monoid, Read, ReduceOp, children, walk
+from texpr.lang.ir import Algorithm, Axis, Expr, Monoid, Ranking, Read, ReduceOp, children, has_position, walk
 from texpr.lang.show import expr_text, index_text
 from texpr.math.bounds import Facts
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
@@ -47,6 +47,7 @@ from texpr.plan.ir import (
     Write,
 )
 from texpr.plan.online import Member
+from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
 from texpr.schedule.records import Copy, Memory, OrderKind, TrimMode, Variant
 
@@ -261,7 +262,8 @@ def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -
     if not node.loops:
         over = ", ".join(axis.name for axis in node.axes)
         left = f"{names} = {_op_name(node.op)} over {over} of {_body_text(node)}"
-        yield _line(f"{left}   {_shape(lanes, sizes)} {dtype} -> {_shape(kept, sizes)}", registers, node.schedule)
+        made = _made(node, kept, sizes)
+        yield _line(f"{left}   {_shape(lanes, sizes)} {dtype} -> {made}", registers, node.schedule)
         yield from ("| " + line for inner in node.body for line in _node(inner, kernel, sizes))
         return
     start = f"{names} continues {node.into.name}" if node.into is not None else f"{names} = {_identity(node.op)}"
@@ -275,8 +277,17 @@ def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -
         combined = f"= {_op_name(node.op)}({names}, {_body_text(node)})"
         yield f"{indent}{names} {f'{symbol} {_body_text(node)}' if symbol else combined}"
     across = [axis.name for axis in node.axes if sizes.get(axis, 1) > 1]
-    if across and node.dot is None:
+    if across and node.dot is None and not isinstance(node.op, Ranking):
         yield f"{names} = {_op_name(node.op)} of its lanes along {', '.join(across)}   -> {_shape(kept, sizes)}"
+
+
+def _made(node: Reduction, kept: Sequence[Axis], sizes: Mapping[Axis, int]) -> str:
+    """The shape of what a reduction without loops yields; for a ranking, with the way it is found."""
+    if not isinstance(node.op, Ranking):
+        return _shape(kept, sizes)
+    count, width = sizes[node.op.into], elements_of(node.axes, sizes)
+    how = f"{count} rounds" if in_rounds(count, width, False) else f"bitonic, {width} keys"
+    return f"{_shape([*kept, node.op.into], sizes)} by {how}"
 
 
 def _dot_line(names: str, node: Reduction, dot: Dot, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> str:
@@ -351,16 +362,18 @@ def _line(left: str, right: str, schedule: str) -> str:
 
 
 def _body_text(node: Reduction) -> str:
-    shown = node.exprs[:1] if node.op in (ReduceOp.ARGMIN, ReduceOp.ARGMAX) else node.exprs
+    shown = node.exprs[:1] if has_position(node.op) else node.exprs
     where = f"   where {shortened(node.where)}" if node.where is not None else ""
     return ", ".join(shortened(expr) for expr in shown) + where
 
 
-def _op_name(op: ReduceOp | Monoid) -> str:
+def _op_name(op: ReduceOp | Monoid | Ranking) -> str:
     return op.value if isinstance(op, ReduceOp) else op.name
 
 
-def _identity(op: ReduceOp | Monoid) -> str:
+def _identity(op: ReduceOp | Monoid | Ranking) -> str:
+    if isinstance(op, Ranking):
+        return "nothing"
     if isinstance(op, Monoid):
         return ", ".join(repr(const.value) for const in op.identity)
     match op:

@@ -29,6 +29,7 @@ from texpr.lang.ir import (
     Monoid,
     Op,
     OpName,
+    Ranking,
     Reduce,
 )
 from texpr.math.expr import IntExpr, ceildiv
@@ -83,6 +84,9 @@ def _split(algorithm: Algorithm, record: SplitReduction, step: int) -> Algorithm
         top = definition.top
         if not isinstance(top, Reduce):
             raise SplitNotAssociative(func=name, why="it is not a reduction", at=record.location)
+        if isinstance(top.op, Ranking):
+            why = "it ranks its points"
+            raise SplitNotAssociative(func=name, why=why, at=record.location)
         if isinstance(top.op, Monoid) and not top.op.commutative and len(top.axes) > 1:
             raise SplitNotAssociative(
                 func=name, why=f"{top.op.name} is not commutative and runs over several axes", at=record.location
@@ -135,7 +139,7 @@ def _parts_of(
         definition.location,
     )
     found = None
-    if is_arg(top.op):  # a piece without points has no position and is no candidate
+    if not isinstance(top.op, Ranking) and is_arg(top.op):  # a piece without points has no position and is no candidate
         found = Op(OpName.GE, (plain_read(partials[1], axes), Const(0, INDEX)), DType.BOOL)
     second = Def(
         definition.funcs,

@@ -19,6 +19,7 @@ from texpr.plan.access import fastest_axis, memory_of
 from texpr.plan.inline import axes_of, key_of, reads_of
 from texpr.plan.monoids import constant_extent
 from texpr.plan.partition import Job, contiguous_axes, is_symbolic, power_of_two
+from texpr.plan.ranking import MOST_ROUNDS, rank_axes
 from texpr.schedule.base import Map
 from texpr.schedule.records import (
     Kernel,
@@ -179,8 +180,9 @@ def rows_extent(job: Job, guard: BoolExpr) -> tuple[IntExpr, int] | None:
         return None
     inside = _inside(job)
     extents = {axis.extent for axis in inside if constant_extent(axis) is None}
-    points = math.prod(power_of_two(axis) for axis in inside if constant_extent(axis) is not None)
-    if len(extents) != 1 or points > _MOST_POINTS or fastest(job, guard) not in inside:
+    ranks = rank_axes(job.held)
+    points = math.prod(power_of_two(a) for a in inside if constant_extent(a) is not None and a not in ranks)
+    if len(extents) != 1 or points > _MOST_POINTS or not (fastest(job, guard) in inside or sorts_rows(job)):
         return None
     return next(iter(extents)), points
 
@@ -257,12 +259,34 @@ def looped(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
         sizes = _loop_sizes(job, frame, budget)
         fast = fastest(job, frame.guard)
         place = _reduction_places(job, sizes, fast)
+        whole = _ranked_whole(job)
         for func in job.writes:
-            inner = [axis for axis in job.inner if axis in func.axes]
+            inner = [axis for axis in job.inner if axis in func.axes and axis not in whole]
             if inner:
                 place[func.name] = Place(at=Tile(), loop=named(sizes, inner))
         grid = named(sizes, job.programs)
-        yield (Kernel(name=name, writes=names(job.writes), grid=grid, warps=WARPS, place=Map.of(place)),)
+        yield (
+            Kernel(
+                name=name, writes=names(job.writes), grid=grid, warps=WARPS, place=Map.of(place),
+                whole=named(whole, whole),
+            ),
+        )  # fmt: skip
+
+
+def sorts_rows(job: Job) -> bool:
+    """Whether a ranking of the job has more ranks than a loop can find: its rows must be whole."""
+    return any(power_of_two(axis) > MOST_ROUNDS for axis in rank_axes(job.held))
+
+
+def _ranked_whole(job: Job) -> dict[Axis, int]:
+    """The axes of rankings that one tile must cover: ranks, and the keys where there are many ranks."""
+    whole: dict[Axis, int] = {}
+    for definition in job.held:
+        for into in rank_axes([definition]):
+            whole[into] = power_of_two(into)
+            if whole[into] > MOST_ROUNDS:
+                whole.update({axis: power_of_two(axis) for axis in reduced([definition])})
+    return whole
 
 
 def _reduction_places(job: Job, sizes: Mapping[Axis, int], fast: Axis | None) -> dict[str, Place]:
@@ -272,7 +296,10 @@ def _reduction_places(job: Job, sizes: Mapping[Axis, int], fast: Axis | None) ->
     for definition in job.held:
         top = definition.top
         assert isinstance(top, Reduce)
-        loops = sorted(top.axes, key=lambda axis: axis is fast)
+        whole = _ranked_whole(job)
+        loops = sorted((axis for axis in top.axes if axis not in whole), key=lambda axis: axis is fast)
+        if not loops:
+            continue
         reader = job.nested.get(definition)
         at = Tile() if reader is None else LoopOf(reader.name, _innermost(reader, fast).name)
         place[definition.name] = Place(at=at, loop=named(sizes, loops))
@@ -292,7 +319,7 @@ def split_axis(job: Job, guard: BoolExpr) -> Axis | None:
     """The reduction axis to divide among programs where the kept axes alone give too few of them: none that is known
     only at launch, or columns, of which one program takes many."""
     top = [d.top for d in job.reductions if isinstance(d.top, Reduce)]
-    if not top or job.inner or job.nested or any(t.axes != top[0].axes for t in top):
+    if not top or rank_axes(job.held) or job.inner or job.nested or any(t.axes != top[0].axes for t in top):
         return None
     if any(isinstance(t.op, Monoid) and not t.op.commutative and len(t.axes) > 1 for t in top):
         return None

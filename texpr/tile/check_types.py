@@ -24,6 +24,7 @@ from texpr.tile.ir import (
     Literal,
     Load,
     PointerParam,
+    Rank,
     Reduce,
     Relayout,
     SharedGather,
@@ -93,6 +94,8 @@ def check_node(expr: Expr, context: Context) -> None:
             _joins(expr, (expr.index,))
         case Reduce():
             _reduce(expr)
+        case Rank():
+            _rank(expr)
         case Relayout():
             _relayout(expr)
         case DotStep():
@@ -220,6 +223,22 @@ def _reduce(expr: Reduce) -> None:
     require(expr.dtype is reduced, f"a reduction of {reduced} to {expr.dtype}")
     if isinstance(expr.op, Monoid):
         require(expr.op.commutative, f"monoid {expr.op.name} is not commutative, tiles are reduced in any order")
+
+
+def _rank(expr: Rank) -> None:
+    words, best = expr.words, expr.best
+    require(expr.dtype in (DType.U32, DType.U64), f"words of type {expr.dtype} are ranked")
+    require(words.dtype is expr.dtype, f"words of {words.dtype} ranked as {expr.dtype}")
+    require(expr.dim in words.dims, "a ranking along a dim that its words do not have")
+    require(expr.dims == tuple(range(len(expr.space.dims))), "the ranks do not have all dims of their space")
+    assert words.space is not None
+    kept = [dim for d, dim in enumerate(words.space.dims) if d != expr.dim]
+    made = [dim for dim in expr.space.dims if dim not in kept]
+    same = len(made) == 1 and [dim for dim in expr.space.dims if dim in kept] == kept
+    require(same, "the ranks differ from the words in more than one dim")
+    require(expr.rounds or made[0].size <= words.space.dims[expr.dim].size, "more ranks than words")
+    require(best is None or expr.rounds, "words are sorted together with others")
+    require(best is None or (best.dtype, best.space, best.dims) == (expr.dtype, expr.space, expr.dims), "other ranks")
 
 
 _TUPLES = (ReduceOp.ARGMAX, ReduceOp.ARGMIN)

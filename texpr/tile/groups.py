@@ -178,7 +178,7 @@ def _update(group: _Lowering, state: _State, scope: Scope, block: Block) -> Scop
         return scope
     dtypes = tuple(start.dtype for start in state.starts)
     values = guarded_summands(node, dtypes, state.starts, state.space, kernel, scope)
-    op = as_monoid(node.op, dtypes)
+    op = as_monoid(member.op, dtypes)
     if state.every_step and _is_tuple(member):
         values = across_lanes(op, values, state.space, node.axes)
     elif state.every_step:
@@ -257,8 +257,8 @@ def _results(group: _Lowering, scope: Scope, block: Block) -> Scope:
         many = len(member.definition.funcs)
         if one.dot is None and not state.every_step:
             dtypes = tuple(start.dtype for start in state.starts)
-            values = across_lanes(as_monoid(one.op, dtypes), values[:many], state.space, one.axes)
-        results = finished(one.op, values[:many], state.starts)
+            values = across_lanes(as_monoid(member.op, dtypes), values[:many], state.space, one.axes)
+        results = finished(member.op, values[:many], state.starts)
         if member.result is not None:
             local = scope.with_variables({member.parts[0]: results[0]})
             results = (evaluate(member.result, local, results[0].space, kernel.needs),)

@@ -3,7 +3,7 @@
     TileProgram ::= Parameter*  Buffer*  Statement*
     Statement   ::= Scalar | ScalarOf | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
-                  | Load | SharedTile | SharedGather | Reduce | Relayout | Dot | Full
+                  | Load | SharedTile | SharedGather | Reduce | Rank | Relayout | Dot | Full
 
 A *space* is an ordered list of physical dims with a distributed layout; each dim fuses one or more named axes
 row-major. An expression lives on a subset ``dims`` of its space (a slice of the layout); the empty subset is a scalar
@@ -245,6 +245,21 @@ class Reduce(Shared):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rank(Shared):
+    """The least of ``words`` along dim ``dim`` of their space (and of ``best``, which lies in ``space``), in order: as
+    many as the dim of ``space`` that ``words`` lack has points. No two words are equal but those of all ones, which
+    stand for nothing. ``rounds``: the least word is taken out so many times; else all words are sorted."""
+
+    words: Expr
+    best: Expr | None
+    dim: int
+    rounds: bool
+    dtype: DType
+    space: Space
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Relayout(Shared):
     """The same tile in another space (same axes per dim). Free or a trip through shared memory."""
 
@@ -291,6 +306,7 @@ Expr = (
     | SharedTile
     | SharedGather
     | Reduce
+    | Rank
     | Relayout
     | DotStep
     | Full
@@ -496,6 +512,8 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return (value,)
         case Load(offset=offset, mask=mask):
             return tuple(e for e in (offset, mask) if e is not None)
+        case Rank(words=words, best=best):
+            return (words,) if best is None else (words, best)
         case SharedGather(index=index):
             return (index,)
         case DotStep(a=a, b=b, acc=acc):

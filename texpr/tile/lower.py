@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from texpr.dtypes import DType
-from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func
+from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Ranking
 from texpr.plan.access import memory_of
 from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of
@@ -26,6 +26,7 @@ from texpr.tile.kernel import Block, Kernel, assign, origin, space_for
 from texpr.tile.layouts import Blocked, Linear, operand_swizzle
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine, identity
+from texpr.tile.ranking import lower_ranking
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import lower_stage, lower_window_func
@@ -56,6 +57,8 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
     """A reduction: accumulators, loops, and the final combination across lanes."""
     if node.dot is not None:
         return lower_contraction(node, node.dot, kernel, scope, block, lower_nodes)
+    if isinstance(node.op, Ranking):
+        return lower_ranking(node, node.op, kernel, scope, block, lower_nodes)
     sizes = {axis: scope.lanes(axis) for axis in node.keep if axis in scope.axes}
     sizes |= {axis: scope.lanes(axis) for axis in node.axes if axis in scope.axes}
     sizes |= {loop.axis: loop.size for loop in node.loops}

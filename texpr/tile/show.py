@@ -34,6 +34,7 @@ from texpr.tile.ir import (
     PointerParam,
     PresentParam,
     ProgramId,
+    Rank,
     Reduce,
     Relayout,
     Scalar,
@@ -236,6 +237,10 @@ class _Printer:
                 name = op.name if isinstance(op, Monoid) else op.value
                 result = f"{name}[{space.dims[dim]}]({', '.join(self.expr(arg) for arg in args)})"
                 return f"{result}.{component}" if len(args) > 1 else result
+            case Rank(words=words, best=best, rounds=rounds, space=space):
+                how = "least" if rounds else "sorted"
+                rest = "" if best is None else f", {self.expr(best)}"
+                return f"{how}[{space.name}]({self.expr(words)}{rest})"
             case Relayout(value=value, space=space):
                 return f"as_{space.name}({self.expr(value)})"
             case DotStep(a=a, b=b, acc=acc, tensor_core=tensor_core):

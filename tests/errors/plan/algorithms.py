@@ -190,4 +190,10 @@ def two_triangles(x: Any, y: Any) -> None:
     y[i] = te.sum(x[i, k, l], over=(k, l), where=(k <= i) & (l <= i))
 
 
+@te.algorithm("x: T[M, N] -> y: T[M, N]", T=("f32", "f64"))
+def sorted_rows(x: Any, y: Any) -> None:
+    i, j, r = te.axes(i="M", j="N", r="N")
+    y[i, r] = te.sort(x[i, j], over=j, into=r)
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
