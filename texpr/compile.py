@@ -352,7 +352,7 @@ def package_of(
         kernels += [s for _, group in bound.variants for compiled in group for s in compiled.sources]
         used.update(record.name for record, _ in bound.variants)
     if len(chosen) == len(definition.bindings()):
-        check_all_used(schedule, targets, used)
+        check_all_used(schedule, targets, used, dict(definition.bind(chosen[0], statics).statics))
     example = None
     if with_example:
         from texpr.example import example_for
@@ -379,11 +379,13 @@ def schedule_lines(kernels: Iterable[KernelSource], schedule: Schedule) -> dict[
     return texts
 
 
-def check_all_used(schedule: Schedule, targets: Sequence[str], used: Set[str]) -> None:
-    """Every variant for one of the targets is chosen for some binding and call."""
+def check_all_used(schedule: Schedule, targets: Sequence[str], used: Set[str], statics: Mapping[str, int]) -> None:
+    """Every variant for one of the targets is chosen for some binding and call. Variants for other values of the
+    statics are left out."""
     for variant in schedule.variants:
         served = [name for name in targets if _serves(variant, name)]
-        if served and variant.name not in used:
+        elsewhere = substitute(variant.when, statics) is FALSE
+        if served and variant.name not in used and not elsewhere:
             raise VariantUnreachable(name=variant.name, target=served[0], at=variant.location)
 
 

@@ -17,6 +17,7 @@ from texpr.checking.calls import Candidate, Case, Values, chosen, integer_choice
 from texpr.checking.cases import work_of
 from texpr.checking.inputs import make_inputs
 from texpr.checking.tiles import axes_of, expanded, inverted
+from texpr.lang.accuracy import Accuracy
 from texpr.lang.ir import Algorithm, Scalar, Tensor
 from texpr.lang.reference import storage_shape
 from texpr.math.bounds import Facts, divisor
@@ -50,7 +51,7 @@ def example_for(
             small = work_of(algorithm, by_name[wanted.name], symbols) <= _MOST_WORK
             reached = chosen(candidates, case, symbols)
             if (small or steps == _STEPS[-1]) and reached is not None and reached.name == wanted.name:
-                return _filled(entry, algorithm, case, symbols, targets)
+                return _filled(entry, algorithm, case, symbols, accuracy_of(algorithm, targets, records))
     return None
 
 
@@ -112,10 +113,10 @@ def _dense_strides(tensor: Tensor, symbols: Mapping[str, int]) -> dict[str, int]
 
 
 def _filled(
-    entry: Entry, algorithm: Algorithm, case: Case, symbols: Mapping[str, int], targets: Sequence[str]
+    entry: Entry, algorithm: Algorithm, case: Case, symbols: Mapping[str, int], accuracy: Accuracy
 ) -> Example:
     inputs = make_inputs(algorithm, case, symbols, _SEED)
-    outputs = expected_outputs(algorithm, inputs, case.dims, accuracy_of(algorithm, targets))
+    outputs = expected_outputs(algorithm, inputs, case.dims, accuracy)
     expected = []
     for tensor in algorithm.outputs:
         found = outputs[tensor.name]

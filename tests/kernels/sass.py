@@ -6,6 +6,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def _count(opcodes: tuple[str, ...], parts: tuple[str, ...]) -> int:
     return sum(opcode.split(".")[0] == parts[0] and wanted <= set(opcode.split(".")) for opcode in opcodes)
 
 
-def compiled(source: str, variant: str, target: str, **types: str) -> CompiledKernel:
+def compiled(
+    source: str, variant: str, target: str, statics: Mapping[str, int] | None = None, **types: str
+) -> CompiledKernel:
     """The one kernel of a variant."""
-    package = build_package(source, None, [target], types)
+    package = build_package(source, None, [target], types, statics)
     (kernel,) = (kernel for kernel in package.kernels if f"_{variant}_" in kernel.name)
     (found,) = compile_kernels([kernel], [target])
     return found

@@ -10,6 +10,7 @@ from tests.kernels.sass import Code, compiled, disassembled, parse
 
 ROOT = Path(__file__).parents[2]
 ROWS = f"{ROOT}/kernels/rows.py:softmax"
+ATTENTION = f"{ROOT}/kernels/attention.py:attention"
 LINEAR = f"{ROOT}/kernels/linear.py:linear_gelu"
 
 
@@ -37,6 +38,21 @@ def test_softmax_of_short_rows_stays_in_registers(target: str, dtype: str, vecto
     assert code.memory_accesses() == {"LDG.E.128": vectors, "STG.E.128": vectors}
     assert code.count("SHFL") == 10
     assert code.count("BAR") == 0
+
+
+@pytest.mark.parametrize(("size", "shared"), [(64, 48), (128, 96)])
+def test_attention_keeps_everything_but_keys_and_values_in_registers(size: int, shared: int) -> None:
+    """128 queries x 64 keys a step: each of the two products is 128 x 64 x D, so 2 x 64 HMMA for a warp of four at
+    D = 64 and of eight at D = 128. The probabilities go from the first product to the second in registers, and the row
+    maxima and sums stay inside of a warp: nothing is stored to shared memory but the copies of the next step."""
+    kernel = compiled(ATTENTION, f"d{size}", "sm_80", statics={"D": size}, T="f16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.shared_bytes == shared * 1024
+    step = disassembled(kernel).main_loop()
+    assert step.count("HMMA", "16816") == 128
+    assert step.count("STS") == step.count("STG") == step.count("LDG") == 0
+    assert step.count("BAR") == 1
+    assert step.count("LDGSTS", "128") == step.count("LDGSTS") == 8
 
 
 def test_a_listing_is_read_with_its_loops() -> None:

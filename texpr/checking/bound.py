@@ -22,6 +22,7 @@ from texpr.lang.arrays import Array, decode
 from texpr.lang.bounded import Bounded
 from texpr.lang.errorbound import run_bounded
 from texpr.lang.ir import Algorithm
+from texpr.schedule.records import RelaxKind, Variant
 from texpr.targets import TARGETS
 
 _ULP: Final = 2.0**-23
@@ -30,8 +31,9 @@ _COARSE_FP8_SUMS: Final = frozenset({89, 90})
 _COARSE_SUM_ULPS: Final = 2.0**10
 
 
-def accuracy_of(algorithm: Algorithm, targets: Iterable[str]) -> Accuracy:
-    """The errors of the instructions that kernels are made of, on the least accurate of ``targets``."""
+def accuracy_of(algorithm: Algorithm, targets: Iterable[str], records: Iterable[Variant] = ()) -> Accuracy:
+    """The errors of the instructions that kernels are made of, on the least accurate of ``targets``, and of the
+    roundings that the variants ``records`` relax."""
     operations = {}
     for name in DEFAULT_OPERATIONS:
         stated = op_error(name, DType.F32)
@@ -39,7 +41,8 @@ def accuracy_of(algorithm: Algorithm, targets: Iterable[str]) -> Accuracy:
         operations[name] = OpError(stated.ulp, stated.per_input / _ULP, absolute, stated.flushes)
     has_fp8 = any(param.dtype in (DType.F8E4M3, DType.F8E5M2) for param in algorithm.params)
     coarse = has_fp8 and any(TARGETS[name].capability in _COARSE_FP8_SUMS for name in targets)
-    return Accuracy(operations, _COARSE_SUM_ULPS if coarse else 1.0)
+    roundings = [r.name for record in records for r in record.relax if r.kind is RelaxKind.ROUNDING]
+    return Accuracy(operations, _COARSE_SUM_ULPS if coarse else 1.0, frozenset(roundings))
 
 
 def _least(operation: str) -> float:

@@ -47,7 +47,7 @@ def check_row(row: Row, bench: Bench, problem: Problem, effort: Effort, schedule
         return replace(
             row, failures=(Failure(Trouble.UNREACHED, "any sizes", f"no call was found that is given to it: {guard}"),)
         )
-    accuracy = accuracy_of(problem.algorithm, [row.target])
+    accuracy = accuracy_of(problem.algorithm, [row.target], [problem.record])
     done: list[Case] = []
     right: list[tuple[Case, int]] = []
     for number, case in enumerate(cases):

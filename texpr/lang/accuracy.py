@@ -62,10 +62,12 @@ DEFAULT_OPERATIONS: Final[Mapping[OpName, OpError]] = MappingProxyType(
 @dataclass(frozen=True, slots=True)
 class Accuracy:
     """``operations`` overrides single entries of the defaults; ``sum_ulps`` is the error of one addition inside a
-    sum: 1, because tensor cores truncate where other units round."""
+    sum: 1, because tensor cores truncate where other units round. ``relaxed`` are the funcs whose values a schedule may
+    round at another scale than the algorithm (``relax: rounding``)."""
 
     operations: Mapping[OpName, OpError] = field(default_factory=dict)
     sum_ulps: float = 1.0
+    relaxed: frozenset[str] = frozenset()
 
     def of(self, name: OpName) -> OpError:
         """The error of an operation on floats."""

@@ -42,6 +42,7 @@ class Analysis:
     accuracy: Accuracy
     bounds: dict[Tensor | Func, Array] = field(default_factory=dict)
     doubts: dict[Tensor | Func, Array] = field(default_factory=dict)
+    owner: str = ""  # the func whose definition is being bounded
 
 
 @dataclass(slots=True)
@@ -83,6 +84,10 @@ def _bound_expr(expr: Expr, rectangle: Rectangle, mask: Mask) -> Bounded:
             b = bound_expr(otherwise, rectangle, both(mask, ~chosen.value | chosen.ambiguous))
             return bounded.select(chosen, a, b, value)
         case Cast(value=inner, dtype=dtype):
+            named = inner.source if isinstance(inner, Read) else None
+            owner = named.name if isinstance(named, Func) else rectangle.analysis.owner
+            if owner in rectangle.analysis.accuracy.relaxed and inner.dtype.is_float and dtype.is_float:
+                return bounded.rounded_elsewhere(bound_expr(inner, rectangle, mask), dtype, value)
             return bounded.cast(bound_expr(inner, rectangle, mask), inner.dtype, dtype, value)
         case Ptx():
             return _bound_ptx(expr, value, rectangle, mask)

@@ -15,7 +15,7 @@ import numpy as np
 
 from texpr.dtypes import DType
 from texpr.lang.accuracy import OpError, unit
-from texpr.lang.arrays import Array
+from texpr.lang.arrays import Array, round_float
 from texpr.lang.evaluate import OPERATIONS, convert
 from texpr.lang.ir import COMPARISONS, OpName
 
@@ -258,3 +258,21 @@ def cast(operand: Bounded, source: DType, target: DType, value: Array) -> Bounde
         bound = _settle(corners(convert_values, [operand], value), [operand])
     bound = np.where(np.isinf(operand.bound), np.inf, bound)
     return Bounded(value, bound, operand.ambiguous)
+
+
+def rounded_elsewhere(operand: Bounded, target: DType, value: Array) -> Bounded:
+    """Conversion of a float that a kernel may round at another scale: the factor that makes up for it later is at most
+    1. Both roundings are off by half a unit each, relative to the number or to the least one, wherever they happen; no
+    element is ambiguous for that."""
+    size = np.abs(value) + np.where(np.isfinite(operand.bound), operand.bound, 0.0)
+    with np.errstate(all="ignore"):
+        unit = 2.0**-target.mantissa_bits * size + _least_step(target)
+        return Bounded(value, np.where(np.isfinite(unit), operand.bound + unit, operand.bound), operand.ambiguous)
+
+
+def _least_step(target: DType) -> float:
+    """The distance of the numbers next to zero: the least that is not rounded to zero."""
+    step = 1.0
+    while float(round_float(np.asarray(step / 2), target)) > 0.0:
+        step /= 2
+    return step

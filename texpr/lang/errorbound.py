@@ -62,11 +62,12 @@ def run_bounded(algorithm: Algorithm, arguments: Arguments, accuracy: Accuracy) 
 
 def _bound_def(definition: Def, analysis: Analysis) -> list[Bounded]:
     top = definition.top
+    analysis.owner = definition.name
     shape = whole(definition.axes, analysis.state).shape
     if isinstance(top, Reduce):
         product = contract_bound(top, definition.axes, analysis)
         if product is not None:
-            return [_store(product, top.exprs[0].dtype, definition.funcs[0]).reshape(shape)]
+            return [_store(product, top.exprs[0].dtype, definition.funcs[0], analysis).reshape(shape)]
     results = [
         Bounded(np.empty(shape, value_dtype(func.dtype)), np.zeros(shape), np.zeros(shape, np.bool_))
         for func in definition.funcs
@@ -81,7 +82,7 @@ def _bound_def(definition: Def, analysis: Analysis) -> list[Bounded]:
         else:
             parts = [bound_expr(expr, rectangle, None) for expr in top]
         for func, result, expr, part in zip(definition.funcs, results, exprs, parts, strict=True):
-            stored = _store(part, expr.dtype, func)
+            stored = _store(part, expr.dtype, func, analysis)
             result.value[here], result.bound[here], result.ambiguous[here] = (
                 stored.value,
                 stored.bound,
@@ -90,9 +91,11 @@ def _bound_def(definition: Def, analysis: Analysis) -> list[Bounded]:
     return results
 
 
-def _store(result: Bounded, dtype: DType, func: Func) -> Bounded:
+def _store(result: Bounded, dtype: DType, func: Func, analysis: Analysis) -> Bounded:
     """The rounding of a func's dtype, and of an f32 output."""
     value = convert(result.value, dtype, func.dtype)
+    if func.name in analysis.accuracy.relaxed and dtype is not func.dtype and func.dtype.is_float:
+        return bounded.rounded_elsewhere(result, func.dtype, value)
     stored = bounded.cast(result, dtype, func.dtype, value)
     if func.output is None or func.dtype is not DType.F32:
         return stored

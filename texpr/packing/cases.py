@@ -95,7 +95,7 @@ class CaseMaker:
             algorithm = definition.bind(function["types"], function["statics"])
             emulation = Emulation(bundle, manifest, library, function, algorithm)
             writer = _Writer(definition.name, function, algorithm, emulation, pack, self._effort.emulate)
-            for group in _groups(function, manifest["targets"], algorithm):
+            for group in _groups(function, manifest["targets"], algorithm, schedule.variants):
                 for wanted in group.candidates:
                     found += self._of_variant(writer, group, wanted, records[wanted.name])
                 found += self._requested(writer, group, records, definition.name)
@@ -149,10 +149,12 @@ class CaseMaker:
         return found
 
 
-def _groups(function: _Json, targets: Sequence[str], algorithm: Algorithm) -> list[_Group]:
+def _groups(
+    function: _Json, targets: Sequence[str], algorithm: Algorithm, records: Sequence[Variant]
+) -> list[_Group]:
     found: list[_Group] = []
     for target in targets:
-        accuracy = accuracy_of(algorithm, [target])
+        accuracy = accuracy_of(algorithm, [target], records)
         candidates = tuple(
             Candidate(position, variant["name"], parse_bool(variant["guard"]))
             for position, variant in enumerate(function["variants"])

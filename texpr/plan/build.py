@@ -37,7 +37,7 @@ from texpr.plan.errors import (
 from texpr.plan.excerpt import in_kernel, in_variant
 from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_members
 from texpr.plan.guards import trimmed
-from texpr.plan.inline import inline, plain_read, reads_of
+from texpr.plan.inline import inline, key_of, plain_read, reads_of
 from texpr.plan.into import continue_accumulators
 from texpr.plan.ir import (
     Compute,
@@ -506,12 +506,21 @@ def _dot(
         if place.mma is not None:
             raise legality.saturates(definition.name, top, place.location_of("mma"))
         return None
+    found = _without_idle_guards(context, found)
     for guard, side in one_sided(found):
         other = found.b if side == "b" else found.a
         if place.mma is None and not checks.is_finite(context, other):
             return None  # nobody asked for a matrix unit: the guard is then applied to every summand
         checks.check_finite_side(context, definition, guard, other)
     return found
+
+
+def _without_idle_guards(context: Context, dot: Dot) -> Dot:
+    """A guard that zeroes one operand need not zero the other if that is finite: zero times it is zero."""
+    keys = {key_of(guard) for guard in dot.a_where}
+    if not checks.is_finite(context, dot.b):
+        return dot
+    return dataclasses.replace(dot, b_where=tuple(guard for guard in dot.b_where if key_of(guard) not in keys))
 
 
 def _write(

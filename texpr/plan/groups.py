@@ -13,9 +13,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from texpr.lang.ir import Def, Expr, Func, Reduce
+from texpr.lang.ir import Def, Expr, Func, Reduce, top_exprs
+from texpr.plan import checks
 from texpr.plan.errors import BadPosition, NoInstruction, NotLowered, NotOnline, UnknownFunc, near
-from texpr.plan.inline import inline
+from texpr.plan.inline import inline, reads_of
 from texpr.plan.ir import Compute, Group, Node, Reduction
 from texpr.plan.online import Member, OnlineGroup, online_group
 from texpr.plan.resolve import Context, funcs_read
@@ -185,7 +186,8 @@ def gathered(
                 changed = any(a is not b for a, b in zip(members[func].exprs, _summands(members[func]), strict=False))
                 exprs = carried.exprs if changed or len(carried.exprs) > 1 else node.exprs
                 node = dataclasses.replace(node, loops=(), body=(), exprs=exprs, carried=carried)
-                body.append(_with_unit(dots(node) if changed else node, context))
+                node = _with_unit(dots(node) if changed else node, context)
+                body.append(_without_fresh_start(node, plan, context))
             case Compute(expr=expr):
                 body.append(dataclasses.replace(node, expr=plan.online.running(expr)))
             case _:
@@ -239,6 +241,35 @@ def _with_unit(node: Reduction, context: Context) -> Reduction:
         why = "a later member reads it while it runs" if member.running else "it needs helper sums"
         raise NoInstruction(func=name, why=why, hint="remove mma", at=place[name].location_of("mma"))
     return dataclasses.replace(node, dot=None)
+
+
+def _without_fresh_start(node: Reduction, plan: GroupPlan, context: Context) -> Reduction:
+    """A matrix accumulator need not be cleared when the first maximum is found if nothing it saw before was infinite:
+    it is zero then, and stays so when it is multiplied."""
+    if node.dot is None or node.carried is None or node.carried.reset is None:
+        return node
+    read = {r.source for r in reads_of(node.carried.reset)}
+    summands = [e for d in plan.definitions if d.funcs[0] in read for e in _summands_of(d)]
+    if not all(_reads_finite(e, context) for e in summands):
+        return node
+    return dataclasses.replace(node, carried=dataclasses.replace(node.carried, reset=None))
+
+
+def _summands_of(definition: Def) -> tuple[Expr, ...]:
+    assert isinstance(definition.top, Reduce)
+    return definition.top.exprs
+
+
+def _reads_finite(expr: Expr, context: Context) -> bool:
+    """Whether every tensor that a value comes from is assumed to be finite."""
+    for read in reads_of(expr):
+        if isinstance(read.source, Func):
+            definition = context.algorithm.definition(read.source)
+            if not all(_reads_finite(e, context) for e in top_exprs(definition.top)):
+                return False
+        elif not checks.is_finite(context, read):
+            return False
+    return True
 
 
 def in_order(plan: Sequence[GroupPlan], definitions: Sequence[Def], context: Context) -> list[Def | GroupPlan]:

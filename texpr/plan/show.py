@@ -262,6 +262,8 @@ def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -
     if not node.loops:
         over = ", ".join(axis.name for axis in node.axes)
         left = f"{names} = {_op_name(node.op)} over {over} of {_body_text(node)}"
+        if node.dot is not None:
+            left = _dot_line(names, node, node.dot, kernel, sizes).replace(" += ", " = ", 1)
         made = _made(node, kept, sizes)
         yield _line(f"{left}   {_shape(lanes, sizes)} {dtype} -> {made}", registers, node.schedule)
         yield from ("| " + line for inner in node.body for line in _node(inner, kernel, sizes))

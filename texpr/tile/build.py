@@ -4,11 +4,14 @@ mathematics."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from texpr.dtypes import DType
 from texpr.lang.ir import COMPARISONS, OpName
 from texpr.math.expr import IntExpr, const
 from texpr.tile.ir import Cast, Choose, Dims, Elementwise, Expr, InlinePtx, Lane, Literal, Relayout, Space, Uniform
+
+_ORDERINGS: Final = frozenset({OpName.LT, OpName.LE, OpName.GT, OpName.GE})
 
 
 def uniform(value: IntExpr | int, dtype: DType = DType.I32) -> Expr:
@@ -43,7 +46,9 @@ def position(space: Space, dim: int) -> Expr:
 
 
 def op(name: OpName, *args: Expr, dtype: DType | None = None) -> Expr:
-    """An elementwise operation; integer operands of different width are widened to the wider one."""
+    """An elementwise operation; integer operands of different width are widened to the wider one, but for comparisons
+    that need no more than 32 bits."""
+    args = _narrow_comparison(name, args) if name in _ORDERINGS else args
     args = _same_width(args)
     result = dtype or (DType.BOOL if name in COMPARISONS else args[0].dtype)
     folded = _fold(name, args)
@@ -51,6 +56,38 @@ def op(name: OpName, *args: Expr, dtype: DType | None = None) -> Expr:
         return folded
     space, dims = join(args)
     return Elementwise(name, args, result, space, dims)
+
+
+def _narrow_comparison(name: OpName, args: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """The operands of a comparison in 32 bits where that says the same: both are sign-extended 32-bit values, or one is
+    a position of the tile and the other, which varies along fewer dims, is clamped to what 32 bits hold first. A
+    position is never the least integer, so ``<=`` and ``>`` mean the same then; ``<`` and ``>=`` would not."""
+    left, right = (_unextended(arg) for arg in args)
+    if left.dtype is DType.I32 and right.dtype is DType.I32:
+        return left, right
+    wide = {left.dtype, right.dtype} == {DType.I32, DType.I64}
+    if not wide or name not in (OpName.LE, OpName.GT) or left.dtype is not DType.I32 or not _is_position(left):
+        return args
+    if right.dims == join((left, right))[1]:
+        return args
+    least, most = literal(-(2**31), DType.I64), literal(2**31 - 1, DType.I64)
+    return left, cast(op(OpName.MAX, op(OpName.MIN, right, most), least), DType.I32)
+
+
+def _unextended(value: Expr) -> Expr:
+    extended = isinstance(value, Cast) and value.dtype is DType.I64 and value.value.dtype is DType.I32
+    return value.value if extended and isinstance(value, Cast) else value
+
+
+def _is_position(value: Expr) -> bool:
+    """Whether a value is an index along the tile: 32-bit, never the least integer, since the launcher bounds it."""
+    match value:
+        case Lane() | Uniform():
+            return True
+        case Elementwise(op=OpName.ADD | OpName.SUB | OpName.MUL, args=args):
+            return all(_is_position(arg) for arg in args)
+        case _:
+            return False
 
 
 def choose(condition: Expr, then: Expr, otherwise: Expr) -> Expr:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from texpr.dtypes import DType
 from texpr.instructions import mma_form
-from texpr.lang.ir import Axis, BoundaryMode, Cast, Expr, Read, Tensor
+from texpr.lang.ir import Axis, BoundaryMode, Cast, Expr, Func, Read, Tensor
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Dot, Reduction, Unit
 from texpr.tile import build as tile
@@ -102,14 +103,41 @@ def _operand(index: int, dot: Dot, node: Reduction, accumulator: Var, scope: Sco
     assert isinstance(space, Space)
     form = mma_form(dot.a.dtype, dot.b.dtype, kernel.plan.target) if dot.unit is Unit.MMA else None
     target = operand_space(space, index, together, form.k_width if form is not None else 0)
-    value = evaluate(expr, scope, target, kernel.needs)
-    conditions = [evaluate(guard, scope, target, kernel.needs) for guard in guards if guard not in scope.holds]
     dead = [axis for axis in reduced if not scope.axes[axis].full]
-    if dead and not _zero_where_dead(expr, frozenset(dead)):
-        conditions += live(dead, scope, target)
-    condition = tile.both(conditions)
+    masked = dead if dead and not _zero_where_dead(expr, frozenset(dead)) else []
+    at = _held_space(expr, scope, target) or target
+    value = _selected(expr, guards, masked, scope, at, kernel)
+    return tile.relayout(value, target)
+
+
+def _held_space(expr: Expr, scope: Scope, target: Space) -> Space | None:
+    """The space of a value in registers that is an operand as it is, but for conversions: its guards are evaluated
+    there, where other readers have them already, and only what is left is brought into the operand's layout."""
+    while isinstance(expr, Cast):
+        expr = expr.value
+    value = scope.values.get(expr.source) if isinstance(expr, Read) and isinstance(expr.source, Func) else None
+    if value is None or value.space is None or len(value.dims) < len(value.space.dims):
+        return None
+    return value.space if sorted(value.space.dims, key=str) == sorted(target.dims, key=str) else None
+
+
+def _selected(
+    expr: Expr, guards: Sequence[Expr], masked: Sequence[Axis], scope: Scope, space: Space, kernel: Kernel
+) -> TileExpr:
+    """``expr`` in a space, zero where a guard fails or a lane of ``masked`` is dead. The selection comes before the
+    conversions to narrower types, as it does for other readers of a held value."""
+    tested = (evaluate(guard, scope, space, kernel.needs) for guard in guards if guard not in scope.holds)
+    condition = tile.both([*live(masked, scope, space), *tested])
+    casts: list[DType] = []
+    inner = expr
+    while condition is not None and isinstance(inner, Cast) and inner.dtype.is_float and inner.value.dtype.is_float:
+        casts.append(inner.dtype)
+        inner = inner.value
+    value = evaluate(inner, scope, space, kernel.needs)
     if condition is not None:
         value = tile.choose(condition, value, tile.literal(0.0 if value.dtype.is_float else 0, value.dtype))
+    for dtype in reversed(casts):
+        value = tile.cast(value, dtype)
     return value
 
 

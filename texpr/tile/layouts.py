@@ -112,6 +112,13 @@ def mma_warps(rows: int, cols: int, warps: int) -> tuple[int, int]:
     return best[1]
 
 
+def row_warps(rows: int, warps: int) -> tuple[int, int]:
+    """As many warps along rows as the 16-row instruction allows: what is done with whole rows, such as a sum over
+    columns or a second product over them, then stays inside of a warp."""
+    along_rows = max(1, min(warps, rows // 16))
+    return along_rows, warps // along_rows
+
+
 def operand_swizzle(shape: tuple[int, ...], element_bytes: int, contiguous: int) -> Swizzled:
     """The XOR swizzle under which ldmatrix rows (and 16-byte row segments of any layout) fall into distinct banks.
 

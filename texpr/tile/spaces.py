@@ -25,7 +25,7 @@ from texpr.plan.ir import Compute, Dot, Group, KernelPlan, Reduction, Stage, Uni
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Memory
 from texpr.tile.ir import PhysicalDim, Space
-from texpr.tile.layouts import Blocked, MmaV2, Operand, blocked, mapped, mma_warps
+from texpr.tile.layouts import Blocked, MmaV2, Operand, blocked, mapped, mma_warps, row_warps
 
 _PIECES = 32
 
@@ -206,8 +206,21 @@ def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mappin
     if dot.unit is Unit.MMA:
         form = mma_form(dot.a.dtype, dot.b.dtype, plan.target)
         assert form is not None
-        return Space(name, (row, col), MmaV2(mma_warps(row.size, col.size, plan.warps), (form.m, form.n)))
+        choose = row_warps(row.size, plan.warps) if _works_on_rows(plan, dot) else None
+        warps = choose or mma_warps(row.size, col.size, plan.warps)
+        return Space(name, (row, col), MmaV2(warps, (form.m, form.n)))
     return Space(name, (row, col), _fma_layout(row.size, col.size, plan.warps))
+
+
+def _works_on_rows(plan: KernelPlan, dot: Dot) -> bool:
+    """Whether the columns of a contraction over these rows are reduced by another node: its accumulator is then the
+    operand of a second product, or is summed along its rows."""
+    nodes = [node for node in nodes_of(plan.nodes) if isinstance(node, Reduction)]
+    reduced = {axis for node in nodes for axis in node.axes}
+    return any(
+        node.dot is not None and set(node.dot.rows) == set(dot.rows) and bool(reduced & set(node.dot.cols))
+        for node in nodes
+    )
 
 
 def _one_dim(dims: tuple[PhysicalDim, ...], plan: KernelPlan) -> PhysicalDim:

@@ -1,0 +1,34 @@
+"""Attention of queries over keys and values, with the heads in groups that share their keys (GQA).
+
+    s[i, j] = scale sum_d q[i, d] k[j, d]           for the keys that query i may see: j < n and j <= i + n - S
+    o[i]    = sum_j softmax_j(s[i, j]) v[j],        lse[i] = log sum_j exp(s[i, j])
+
+``n`` is the number of keys in use per batch entry; the last query sees all of them, earlier ones fewer (causal). The
+probabilities are rounded to T before they are multiplied with the values. Exponentials are base 2 inside, which is what
+the hardware has. A query that sees no key yields zeros, and lse is -inf.
+"""
+
+import math
+
+import texpr as te
+
+
+@te.algorithm(
+    "q: T[B, (G, R), S, D], k: T[B, G, L, D], v: T[B, G, L, D], n: i32[B] in [0, L + 1), scale: f32"
+    " -> o: T[B, (G, R), S, D], lse: f32[B, (G, R), S]",
+    T=("f16", "bf16"),
+    static={"D": 64},
+)
+def attention(q, k, v, n, scale, o, lse):
+    """Causal attention, forward."""
+    b, g, r, i, j, d, e = te.axes(b="B", g="G", r="R", i="S", j="L", d="D", e="D")
+    s, m, p, l, u = te.funcs("s m p l u")  # noqa: E741
+    s[b, g, r, i, j] = te.sum(q[b, (g, r), i, d] * k[b, g, j, d], over=d)
+    factor = scale * math.log2(math.e)
+    keep = (j < n[b]) & (j <= i + n[b] - te.dim("S"))
+    m[b, g, r, i] = te.max(s[b, g, r, i, j] * factor, over=j, where=keep)
+    p[b, g, r, i, j] = te.exp2(s[b, g, r, i, j] * factor - m[b, g, r, i])
+    l[b, g, r, i] = te.sum(p[b, g, r, i, j], over=j, where=keep)
+    u[b, g, r, i, e] = te.sum(p[b, g, r, i, j].to(te.type("T")) * v[b, g, j, e], over=j, where=keep)
+    o[b, (g, r), i, e] = te.where(l[b, g, r, i] > 0, u[b, g, r, i, e] / l[b, g, r, i], 0)
+    lse[b, (g, r), i] = (te.log2(l[b, g, r, i]) + m[b, g, r, i]) * math.log(2)
