@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,14 @@ class Hopper:
 @cache
 def compile_hopper(
     name: str, signature: tuple[tuple[str, str], ...], constants: tuple[tuple[str, Any], ...], *, warps: int = 4,
-    sm: int = 90, divisible: tuple[str, ...] = (),
+    sm: int = 90, divisible: tuple[str, ...] = (), kernels: str = "hopper_kernels",
 ) -> Hopper:
-    """A signature names a tensor map as `kind[extent,extent]`."""
+    """Compile `kernels.name`. A signature names a tensor map as `kind[extent,extent]`."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.experimental.gluon._runtime import GluonASTSource
 
-    from tests.emulator import hopper_kernels
-
-    function = getattr(hopper_kernels, name)
+    function = getattr(import_module(f"tests.emulator.{kernels}"), name)
     kinds = {argument: _tensor_kind(kind) for argument, kind in signature}
     kinds |= {constant: "constexpr" for constant, _ in constants}
     attributes = {(function.arg_names.index(argument),): [["tt.divisibility", 16]] for argument in divisible}

@@ -1,0 +1,201 @@
+"""Mutations of accesses: masks, bounds, staged data, ring slots, atomics, memory order and shuffles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tests.emulator.mutation.mutants import Edit, Mutation, changed, every, rebuilt, removed
+from tests.emulator.mutation.statements import Ptx, Statement
+
+_OTHER_BOUND = {"lt": "le", "le": "lt", "gt": "ge", "ge": "gt"}
+_ORDERS = {"acquire", "release", "acq_rel"}
+_ADDRESS = re.compile(r"\[\s*(%\w+)\s*(?:\+\s*0\s*)?\]")
+
+
+def mask_dropped(*prefixes: str) -> Mutation:
+    """Each guarded access of these opcodes happens for all threads."""
+
+    def mutation(ptx: Ptx) -> Iterator[Edit]:
+        for statement in every(ptx, *prefixes):
+            if statement.guard:
+                predicate = statement.guard.lstrip("@!")
+                masked = f"mov.pred %differs, {predicate};" if "!" in statement.guard else f"not.pred %differs, {predicate};"
+                yield changed(statement, rebuilt(statement, guard=""), "for all threads", masked)
+
+    return mutation
+
+
+def copy_mask_dropped(ptx: Ptx) -> Iterator[Edit]:
+    """A masked `cp.async` has a source size of 0 where the mask is false: here it is the whole size everywhere."""
+    for statement in every(ptx, "cp.async.ca", "cp.async.cg"):
+        if len(statement.operands) == 4:
+            _, _, whole, size = statement.operands
+            masked = f"setp.ne.u32 %differs, {size}, {whole};"
+            yield changed(statement, rebuilt(statement, operands=statement.operands[:3]), "the whole size", masked)
+
+
+def bound_off_by_one(ptx: Ptx) -> Iterator[Edit]:
+    """`<` becomes `<=` and so on, in every comparison of integers."""
+    for statement in every(ptx, "setp"):
+        parts = statement.opcode.split(".")
+        if parts[1] in _OTHER_BOUND and re.fullmatch(r"[su](16|32|64)", parts[-1]):
+            opcode = ".".join([parts[0], _OTHER_BOUND[parts[1]], *parts[2:]])
+            description = f"{parts[1]} -> {_OTHER_BOUND[parts[1]]}"
+            equal = f"setp.eq.{parts[-1]} %differs, {statement.operands[1]}, {statement.operands[2]};"
+            yield changed(statement, rebuilt(statement, opcode=opcode), description, equal)
+
+
+def removal(*prefixes: str) -> Mutation:
+    """Removes each statement of these opcodes."""
+
+    def mutation(ptx: Ptx) -> Iterator[Edit]:
+        yield from (removed(statement) for statement in every(ptx, *prefixes))
+
+    return mutation
+
+
+def stages_swapped(ptx: Ptx) -> Iterator[Edit]:
+    """Two copies into the same allocation exchange their destinations."""
+    definitions = {s.operands[0]: s for s in ptx.statements if s.opcode == "add.s32" and len(s.operands) == 3}
+    copies = [(s, _target(s, definitions)) for s in every(ptx, "cp.async.ca", "cp.async.cg")]
+    for position, (_, first) in enumerate(copies):
+        for _, second in copies[position + 1 :]:
+            if first is None or second is None or first.operands[1] != second.operands[1]:
+                continue
+            a, b = first.operands[2], second.operands[2]
+            if a.isdigit() and b.isdigit() and a != b:
+                pair = (
+                    (first, rebuilt(first, operands=[*first.operands[:2], b])),
+                    (second, rebuilt(second, operands=[*second.operands[:2], a])),
+                )
+                yield Edit(pair, f"exchanged with line {second.line}")
+                break
+
+
+def _target(copy: Statement, definitions: dict[str, Statement]) -> Statement | None:
+    """The addition that made the address that a copy writes to."""
+    place = _ADDRESS.fullmatch(copy.operands[0])
+    return definitions.get(place[1]) if place else None
+
+
+def ring_slot_moved(ptx: Ptx) -> Iterator[Edit]:
+    """A slot number, or the offset of a slot, computed in a loop is one too large: powers of two are masked, other
+    counts go back to zero by a comparison."""
+    for statement in ptx.statements:
+        if not statement.in_loop or not statement.operands:
+            continue
+        target = statement.operands[0]
+        if statement.opcode == "and.b32" and _is_ring(statement.operands[2]):
+            lowest = int(statement.operands[2]) & -int(statement.operands[2])
+            yield changed(statement, f"{rebuilt(statement)} xor.b32 {target}, {target}, {lowest};", "the next slot")
+        if statement.opcode in ("selp.b32", "selp.b64") and "0" in statement.operands[1:3]:
+            wrapped = ["1" if operand == "0" else operand for operand in statement.operands[1:3]]
+            moved = rebuilt(statement, operands=[target, *wrapped, statement.operands[3]])
+            if _is_counter(statement, ptx):
+                yield changed(statement, moved, "comes round to 1")
+
+
+def _is_ring(mask: str) -> bool:
+    """Ones in a row, as the mask of an offset into a ring of two or more slots of at least 64 elements."""
+    if not mask.isdigit() or int(mask) == 0:
+        return False
+    value = int(mask)
+    ones = value // (value & -value)
+    return (value & -value) >= 64 and ones & (ones + 1) == 0
+
+
+def _is_counter(selection: Statement, ptx: Ptx) -> bool:
+    """Whether one of the choices is a register that was just counted up."""
+    counted = {s.operands[0] for s in ptx.statements if s.opcode.startswith("add.s") and s.operands[2] == "1"}
+    return bool(counted & set(selection.operands[1:3]))
+
+
+def order_weakened(ptx: Ptx) -> Iterator[Edit]:
+    for statement in every(ptx, "atom", "red", "ld", "st"):
+        parts = statement.opcode.split(".")
+        strong = _ORDERS & set(parts)
+        if strong and "async" not in parts:
+            opcode = ".".join("relaxed" if part in _ORDERS else part for part in parts)
+            yield changed(statement, rebuilt(statement, opcode=opcode), f"{strong.pop()} -> relaxed")
+
+
+def scope_narrowed(ptx: Ptx) -> Iterator[Edit]:
+    for statement in every(ptx, "atom", "red", "ld", "st", "fence"):
+        parts = statement.opcode.split(".")
+        if "gpu" in parts and "shared" not in parts:
+            opcode = ".".join("cta" if part == "gpu" else part for part in parts)
+            yield changed(statement, rebuilt(statement, opcode=opcode), "gpu -> cta")
+
+
+def atomic_made_plain(ptx: Ptx) -> Iterator[Edit]:
+    """A load, the operation, and a store."""
+    for statement in every(ptx, "atom", "red"):
+        parts = statement.opcode.split(".")
+        operation = next((part for part in parts if part in ("add", "min", "max", "and", "or", "xor", "exch")), None)
+        kind = parts[-1]
+        if operation is None or not re.fullmatch(r"[subf](32|64)", kind):
+            continue
+        old, address, value = statement.operands if parts[0] == "atom" else ("%before", *statement.operands)
+        space = next((part for part in parts if part in ("global", "shared")), "")
+        space = f".{space}" if space else ""
+        guard = f"{statement.guard} " if statement.guard else ""
+        bits = f"b{kind[1:]}"
+        combine = f"mov.{bits}" if operation == "exch" else f"{operation}.{_arithmetic(operation, kind)}"
+        sources = value if operation == "exch" else f"%before, {value}"
+        keep = f"{guard}mov.{bits} {old}, %before;" if parts[0] == "atom" else ""
+        yield changed(
+            statement,
+            f"{{ .reg .{bits} %before; .reg .{bits} %after; {guard}ld{space}.{bits} %before, {address}; "
+            f"{guard}{combine} %after, {sources}; {guard}st{space}.{bits} {address}, %after; {keep} }}",
+            "load, operation, store",
+        )
+
+
+def _arithmetic(operation: str, kind: str) -> str:
+    if operation in ("and", "or", "xor"):
+        return f"b{kind[1:]}"
+    return {"b32": "u32", "b64": "u64"}.get(kind, kind)
+
+
+def atomic_removed(ptx: Ptx) -> Iterator[Edit]:
+    for statement in every(ptx, "red"):
+        yield removed(statement)
+    for statement in every(ptx, "atom"):
+        width = re.sub(r"\D", "", statement.opcode.split(".")[-1]) or "32"
+        target = statement.operands[0]
+        if target == "_":
+            yield removed(statement)
+        elif width in ("16", "32", "64"):
+            guard = f"{statement.guard} " if statement.guard else ""
+            yield changed(statement, f"{guard}mov.b{width} {target}, 0;", "gives 0, changes nothing")
+
+
+def shuffle_distance_changed(ptx: Ptx) -> Iterator[Edit]:
+    for statement in every(ptx, "shfl.sync"):
+        target, value, distance, *rest = statement.operands
+        if distance.isdigit():
+            other = {0: 1, 1: 2}.get(int(distance), int(distance) // 2)
+            yield changed(
+                statement, rebuilt(statement, operands=[target, value, str(other), *rest]), f"{distance} -> {other}"
+            )
+
+
+ACCESSES: dict[str, Mutation] = {
+    "load mask dropped": mask_dropped("ld.global", "ld.relaxed", "ld.acquire", "ld.volatile"),
+    "store mask dropped": mask_dropped("st.global", "st.relaxed", "st.release", "st.volatile"),
+    "atomic mask dropped": mask_dropped("atom", "red"),
+    "cp.async mask dropped": copy_mask_dropped,
+    "bulk copy mask dropped": mask_dropped("cp.async.bulk.shared", "cp.async.bulk.global", "cp.async.bulk.tensor"),
+    "bound off by one": bound_off_by_one,
+    "shared store removed": removal("st.shared", "stmatrix"),
+    "cp.async removed": removal("cp.async.ca", "cp.async.cg"),
+    "bulk copy removed": removal("cp.async.bulk.shared", "cp.async.bulk.global", "cp.async.bulk.tensor"),
+    "stages swapped": stages_swapped,
+    "ring slot moved": ring_slot_moved,
+    "memory order weakened": order_weakened,
+    "scope narrowed": scope_narrowed,
+    "atomic made plain": atomic_made_plain,
+    "atomic removed": atomic_removed,
+    "shuffle distance changed": shuffle_distance_changed,
+}

@@ -1,0 +1,94 @@
+"""Calls of kernels that can be replayed with other PTX: memory as it was before the first launch, the launches, and
+what must hold afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from texpr.emulator import Device, PtxModule, load_ptx
+from texpr.emulator.memory import Allocation
+
+Judge = Callable[[Device], str]
+"""Looks at the memory after a call: what is wrong with it, or an empty string."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """An allocation before the call. `written` is true for every byte that has a value; the others are poisoned."""
+
+    name: str
+    address: int
+    data: np.ndarray
+    written: np.ndarray
+    read_only: bool
+
+    @staticmethod
+    def of(allocation: Allocation) -> Buffer:
+        """A copy of an allocation as it is now."""
+        size = allocation.size
+        written = allocation.written[:size] != 0
+        return Buffer(allocation.name, allocation.address, allocation.data[:size].copy(), written, allocation.read_only)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch; `params` are the parameters' bytes."""
+
+    kernel: str
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    shared: int
+    params: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`label` says what is called, with which sizes; addresses in `buffers` are those that a new device gives out."""
+
+    label: str
+    sm: int
+    buffers: tuple[Buffer, ...]
+    launches: tuple[Launch, ...]
+    judge: Judge
+    batch: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Compiled kernels (PTX by name) and calls of them. For shipped kernels, `calls` are those that `texpr check`
+    makes, and `further` are of other sizes."""
+
+    kernels: Mapping[str, str]
+    calls: tuple[Call, ...]
+    further: tuple[Call, ...] = ()
+
+
+def replay(call: Call, kernels: Mapping[str, str], seed: int | None, step_limit: int) -> tuple[str, int]:
+    """Run a call with these kernels (PTX by kernel name). Returns what is wrong with the result, and the blocks run.
+
+    Raises `Fault` and `PtxError`.
+    """
+    device = Device(sm=call.sm, seed=seed, step_limit=step_limit, batch=call.batch)
+    for buffer in call.buffers:
+        allocation = device.memory.allocate(buffer.data.size, buffer.name)
+        if allocation.address != buffer.address:
+            raise ValueError(f"{buffer.name} is at {allocation.address:#x}, was at {buffer.address:#x}")
+        allocation.data[: allocation.size] = buffer.data
+        allocation.written[: allocation.size] = np.where(buffer.written, 0xFF, 0)
+        allocation.read_only = buffer.read_only
+    blocks = 0
+    for launch in call.launches:
+        stats = device.launch(
+            _module(kernels[launch.kernel]), launch.kernel, launch.grid, launch.block, launch.shared, launch.params
+        )
+        blocks += stats.blocks
+    return call.judge(device), blocks
+
+
+@lru_cache(maxsize=4)
+def _module(ptx: str) -> PtxModule:
+    return load_ptx(ptx, "mutant.ptx")

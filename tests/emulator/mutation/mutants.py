@@ -1,0 +1,95 @@
+"""Mutants: kernels that differ from a compiled one in one place, and the edits that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.emulator.mutation.statements import Ptx, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`ptx` is the mutated text; `line` and `statement` say where it differs, `description` how. `witness` is the
+    kernel with a trap where the mutant would act differently, if that can be said in PTX."""
+
+    kind: str
+    line: int
+    statement: str
+    description: str
+    ptx: str
+    witness: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a mutation does to one place: `replacements` are statements and the text that they become. `difference` is
+    text that sets the predicate `%differs` where the first statement, changed, does something else than before."""
+
+    replacements: tuple[tuple[Statement, str], ...]
+    description: str
+    difference: str = ""
+
+
+Mutation = Callable[[Ptx], Iterator[Edit]]
+"""Finds every place that it applies to."""
+
+
+def removed(statement: Statement) -> Edit:
+    """Without the statement."""
+    return Edit(((statement, ""),), "removed")
+
+
+def changed(statement: Statement, text: str, description: str, difference: str = "") -> Edit:
+    """With another statement in its place. `text` may be several statements; they are put on one line."""
+    return Edit(((statement, text),), description, difference)
+
+
+def rebuilt(
+    statement: Statement,
+    *,
+    guard: str | None = None,
+    opcode: str | None = None,
+    operands: Sequence[str] | None = None,
+) -> str:
+    """The statement with some of its parts replaced."""
+    guard = statement.guard if guard is None else guard
+    opcode = statement.opcode if opcode is None else opcode
+    operands = statement.operands if operands is None else operands
+    return f"{guard + ' ' if guard else ''}{opcode} {', '.join(operands)};"
+
+
+def mutants_of(ptx: Ptx, kind: str, mutation: Mutation) -> Iterator[Mutant]:
+    """Every mutant of one kind."""
+    for edit in mutation(ptx):
+        statement = edit.replacements[0][0]
+        yield Mutant(kind, statement.line, statement.text, edit.description, apply(ptx, edit), _witness(ptx, edit))
+
+
+def _witness(ptx: Ptx, edit: Edit) -> str | None:
+    if not edit.difference:
+        return None
+    statement = edit.replacements[0][0]
+    trap = f"{{ .reg .pred %differs; {edit.difference} @%differs trap; }} {rebuilt(statement)}"
+    return apply(ptx, Edit(((statement, trap),), ""))
+
+
+def apply(ptx: Ptx, edit: Edit) -> str:
+    """The text with the replacements made; every other statement stays on its line."""
+    text = ptx.text
+    for statement, replacement in sorted(edit.replacements, key=lambda item: -item[0].start):
+        gap = "\n" * text.count("\n", statement.start, statement.end)
+        text = text[: statement.start] + replacement + gap + text[statement.end :]
+    return text
+
+
+def spread(items: Sequence[Mutant], limit: int) -> list[Mutant]:
+    """At most `limit` (two or more) of the items, evenly spaced, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(position * (len(items) - 1) / (limit - 1))] for position in range(limit)]
+
+
+def every(ptx: Ptx, *prefixes: str) -> Iterable[Statement]:
+    """The statements whose opcode starts with one of the prefixes (whole parts of it)."""
+    return (s for s in ptx.statements if any(s.opcode == p or s.opcode.startswith(p + ".") for p in prefixes))
