@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from texpr.checking.calls import Case, storage_of
 from texpr.checking.inputs import Inputs
@@ -31,12 +32,13 @@ class NotWritten(Exception):
 @dataclass(frozen=True, slots=True)
 class _Buffer:
     """A tensor in device memory. ``before`` bytes of slack precede it, so that its address is aligned no further than
-    asked."""
+    asked. ``given`` says per byte whether it has a value before the launch."""
 
     tensor: Tensor
     base: int
     before: int
     size: int
+    given: NDArray[np.bool_]
 
     @property
     def address(self) -> int:
@@ -74,7 +76,7 @@ class Bench:
         for output in self.algorithm.outputs:
             if output.name in case.aliased and output.may_alias is not None:
                 shared = buffers[output.may_alias]
-                buffers[output.name] = _Buffer(output, shared.base, shared.before, shared.size)
+                buffers[output.name] = replace(shared, tensor=output)
         try:
             return self._launch(case, inputs, symbols, buffers)
         finally:
@@ -104,7 +106,8 @@ class Bench:
                 output.may_alias == tensor.name and output.name in case.aliased for output in self.algorithm.outputs
             ):
                 self._driver.gpu.protect(base)
-        return _Buffer(tensor, base, before, size)
+        given = self._driver.gpu.device.written(base, before + size)[before:].copy()
+        return _Buffer(tensor, base, before, size, given)
 
     def _write(self, tensor: Tensor, address: int, values: Array, strides: tuple[int, ...]) -> None:
         """Element by element row, so that the gaps of a strided tensor stay unwritten and reading them is a fault."""
@@ -152,13 +155,14 @@ class Bench:
         raw = np.frombuffer(device.read(buffer.address, buffer.size), storage_dtype(tensor.dtype))
         steps = tuple(stride * tensor.dtype.bytes for stride in strides)
         values = np.lib.stride_tricks.as_strided(raw, extents, steps).copy()
-        if tensor.name in case.aliased:
-            return values
-        missing = device.unwritten(buffer.address, buffer.size) - (buffer.size - count * tensor.dtype.bytes)
-        if missing > 0:
+        meant = np.zeros(buffer.size, np.bool_)
+        np.lib.stride_tricks.as_strided(meant, (*extents, tensor.dtype.bytes), (*steps, 1))[...] = True
+        written = device.written(buffer.address, buffer.size)
+        missing = int(np.count_nonzero(meant & ~written))
+        if missing:
             raise NotWritten(
                 f"{missing // tensor.dtype.bytes or 1} of {count} elements of {tensor.name} are not written"
             )
-        if missing < 0 or device.unwritten(buffer.base, buffer.before) < buffer.before:
+        if (written & ~meant & ~buffer.given).any() or device.written(buffer.base, buffer.before).any():
             raise NotWritten(f"bytes beside the elements of {tensor.name} were written")
         return values

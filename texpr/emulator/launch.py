@@ -123,6 +123,12 @@ class Device:
         target.written[at : at + nbytes] = written
         target.complete = target.complete and bool(written.all())
 
+    def written(self, addr: int, nbytes: int) -> NDArray[np.bool_]:
+        """Per byte, whether host or device has written it."""
+        allocation, offset = self.memory.span(addr, nbytes)
+        flags: NDArray[np.bool_] = allocation.written[offset : offset + nbytes] != 0
+        return flags
+
     def unwritten(self, addr: int, nbytes: int) -> int:
         """How many of these bytes neither host nor device has written."""
         allocation, offset = self.memory.span(addr, nbytes)
