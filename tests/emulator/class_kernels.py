@@ -282,6 +282,20 @@ def chained_scan(x, y, flags, sums, n, BLOCK: gl.constexpr):
 
 
 @gluon.jit
+def sum_by_last_program(x, parts, counter, y, n, BLOCK: gl.constexpr, PROGRAMS: gl.constexpr):
+    """Each program leaves a partial sum; the one that counts last adds them all."""
+    layout: gl.constexpr = gl.BlockedLayout([2], [32], [4], [0])
+    all_parts: gl.constexpr = gl.BlockedLayout([1], [32], [4], [0])
+    offsets = gl.program_id(0) * BLOCK + gl.arange(0, BLOCK, layout)
+    total = gl.sum(gl.load(x + offsets, mask=offsets < n, other=0), 0)
+    gl.store(parts + gl.program_id(0), total)
+    arrived = gl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
+    if arrived == gl.num_programs(0) - 1:
+        i = gl.arange(0, PROGRAMS, all_parts)
+        gl.store(y, gl.sum(gl.load(parts + i, mask=i < gl.num_programs(0), other=0, volatile=True), 0))
+
+
+@gluon.jit
 def _lowest_bit(x):
     return gl.inline_asm("{ .reg .b32 t; brev.b32 t, $1; clz.b32 $0, t; }", "=r,r", [x], gl.int32, is_pure=True)
 

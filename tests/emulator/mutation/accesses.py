@@ -19,11 +19,26 @@ def mask_dropped(*prefixes: str) -> Mutation:
     def mutation(ptx: Ptx) -> Iterator[Edit]:
         for statement in every(ptx, *prefixes):
             if statement.guard:
+                negated = "!" in statement.guard
                 predicate = statement.guard.lstrip("@!")
-                masked = f"mov.pred %differs, {predicate};" if "!" in statement.guard else f"not.pred %differs, {predicate};"
-                yield changed(statement, rebuilt(statement, guard=""), "for all threads", masked)
+                masked = f"{'mov' if negated else 'not'}.pred %differs, {predicate};"
+                noise = _noise(statement, f"@{'' if negated else '!'}{predicate}")
+                yield changed(statement, rebuilt(statement, guard=""), "for all threads", masked, noise)
 
     return mutation
+
+
+def _noise(load: Statement, where: str) -> tuple[str, ...]:
+    """Statements that set the targets of a load: to all ones (NaN as a float), and to small numbers."""
+    width = re.sub(r"\D", "", load.opcode.split(".")[-1])
+    if not load.opcode.startswith("ld") or width not in ("16", "32", "64"):
+        return ()
+    targets = [target.strip() for target in load.operands[0].strip("{} ").split(",")]
+    ones = (1 << int(width)) - 1
+    small = {"16": 0x3E00, "32": 0x3FC03E00, "64": 0x3FF8000000000000}[width]
+    return tuple(
+        " ".join(f"{where} mov.b{width} {target}, {value};" for target in targets) for value in (ones, small)
+    )
 
 
 def copy_mask_dropped(ptx: Ptx) -> Iterator[Edit]:

@@ -3,6 +3,7 @@ what must hold afterwards."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,11 +68,17 @@ class Built:
     further: tuple[Call, ...] = ()
 
 
-def replay(call: Call, kernels: Mapping[str, str], seed: int | None, step_limit: int) -> tuple[str, int]:
-    """Run a call with these kernels (PTX by kernel name). Returns what is wrong with the result, and the blocks run.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`complaint` is what is wrong with the result, or empty; `memory` identifies the content of all buffers."""
 
-    Raises `Fault` and `PtxError`.
-    """
+    complaint: str
+    blocks: int
+    memory: int
+
+
+def replay(call: Call, kernels: Mapping[str, str], seed: int | None, step_limit: int) -> Result:
+    """Run a call with these kernels (PTX by kernel name). Raises `Fault` and `PtxError`."""
     device = Device(sm=call.sm, seed=seed, step_limit=step_limit, batch=call.batch)
     for buffer in call.buffers:
         allocation = device.memory.allocate(buffer.data.size, buffer.name)
@@ -86,7 +93,10 @@ def replay(call: Call, kernels: Mapping[str, str], seed: int | None, step_limit:
             _module(kernels[launch.kernel]), launch.kernel, launch.grid, launch.block, launch.shared, launch.params
         )
         blocks += stats.blocks
-    return call.judge(device), blocks
+    memory = 0
+    for allocation in device.memory.live():
+        memory = zlib.crc32(allocation.data.tobytes(), memory)
+    return Result(call.judge(device), blocks, memory)
 
 
 @lru_cache(maxsize=4)

@@ -251,6 +251,24 @@ def chained_scan() -> Built:
     return _built(kernel, calls)
 
 
+def sum_by_last_program() -> Built:
+    signature = (("x", "*i32"), ("parts", "*i32"), ("counter", "*i32"), ("y", "*i32"), ("n", "i32"))
+    kernel = compile_hopper("sum_by_last_program", signature, (("BLOCK", 256), ("PROGRAMS", 32)), sm=80,
+                            divisible=("x", "parts"), kernels="class_kernels")
+    calls = []
+    for n, together in ((100, 16), (256 * 6 + 1, 16), (256 * 20, 4)):
+        programs = -(-n // 256)
+        x = _integers(n, (n,), np.int32, 100)
+        arguments = {"x": x, "parts": np.empty(programs, np.int32), "counter": np.zeros(1, np.int32),
+                     "y": np.empty(1, np.int32), "n": n}
+
+        def run(device: Device, arguments: Any = arguments, programs: int = programs) -> None:
+            run_hopper(kernel, arguments, (programs,), outputs=("parts", "y"), device=device)
+
+        calls.append(_record(f"n={n}", 80, run, {"y": x.sum(keepdims=True, dtype=np.int32)}, batch=together))
+    return _built(kernel, calls)
+
+
 def sparse_convolution() -> Built:
     constants = (("BM", 64), ("BN", 32), ("CI", 32), ("STAGES", 3))
     signature = (("features", "*fp16"), ("weights", "*fp16"), ("neighbours", "*i32"), ("offsets", "*i32"),

@@ -11,7 +11,8 @@ from tests.emulator.mutation.statements import Ptx, Statement
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """`ptx` is the mutated text; `line` and `statement` say where it differs, `description` how. `witness` is the
-    kernel with a trap where the mutant would act differently, if that can be said in PTX."""
+    kernel with a trap where the mutant would act differently, if that can be said in PTX. `noise` are kernels that do
+    not make the access that the mutant adds, but give its target other values instead."""
 
     kind: str
     line: int
@@ -19,16 +20,19 @@ class Mutant:
     description: str
     ptx: str
     witness: str | None
+    noise: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
     """What a mutation does to one place: `replacements` are statements and the text that they become. `difference` is
-    text that sets the predicate `%differs` where the first statement, changed, does something else than before."""
+    text that sets the predicate `%differs` where the first statement, changed, does something else than before. Each of
+    `noise` follows the unchanged statement and gives its targets other values where it is masked."""
 
     replacements: tuple[tuple[Statement, str], ...]
     description: str
     difference: str = ""
+    noise: tuple[str, ...] = ()
 
 
 Mutation = Callable[[Ptx], Iterator[Edit]]
@@ -40,9 +44,9 @@ def removed(statement: Statement) -> Edit:
     return Edit(((statement, ""),), "removed")
 
 
-def changed(statement: Statement, text: str, description: str, difference: str = "") -> Edit:
+def changed(statement: Statement, text: str, description: str, difference: str = "", noise: tuple[str, ...] = ()) -> Edit:
     """With another statement in its place. `text` may be several statements; they are put on one line."""
-    return Edit(((statement, text),), description, difference)
+    return Edit(((statement, text),), description, difference, noise)
 
 
 def rebuilt(
@@ -63,15 +67,10 @@ def mutants_of(ptx: Ptx, kind: str, mutation: Mutation) -> Iterator[Mutant]:
     """Every mutant of one kind."""
     for edit in mutation(ptx):
         statement = edit.replacements[0][0]
-        yield Mutant(kind, statement.line, statement.text, edit.description, apply(ptx, edit), _witness(ptx, edit))
-
-
-def _witness(ptx: Ptx, edit: Edit) -> str | None:
-    if not edit.difference:
-        return None
-    statement = edit.replacements[0][0]
-    trap = f"{{ .reg .pred %differs; {edit.difference} @%differs trap; }} {rebuilt(statement)}"
-    return apply(ptx, Edit(((statement, trap),), ""))
+        trap = f"{{ .reg .pred %differs; {edit.difference} @%differs trap; }} {rebuilt(statement)}"
+        witness = apply(ptx, changed(statement, trap, "")) if edit.difference else None
+        noise = tuple(apply(ptx, changed(statement, f"{rebuilt(statement)} {text}", "")) for text in edit.noise)
+        yield Mutant(kind, statement.line, statement.text, edit.description, apply(ptx, edit), witness, noise)
 
 
 def apply(ptx: Ptx, edit: Edit) -> str:

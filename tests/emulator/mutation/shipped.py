@@ -131,7 +131,8 @@ def _other_sizes(problem: Problem, cases: Sequence[Case], count: int, seed: int)
         symbols = symbols_of(problem.algorithm, case, MULTIPROCESSORS)
         if symbols is None or not is_legal(problem.algorithm, case, symbols) or _is_empty(problem.algorithm, case):
             continue
-        if chosen(problem.candidates, case, symbols) == problem.wanted and _work(problem, case) <= problem.most_work // 4:
+        cheap = _work(problem, case) <= problem.most_work // 6
+        if cheap and chosen(problem.candidates, case, symbols) == problem.wanted:
             found.append(case)
         if len(found) == count:
             break
@@ -195,8 +196,8 @@ def _complaint(
         written = allocation.written[: allocation.size] != 0
         if not (written == meant).all():
             return "not written" if (meant & ~written).any() else "written beside"
-        values = allocation.data[: allocation.size][places].reshape(-1).view(storage_dtype(tensor.dtype)).reshape(extents)
-        found = compare(tensor.name, expected[tensor.name], values, tensor.dtype)
+        values = allocation.data[: allocation.size][places].reshape(-1).view(storage_dtype(tensor.dtype))
+        found = compare(tensor.name, expected[tensor.name], values.reshape(extents), tensor.dtype)
         if found.wrong:
             return found.text()
     return ""

@@ -1,0 +1,150 @@
+"""The report: what became of the mutants, by kernel class and kind, development kernels and held-out ones apart."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tests.emulator.mutation.engine import KINDS, How
+
+Record = Mapping[str, Any]
+Tally = Counter[How]
+
+FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "barriers": ("barrier removed", "barrier arrival", "warp barrier"),
+    "cp.async waits": ("cp.async wait", "cp.async commit", "cp.async arrival"),
+    "mbarriers": ("mbarrier", "expect"),
+    "fences": ("initialisation fence", "proxy fence", "memory fence", "wgmma fence"),
+    "wgmma, bulk waits": ("wgmma commit", "wgmma wait", "bulk commit", "bulk wait"),
+    "masks": ("load mask", "store mask", "atomic mask", "cp.async mask", "bulk copy mask"),
+    "bounds": ("bound off",),
+    "data, stages": ("shared store", "cp.async removed", "bulk copy removed", "stages", "ring slot"),
+    "atomics": ("atomic made", "atomic removed"),
+    "order, scope": ("memory order", "scope"),
+    "shuffles": ("shuffle",),
+}
+_PARTS: Final = (("Development", False), ("Held out", True))
+
+
+def family_of(kind: str) -> str:
+    """The family that a kind of mutation belongs to."""
+    return next(family for family, prefixes in FAMILIES.items() if kind.startswith(prefixes))
+
+
+def facts() -> dict[str, str]:
+    """When and with what the report was made."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit.stdout.strip() or "unknown",
+        "python": platform.python_version(),
+    }
+
+
+def tally(mutants: Iterable[Record]) -> Tally:
+    return Counter(How(mutant["how"]) for mutant in mutants)
+
+
+def _mutants(records: Iterable[Record], held_out: bool) -> list[Record]:
+    return [
+        {**mutant, "class": record["class"], "subject": record["name"]}
+        for record in records
+        if record["held_out"] == held_out
+        for mutant in record["mutants"]
+    ]
+
+
+def markdown(records: Sequence[Record], made: Mapping[str, str]) -> str:
+    """The tables and lists of docs/mutation.md."""
+    parts = [f"Made on {made['date']} at commit `{made['commit']}`.", "", *_false_alarms(records)]
+    parts += ["", "### Totals", "", *_totals(records)]
+    for title, held_out in _PARTS:
+        mutants = _mutants(records, held_out)
+        parts += ["", f"### {title}: by class and family", "", *_matrix(mutants)]
+        parts += ["", f"### {title}: by kind", "", *_by_kind(mutants)]
+    parts += ["", "### Equivalent, and why", "", *_reasons(records)]
+    for title, held_out in _PARTS:
+        parts += ["", f"### {title}: survivors", "", *_survivors(_mutants(records, held_out))]
+    return "\n".join(parts) + "\n"
+
+
+def _false_alarms(records: Sequence[Record]) -> list[str]:
+    alarms = [record for record in records if record["failure"]]
+    runs = sum(record.get("clean_runs", 0) for record in records)
+    if not alarms:
+        return [f"{len(records)} kernels, {runs} runs of them unmutated: no false alarm."]
+    return [f"**Not clean, or not run:** {', '.join(record['name'] for record in alarms)}."]
+
+
+_HEAD: Final = "| | mutants | fault | wrong result | equivalent | never differs | survived |"
+_RULE: Final = "|---|---:|---:|---:|---:|---:|---:|"
+
+
+def _line(name: str, counts: Tally) -> str:
+    cells = [str(counts[how] or "") for how in How]
+    return f"| {name} | {counts.total()} | " + " | ".join(cells) + " |"
+
+
+def _totals(records: Sequence[Record]) -> list[str]:
+    lines = [_HEAD, _RULE]
+    for title, held_out in _PARTS:
+        mutants = _mutants(records, held_out)
+        lines.append(_line(title, tally(mutants)))
+    everything = [mutant for _, held_out in _PARTS for mutant in _mutants(records, held_out)]
+    noticed = [mutant for mutant in everything if mutant["how"] in (How.FAULT.value, How.RESULT.value)]
+    ways: list[tuple[str, Callable[[Record], bool]]] = [
+        ("in lockstep, with calls that `texpr check` chooses", lambda m: m["seed"] is None and not m["further"]),
+        ("in lockstep, only with further sizes", lambda m: m["seed"] is None and m["further"]),
+        ("only under a random schedule", lambda m: m["seed"] is not None),
+    ]
+    lines += ["", f"Of the {len(noticed)} that were noticed:", ""]
+    lines += [f"- {name}: {sum(map(holds, noticed))}" for name, holds in ways]
+    return lines
+
+
+def _matrix(mutants: Sequence[Record]) -> list[str]:
+    """Per class and family, noticed mutants of those that some call could tell from the kernel."""
+    classes = list(dict.fromkeys(mutant["class"] for mutant in mutants))
+    lines = ["| | " + " | ".join(FAMILIES) + " |", "|---|" + "---:|" * len(FAMILIES)]
+    for kernel_class in classes:
+        cells = []
+        for family in FAMILIES:
+            counts = tally(m for m in mutants if m["class"] == kernel_class and family_of(m["kind"]) == family)
+            noticed = counts[How.FAULT] + counts[How.RESULT]
+            open_ones = noticed + counts[How.SURVIVED]
+            cells.append(f"{noticed}/{open_ones}" if counts.total() else "")
+        lines.append(f"| {kernel_class} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _by_kind(mutants: Sequence[Record]) -> list[str]:
+    lines = [_HEAD, _RULE]
+    for kind in KINDS:
+        counts = tally(mutant for mutant in mutants if mutant["kind"] == kind)
+        if counts.total():
+            lines.append(_line(kind, counts))
+    return lines
+
+
+def _reasons(records: Sequence[Record]) -> list[str]:
+    lines = ["| reason | development | held out |", "|---|---:|---:|"]
+    counts = [
+        Counter(m["detail"] for m in _mutants(records, held_out) if m["how"] == How.EQUIVALENT.value)
+        for _, held_out in _PARTS
+    ]
+    for reason in sorted(set(counts[0]) | set(counts[1])):
+        lines.append(f"| {reason} | {counts[0][reason] or ''} | {counts[1][reason] or ''} |")
+    return lines
+
+
+def _survivors(mutants: Sequence[Record]) -> list[str]:
+    lines = [
+        f"- {m['subject']}: {m['kind']}, line {m['line']}: `{m['statement'][:90]}` {m['description']} ({m['detail']})"
+        for m in mutants
+        if m["how"] == How.SURVIVED.value
+    ]
+    return lines or ["None."]
