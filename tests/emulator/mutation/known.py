@@ -22,7 +22,36 @@ _SAME_THREAD: Final = "both accesses are of the same thread"
 _SAME_SUM: Final = "the place holds this warp's sum already, from the scan before"
 _LAST_ACCESS: Final = "no shared memory is accessed after it"
 
-REASONS: Final[dict[tuple[str, str, int], str]] = {}
+REASONS: Final[dict[tuple[str, str, int], str]] = {
+    ("tma_add_one", "barrier removed", 63): _OTHER_BARRIER,
+    ("tma_add_one", "barrier removed", 71): _OTHER_BARRIER,
+    ("tma_add_one", "barrier removed", 95): _OWN_WAIT,
+    ("tma_add_one", "barrier removed", 113): _OWN_DATA,
+    ("tma_add_one", "barrier removed", 129): _OTHER_BARRIER,
+    ("tma_add_one", "bulk copy mask dropped", 123): _REPEATED_COPY,
+    ("wgmma_gemm", "barrier removed", 96): _OTHER_BARRIER,
+    ("wgmma_gemm", "barrier removed", 105): _OTHER_BARRIER,
+    ("wgmma_gemm", "barrier removed", 116): _OTHER_BARRIER,
+    ("wgmma_gemm", "barrier removed", 205): _OTHER_BARRIER,
+    ("wgmma_gemm", "barrier removed", 229): _OTHER_BARRIER,
+    ("wgmma_gemm", "barrier removed", 240): _OTHER_BARRIER,
+    ("wgmma_gemm", "bulk copy mask dropped", 409): _REPEATED_COPY,
+    ("wgmma_gemm", "bound off by one", 401): _REPEATED_COPY,
+    ("wgmma_gemm", "shuffle distance changed", 400): _UNIFORM,
+    ("histogram", "barrier removed", 124): _LAST_ACCESS,
+    ("histogram", "memory order weakened", 130): _COUNTED,
+    ("look_back", "barrier removed", 176): _ONE_WORD,
+    ("look_back", "barrier removed", 295): _ONE_WORD,
+    ("look_back", "memory fence removed", 177): _ONE_WORD,
+    ("look_back", "memory fence removed", 211): _ONE_WORD,
+    ("look_back", "memory fence removed", 296): _ONE_WORD,
+    ("look_back", "scope narrowed", 211): _ONE_WORD,
+    ("look_back", "store mask dropped", 179): _REPLICATED,
+    ("look_back", "store mask dropped", 298): _REPLICATED,
+    ("look_back", "shared store removed", 154): _SAME_SUM,
+    ("chained_scan", "barrier removed", 229): _SAME_THREAD,
+    ("chained_scan", "shared store removed", 139): _SAME_SUM,
+}
 """By kernel, kind of mutation and line of PTX."""
 
 

@@ -44,7 +44,9 @@ def removed(statement: Statement) -> Edit:
     return Edit(((statement, ""),), "removed")
 
 
-def changed(statement: Statement, text: str, description: str, difference: str = "", noise: tuple[str, ...] = ()) -> Edit:
+def changed(
+    statement: Statement, text: str, description: str, difference: str = "", noise: tuple[str, ...] = ()
+) -> Edit:
     """With another statement in its place. `text` may be several statements; they are put on one line."""
     return Edit(((statement, text),), description, difference, noise)
 

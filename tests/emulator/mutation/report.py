@@ -27,6 +27,7 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "order, scope": ("memory order", "scope"),
     "shuffles": ("shuffle",),
 }
+_NOTICED: Final = (How.FAULT.value, How.RESULT.value)
 _PARTS: Final = (("Development", False), ("Held out", True))
 
 
@@ -58,9 +59,24 @@ def _mutants(records: Iterable[Record], held_out: bool) -> list[Record]:
     ]
 
 
-def markdown(records: Sequence[Record], made: Mapping[str, str]) -> str:
+def compact(record: Record) -> dict[str, Any]:
+    """A kernel's results as they are kept: of mutants that were noticed only how, of the others everything."""
+    short = ("kind", "line", "how", "detail", "seed", "further")
+    mutants = []
+    for mutant in record["mutants"]:
+        noticed = mutant["how"] in _NOTICED
+        kept = {name: mutant[name] for name in (short if noticed else mutant)}
+        if mutant["how"] == How.RESULT.value:
+            kept["detail"] = ""
+        mutants.append({name: value for name, value in kept.items() if value not in (None, "", False)})
+    return {**record, "mutants": mutants}
+
+
+def markdown(records: Sequence[Record]) -> str:
     """The tables and lists of docs/mutation.md."""
-    parts = [f"Made on {made['date']} at commit `{made['commit']}`.", "", *_false_alarms(records)]
+    made = sorted({(record["made"]["date"], record["made"]["commit"]) for record in records})
+    parts = ["Made " + ", ".join(f"on {date} at commit `{commit}`" for date, commit in made) + ".", ""]
+    parts += _false_alarms(records)
     parts += ["", "### Totals", "", *_totals(records)]
     for title, held_out in _PARTS:
         mutants = _mutants(records, held_out)
@@ -95,11 +111,11 @@ def _totals(records: Sequence[Record]) -> list[str]:
         mutants = _mutants(records, held_out)
         lines.append(_line(title, tally(mutants)))
     everything = [mutant for _, held_out in _PARTS for mutant in _mutants(records, held_out)]
-    noticed = [mutant for mutant in everything if mutant["how"] in (How.FAULT.value, How.RESULT.value)]
+    noticed = [mutant for mutant in everything if mutant["how"] in _NOTICED]
     ways: list[tuple[str, Callable[[Record], bool]]] = [
-        ("in lockstep, with calls that `texpr check` chooses", lambda m: m["seed"] is None and not m["further"]),
-        ("in lockstep, only with further sizes", lambda m: m["seed"] is None and m["further"]),
-        ("only under a random schedule", lambda m: m["seed"] is not None),
+        ("in lockstep, with calls that `texpr check` chooses", lambda m: "seed" not in m and "further" not in m),
+        ("in lockstep, only with further sizes", lambda m: "seed" not in m and "further" in m),
+        ("only under a random schedule", lambda m: "seed" in m),
     ]
     lines += ["", f"Of the {len(noticed)} that were noticed:", ""]
     lines += [f"- {name}: {sum(map(holds, noticed))}" for name, holds in ways]
@@ -133,7 +149,7 @@ def _by_kind(mutants: Sequence[Record]) -> list[str]:
 def _reasons(records: Sequence[Record]) -> list[str]:
     lines = ["| reason | development | held out |", "|---|---:|---:|"]
     counts = [
-        Counter(m["detail"] for m in _mutants(records, held_out) if m["how"] == How.EQUIVALENT.value)
+        Counter(m.get("detail", "") for m in _mutants(records, held_out) if m["how"] == How.EQUIVALENT.value)
         for _, held_out in _PARTS
     ]
     for reason in sorted(set(counts[0]) | set(counts[1])):
@@ -142,9 +158,9 @@ def _reasons(records: Sequence[Record]) -> list[str]:
 
 
 def _survivors(mutants: Sequence[Record]) -> list[str]:
-    lines = [
-        f"- {m['subject']}: {m['kind']}, line {m['line']}: `{m['statement'][:90]}` {m['description']} ({m['detail']})"
-        for m in mutants
-        if m["how"] == How.SURVIVED.value
-    ]
+    lines = []
+    for m in mutants:
+        if m["how"] == How.SURVIVED.value:
+            edit = f"`{m['statement'][:90]}` {m.get('description', '')}"
+            lines.append(f"- {m['subject']}: {m['kind']}, line {m['line']}: {edit} ({m['detail']})")
     return lines or ["None."]

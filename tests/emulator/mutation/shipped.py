@@ -49,9 +49,16 @@ class _Bundle:
 
 
 def build_variant(
-    name: str, variant: str, target: str, types: tuple[tuple[str, str], ...], schedule: str, effort: Effort, further: int
+    name: str,
+    variant: str,
+    target: str,
+    types: tuple[tuple[str, str], ...],
+    schedule: str,
+    effort: Effort,
+    further: int,
 ) -> Built:
-    """A variant of a kernel of the repository under its `own` schedule, or the `default` one."""
+    """A variant of a kernel of the repository under its `own` schedule, or the `default` one, with the calls that
+    `texpr check` makes with this effort and `further` calls of other sizes."""
     bundle = _bundle(name, target, types, schedule)
     variants = bundle.function["variants"]
     candidates = [
