@@ -135,6 +135,14 @@ class GlobalMemory:
         self.footprint: Footprint | None = None
         """Collects what kernels read and write, in a worker process."""
 
+    def clear(self) -> None:
+        """Forget every allocation, and give out the same addresses again: a new life, in which no old pointer is
+        used."""
+        self._next = FIRST_ADDRESS
+        self._bases.clear()
+        self._live.clear()
+        self._freed.clear()
+
     def allocate(self, size: int, name: str, align: int = 256) -> Allocation:
         """Reserve `size` bytes; the address is a multiple of `align` (a power of two, at least 256 is used)."""
         if size < 0 or align <= 0 or align & (align - 1):

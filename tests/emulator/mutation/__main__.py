@@ -39,10 +39,10 @@ def main(arguments: Sequence[str]) -> int:
         for record in pool.imap(run_numbered, chosen, chunksize=1):
             records.append(record | {"made": made})
             _tell(record)
-    if options.report is not None:
-        options.report.write_text(json.dumps(records, indent=1) + "\n")
-    if options.update or len(chosen) == len(SUBJECTS):
-        _write(records)
+            if options.report is not None:
+                options.report.write_text(json.dumps(records, indent=1) + "\n")
+            if options.update or len(chosen) == len(SUBJECTS):  # at once: the whole takes long
+                _write(records)
     return int(any(record["failure"] for record in records))
 
 

@@ -78,8 +78,27 @@ class Result:
 
 
 def replay(call: Call, kernels: Mapping[str, str], seed: int | None, step_limit: int) -> Result:
-    """Run a call with these kernels (PTX by kernel name). Raises `Fault` and `PtxError`."""
-    device = Device(sm=call.sm, seed=seed, step_limit=step_limit, batch=call.batch)
+    """Run a call with these kernels (PTX by kernel name). Raises `Fault` and `PtxError`.
+
+    Calls in lockstep of the same kernels share a device with its memory emptied in between, for binding a kernel takes
+    longer than running it once. A random schedule starts from its seed in every call.
+    """
+    if seed is not None:
+        return _run(Device(sm=call.sm, seed=seed, step_limit=step_limit, batch=call.batch), call, kernels)
+    key = (tuple(kernels.values()), call.sm, step_limit, call.batch)
+    device = _kept.pop(key, None) or Device(sm=call.sm, step_limit=step_limit, batch=call.batch)
+    device.memory.clear()
+    result = _run(device, call, kernels)
+    if not any(variable.space != "shared" for ptx in kernels.values() for variable in _module(ptx).variables):
+        _kept.clear()
+        _kept[key] = device
+    return result
+
+
+_kept: dict[tuple[tuple[str, ...], int, int, int], Device] = {}
+
+
+def _run(device: Device, call: Call, kernels: Mapping[str, str]) -> Result:
     for buffer in call.buffers:
         allocation = device.memory.allocate(buffer.data.size, buffer.name)
         if allocation.address != buffer.address:

@@ -85,6 +85,8 @@ def clean_trials(built: Built) -> Trials:
         for number, call in enumerate(built.calls)
         for seed in (SEEDS if len(built.calls) < 6 else SEEDS[number % len(SEEDS) :: len(SEEDS)])
     ]
+    limit = max((trial.limit for trial in (*lockstep, *further)), default=0)  # one for all: they share a device
+    lockstep, further = ([replace(trial, limit=limit) for trial in trials] for trials in (lockstep, further))
     return Trials(lockstep, further, random)
 
 

@@ -25,6 +25,7 @@ from texpr.checking.cases import Problem, choose_cases, work_of
 from texpr.checking.execute import MULTIPROCESSORS, Bench
 from texpr.checking.inputs import make_inputs
 from texpr.checking.rows import Effort
+from texpr.checking.tiles import dim_sizes
 from texpr.compile import domain_facts, find_schedule, load_algorithm, package_of
 from texpr.emulator import Device
 from texpr.lang.arrays import storage_dtype
@@ -122,16 +123,17 @@ def _work(problem: Problem, case: Case) -> int:
 
 def _other_sizes(problem: Problem, cases: Sequence[Case], count: int, seed: int) -> list[Case]:
     """Calls with sizes in between: what is compared with a size is compared with every residue, not only with those at
-    the edges of tiles."""
+    the edges of tiles. One size of each is special to the schedule, such as one for which a pipeline comes round."""
     rng = random.Random(seed)
+    special = dim_sizes(problem.algorithm, problem.record, problem.wanted.guard, problem.facts)
     steps = {name: max(math.gcd(*(case.dims[name] for case in cases)), 1) for name in cases[0].dims}
     most = {name: max(case.dims[name] for case in cases) for name in cases[0].dims}
     found: list[Case] = []
     for _ in range(40 * count):
         model = rng.choice(cases)
         dims = {name: rng.randint(1, max(most[name] // step, 1)) * step for name, step in steps.items()}
-        keep = rng.choice([None, *dims])  # one size that the schedule treats specially
-        dims = {name: model.dims[name] if name == keep else size for name, size in dims.items()}
+        chief = rng.choice(list(dims))
+        dims[chief] = rng.choice(special[chief][len(special[chief]) // 2 :])  # the larger half
         longer = max(dims[name] - model.dims[name] for name in dims)
         strides = {name: stride + max(longer, 0) for name, stride in model.strides.items()}
         case = replace(model, dims=dims, strides=strides)
