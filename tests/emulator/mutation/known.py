@@ -23,6 +23,10 @@ _SAME_SUM: Final = "the place holds this warp's sum already, from the scan befor
 _LAST_ACCESS: Final = "no shared memory is accessed after it"
 
 REASONS: Final[dict[tuple[str, str, int], str]] = {
+    ("argmax_rows_rows_1024_argmax", "bound off by one", 344): _SAME_ELEMENT,
+    ("argmax_rows_rows_1024_argmax", "bound off by one", 554): _SAME_ELEMENT,
+    ("argmax_rows_long_argmax", "bound off by one", 311): _SAME_ELEMENT,
+    ("argmax_rows_long_argmax", "bound off by one", 555): _SAME_ELEMENT,
     ("tma_add_one", "barrier removed", 63): _OTHER_BARRIER,
     ("tma_add_one", "barrier removed", 71): _OTHER_BARRIER,
     ("tma_add_one", "barrier removed", 95): _OWN_WAIT,

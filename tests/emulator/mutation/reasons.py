@@ -9,7 +9,7 @@ from texpr.emulator.rows import ControlKind
 
 UNUSED = "what the mask hides lies inside of the buffer and is never used: other values there change nothing"
 NO_ACCESS = "no memory is accessed between this barrier and the next one (or the end), or the one before (or the start)"
-
+NO_USE = "between this barrier and the next one, or the end, no shared memory is accessed and nothing is loaded"
 SAME_VALUE = "the threads that the mask excludes store the value that is there anyway"
 EXTRA_STEP = "only the number of steps of a loop changes, and the step too many does nothing"
 
@@ -23,9 +23,12 @@ def redundant_barrier(ptx: str, name: str, line: int) -> str:
     for number, block in enumerate(kernel.blocks):
         operation = block.transfer.operation
         if operation is not None and operation.instruction.line == line:
-            forward = _quiet(kernel, block.transfer.following, _successors(kernel))
-            before = not _accesses(block) and _quiet_before(kernel, number)
-            return NO_ACCESS if forward or before else ""
+            following = block.transfer.following
+            if _quiet(kernel, following, _NO_ACCESSES) or (
+                not _accesses(block, _NO_ACCESSES) and _quiet_before(kernel, number)
+            ):
+                return NO_ACCESS
+            return NO_USE if _quiet(kernel, following, (*_NO_ACCESSES, "st.global")) else ""
     return ""
 
 
@@ -47,10 +50,10 @@ def _is_barrier(block: Block) -> bool:
     return block.transfer.kind is ControlKind.BARRIER
 
 
-def _accesses(block: Block) -> bool:
+def _accesses(block: Block, harmless: tuple[str, ...]) -> bool:
     operations = [*block.operations, *([block.transfer.operation] if block.transfer.operation else [])]
     opcodes = [operation.instruction.opcode for operation in operations]
-    return any(opcode.startswith(_ACCESSES) and not opcode.startswith(_NO_ACCESSES) for opcode in opcodes)
+    return any(opcode.startswith(_ACCESSES) and not opcode.startswith(harmless) for opcode in opcodes)
 
 
 def _successors(kernel: Kernel) -> list[tuple[int, ...]]:
@@ -64,15 +67,17 @@ def _successors(kernel: Kernel) -> list[tuple[int, ...]]:
     return found
 
 
-def _quiet(kernel: Kernel, start: int, successors: list[tuple[int, ...]]) -> bool:
-    """Whether no path from the beginning of a block accesses memory before it comes to a barrier or to the end."""
+def _quiet(kernel: Kernel, start: int, harmless: tuple[str, ...]) -> bool:
+    """Whether no path from the beginning of a block comes to an access, other than the harmless ones, before it comes
+    to a barrier or to the end."""
+    successors = _successors(kernel)
     todo, seen = [start] if start >= 0 else [], set()
     while todo:
         number = todo.pop()
         if number in seen:
             continue
         seen.add(number)
-        if _accesses(kernel.blocks[number]):
+        if _accesses(kernel.blocks[number], harmless):
             return False
         if not _is_barrier(kernel.blocks[number]):
             todo += successors[number]
@@ -89,7 +94,7 @@ def _quiet_before(kernel: Kernel, number: int) -> bool:
         if previous in seen or _is_barrier(kernel.blocks[previous]):
             continue
         seen.add(previous)
-        if _accesses(kernel.blocks[previous]):
+        if _accesses(kernel.blocks[previous], _NO_ACCESSES):
             return False
         todo += before[previous]
     return True
