@@ -31,13 +31,13 @@ def main(arguments: Sequence[str]) -> int:
     chosen = [
         (number, options.limit)
         for number, subject in enumerate(SUBJECTS)
-        if options.kernel in subject.name and _in_part(subject, options.part)
+        if any(text in subject.name for text in options.kernel) and _in_part(subject, options.part)
     ]
     made = facts()
     records: list[dict[str, Any]] = []
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
         for record in pool.imap(run_numbered, chosen, chunksize=1):
-            records.append(record | {"made": made})
+            records.append(record | {"made": made, "limit": options.limit})
             _tell(record)
             if options.report is not None:
                 options.report.write_text(json.dumps(records, indent=1) + "\n")
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.emulator.mutation", description=__doc__)
-    parser.add_argument("--kernel", default="", help="only kernels whose name contains this")
+    parser.add_argument("--kernel", nargs="+", default=[""], help="only kernels whose name contains one of these")
     parser.add_argument("--part", choices=("development", "held-out", "all"), default="all")
     parser.add_argument("--limit", type=int, default=4, help="mutants of a kind (all of them for synchronisation)")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
