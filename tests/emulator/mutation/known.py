@@ -42,6 +42,7 @@ REASONS: Final[dict[tuple[str, str, int], str]] = {
     ("wgmma_gemm", "bulk copy mask dropped", 409): _REPEATED_COPY,
     ("wgmma_gemm", "bound off by one", 401): _REPEATED_COPY,
     ("wgmma_gemm", "shuffle distance changed", 400): _UNIFORM,
+    ("specialised_gemm", "barrier removed", 621): _OTHER_BARRIER,
     ("specialised_gemm", "bulk copy mask dropped", 233): _REPEATED_COPY,
     ("specialised_gemm", "shuffle distance changed", 53): _UNIFORM,
     ("histogram", "barrier removed", 124): _LAST_ACCESS,
