@@ -84,9 +84,9 @@ def replay(call: Call, kernels: Mapping[str, str], seed: int | None, step_limit:
     longer than running it once. A random schedule starts from its seed in every call.
     """
     if seed is not None:
-        return _run(Device(sm=call.sm, seed=seed, step_limit=step_limit, batch=call.batch), call, kernels)
+        return _run(Device(sm=call.sm, seed=seed, step_limit=step_limit, batch=call.batch, workers=1), call, kernels)
     key = (tuple(kernels.values()), call.sm, step_limit, call.batch)
-    device = _kept.pop(key, None) or Device(sm=call.sm, step_limit=step_limit, batch=call.batch)
+    device = _kept.pop(key, None) or Device(sm=call.sm, step_limit=step_limit, batch=call.batch, workers=1)
     device.memory.clear()
     result = _run(device, call, kernels)
     if not any(variable.space != "shared" for ptx in kernels.values() for variable in _module(ptx).variables):
