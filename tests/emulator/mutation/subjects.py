@@ -28,7 +28,7 @@ class Subject:
     build: Callable[[], Built]
 
 
-_EFFORT = Effort(calls=12, work=400_000)
+_EFFORT = Effort()
 _FURTHER = 12
 """Calls of other sizes, for mutants that the check's own calls do not notice."""
 
