@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tests.emulator.mutation.mutants import Edit, Mutation, changed, every, rebuilt, removed
+from tests.emulator.mutation.mutants import Edit, Mutation, changed, every, executed, rebuilt, removed
 from tests.emulator.mutation.statements import Ptx, Statement
 
 _OTHER_BOUND = {"lt": "le", "le": "lt", "gt": "ge", "ge": "gt"}
@@ -132,7 +132,8 @@ def order_weakened(ptx: Ptx) -> Iterator[Edit]:
         strong = _ORDERS & set(parts)
         if strong and "async" not in parts:
             opcode = ".".join("relaxed" if part in _ORDERS else part for part in parts)
-            yield changed(statement, rebuilt(statement, opcode=opcode), f"{strong.pop()} -> relaxed")
+            description = f"{strong.pop()} -> relaxed"
+            yield changed(statement, rebuilt(statement, opcode=opcode), description, executed(statement))
 
 
 def scope_narrowed(ptx: Ptx) -> Iterator[Edit]:
@@ -140,7 +141,7 @@ def scope_narrowed(ptx: Ptx) -> Iterator[Edit]:
         parts = statement.opcode.split(".")
         if "gpu" in parts and "shared" not in parts:
             opcode = ".".join("cta" if part == "gpu" else part for part in parts)
-            yield changed(statement, rebuilt(statement, opcode=opcode), "gpu -> cta")
+            yield changed(statement, rebuilt(statement, opcode=opcode), "gpu -> cta", executed(statement))
 
 
 def atomic_made_plain(ptx: Ptx) -> Iterator[Edit]:
@@ -164,6 +165,7 @@ def atomic_made_plain(ptx: Ptx) -> Iterator[Edit]:
             f"{{ .reg .{bits} %before; .reg .{bits} %after; {guard}ld{space}.{bits} %before, {address}; "
             f"{guard}{combine} %after, {sources}; {guard}st{space}.{bits} {address}, %after; {keep} }}",
             "load, operation, store",
+            executed(statement),
         )
 
 
@@ -183,7 +185,8 @@ def atomic_removed(ptx: Ptx) -> Iterator[Edit]:
             yield removed(statement)
         elif width in ("16", "32", "64"):
             guard = f"{statement.guard} " if statement.guard else ""
-            yield changed(statement, f"{guard}mov.b{width} {target}, 0;", "gives 0, changes nothing")
+            text = f"{guard}mov.b{width} {target}, 0;"
+            yield changed(statement, text, "gives 0, changes nothing", executed(statement))
 
 
 def shuffle_distance_changed(ptx: Ptx) -> Iterator[Edit]:

@@ -41,7 +41,15 @@ Mutation = Callable[[Ptx], Iterator[Edit]]
 
 def removed(statement: Statement) -> Edit:
     """Without the statement."""
-    return Edit(((statement, ""),), "removed")
+    return Edit(((statement, ""),), "removed", executed(statement))
+
+
+def executed(statement: Statement) -> str:
+    """Text that sets `%differs` wherever the statement is executed."""
+    predicate = statement.guard.lstrip("@!")
+    if not predicate:
+        return "setp.eq.u32 %differs, 0, 0;"
+    return f"{'not' if '!' in statement.guard else 'mov'}.pred %differs, {predicate};"
 
 
 def changed(
