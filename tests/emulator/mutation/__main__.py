@@ -75,10 +75,11 @@ def _write(records: Sequence[dict[str, Any]]) -> None:
     old = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else []
     by_name = {record["name"]: record for record in (*old, *map(compact, records))}
     kept = [by_name[subject.name] for subject in SUBJECTS if subject.name in by_name]
+    missing = [subject.name for subject in SUBJECTS if subject.name not in by_name]
     lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in kept)
     _RESULTS.write_text(f"[\n{lines}\n]\n")
     page = _PAGE.read_text().partition(_MARK)[0]
-    _PAGE.write_text(page + _MARK + "\n" + markdown(kept))
+    _PAGE.write_text(page + _MARK + "\n" + markdown(kept, missing))
 
 
 if __name__ == "__main__":

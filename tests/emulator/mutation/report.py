@@ -72,11 +72,13 @@ def compact(record: Record) -> dict[str, Any]:
     return {**record, "mutants": mutants}
 
 
-def markdown(records: Sequence[Record]) -> str:
-    """The tables and lists of docs/mutation.md."""
+def markdown(records: Sequence[Record], missing: Sequence[str]) -> str:
+    """The tables and lists of docs/mutation.md; `missing` are the kernels that did not run."""
     made = sorted({(record["made"]["date"], record["made"]["commit"]) for record in records})
     parts = ["Made " + ", ".join(f"on {date} at commit `{commit}`" for date, commit in made) + ".", ""]
     parts += _false_alarms(records)
+    if missing:
+        parts += ["", f"{len(missing)} kernels have not run since they were last changed: {', '.join(missing)}."]
     parts += ["", "### Totals", "", *_totals(records)]
     for title, held_out in _PARTS:
         mutants = _mutants(records, held_out)

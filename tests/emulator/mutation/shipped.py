@@ -140,7 +140,7 @@ def _other_sizes(problem: Problem, cases: Sequence[Case], count: int, seed: int)
         symbols = symbols_of(problem.algorithm, case, MULTIPROCESSORS)
         if symbols is None or not is_legal(problem.algorithm, case, symbols) or _is_empty(problem.algorithm, case):
             continue
-        cheap = _work(problem, case) <= problem.most_work // 2
+        cheap = _work(problem, case) <= problem.most_work // 4
         if cheap and chosen(problem.candidates, case, symbols) == problem.wanted:
             found.append(case)
         if len(found) == count:
