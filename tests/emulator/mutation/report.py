@@ -37,11 +37,12 @@ def family_of(kind: str) -> str:
 
 
 def facts() -> dict[str, str]:
-    """When and with what the report was made."""
+    """When and with what the report was made; `+` behind the commit: files differed from it."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=False)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": (commit.stdout.strip() or "unknown") + ("+" if dirty.stdout.strip() else ""),
         "python": platform.python_version(),
     }
 
