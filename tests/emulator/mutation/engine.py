@@ -26,8 +26,9 @@ class FalseAlarm(AssertionError):
 
 
 class How(Enum):
-    """What became of a mutant. EQUIVALENT: there is a reason why it is no error (see `reasons.py` and `known.py`); NEVER_DIFFERS: in none of the
-    calls made did the changed statement act differently, which a trap in its place has shown."""
+    """What became of a mutant. EQUIVALENT: there is a reason why it is no error (see `reasons.py` and `known.py`);
+    NEVER_DIFFERS: in none of the calls made did the changed statement act differently, which a trap in its place has
+    shown."""
 
     FAULT = "fault"
     RESULT = "wrong result"
