@@ -22,6 +22,7 @@ _HOME = {
     "texpr.lang.reductions": (
         "all", "any", "argmax", "argmin", "argsort", "max", "mean", "min", "prod", "reduce", "sort", "sum", "topk",
     ),
+    "texpr.lang.scans": ("scan",),
     "texpr.lang.monoid": ("monoid",),
     "texpr.lang.reference": ("reference",),
     "texpr.runtime": ("Bundle", "load"),
@@ -29,7 +30,7 @@ _HOME = {
     "texpr.errors": ("TExprError",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_LATER = frozenset({"ragged", "scan", "scatter", "extern", "fold"})
+_LATER = frozenset({"ragged", "scatter", "extern", "fold"})
 
 __all__ = ["__version__", *_MODULE_OF]
 

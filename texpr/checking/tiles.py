@@ -54,6 +54,7 @@ def tile_sizes(record: Variant) -> dict[str, tuple[int, ...]]:
         places = [size for place in kernel.place.values() for size in (*place.loop.items(), *place.by.items())]
         stages = [size for stage in kernel.stage.values() for size in stage.by.items()]
         splits = [(name, split.by) for name, split in kernel.split.items()]
+        splits += [item for scan in kernel.scan.values() for item in scan.by.items()]
         groups = [size for group in (kernel.online, kernel.merge) if group is not None for size in group.loop.items()]
         for name, size in (*kernel.grid.items(), *kernel.whole.items(), *places, *groups, *stages, *splits):
             for member in members.get(name, (name,)):

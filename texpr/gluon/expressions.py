@@ -19,7 +19,7 @@ from texpr.gluon.memory import address, buffer_view, from_storage, gathered
 from texpr.gluon.names import Hint, suggestions
 from texpr.gluon.operations import choose, elementwise, power
 from texpr.gluon.ranges import tile_range
-from texpr.gluon.reductions import define_monoid, reduce_text, reduce_with
+from texpr.gluon.reductions import combine_helper, define_monoid, reduce_text, reduce_with, scan_with
 from texpr.gluon.shapes import lift, shape_of, spread
 from texpr.gluon.text import Level, Text, call, constant, infix, method
 from texpr.gluon.types import plain_constant, typed_constant
@@ -40,6 +40,7 @@ from texpr.tile.ir import (
     Rank,
     Reduce,
     Relayout,
+    Scan,
     SharedGather,
     SharedTile,
     Uniform,
@@ -60,7 +61,7 @@ def value(f: Function, expr: Expr, hint: Hint) -> Text:
     if known is not None:
         return known
     home = f.block if number in f.values.mutable else f.home(f.values.names[number])
-    if isinstance(expr, Reduce) and len(expr.args) > 1:
+    if isinstance(expr, Reduce | Scan) and len(expr.args) > 1:
         return _bind_tuple(f, expr, home, hint)
     if home is not f.block or f.values.uses[number] > 1:
         return bind(f, expr, home, hint)
@@ -73,7 +74,7 @@ def root(f: Function, expr: Expr, hint: Hint) -> Text:
     known = f.find(number)
     if known is not None:
         return known
-    if isinstance(expr, Reduce) and len(expr.args) > 1:
+    if isinstance(expr, Reduce | Scan) and len(expr.args) > 1:
         return value(f, expr, hint)
     return _atom(f, expr) or render(f, expr, hint)
 
@@ -120,6 +121,9 @@ def _atom(f: Function, expr: Expr) -> Text | None:
             return infix(text, "!=", Level.COMPARE, constant("0")) if dtype is DType.BOOL else text
         case Var(name=name):
             return Text(f.variables[name])
+        case Full(value=fill, dims=(), dtype=dtype):
+            number_text = plain_constant(fill.value, fill.dtype, f.dialect)
+            return call("gl.full", "[]", number_text, f.dialect.register(dtype))
         case Full(value=fill, space=space, dims=dims, dtype=dtype):
             number_text = plain_constant(fill.value, fill.dtype, f.dialect)
             shape = str(shape_of(space, dims))
@@ -175,6 +179,8 @@ def render(f: Function, expr: Expr, hint: Hint) -> Text:
             return _reduce(f, expr, inner)
         case Rank():
             return _rank(f, expr, inner)
+        case Scan():
+            return _scan(f, expr, inner)
         case Relayout():
             return _relayout(f, expr, inner)
         case DotStep():
@@ -322,6 +328,24 @@ def _reduce(f: Function, node: Reduce, hint: Hint) -> Text:
     return combined(f, [(argument, hint)], build, lambda expr, text: spread(f, expr, text, node.space, source))
 
 
+def _scan(f: Function, node: Scan, hint: Hint) -> Text:
+    """A scan of one value."""
+    (argument,) = node.args
+    combine = _scan_operator(f, node)
+    return combined(
+        f,
+        [(argument, hint)],
+        lambda texts: scan_with(combine, tuple(texts), node.dim, node.reverse),
+        lambda expr, text: spread(f, expr, text, node.space, node.dims),
+    )
+
+
+def _scan_operator(f: Function, node: Scan) -> str:
+    if isinstance(node.op, Monoid):
+        return _monoid(f, node.op)
+    return f.preamble.use(combine_helper(node.op, node.args[0].dtype))
+
+
 def _canonical(f: Function, node: Reduce, result: Text) -> Text:
     """The result in the layout that values on its dims have: a reduction slices its own dim away last."""
     source = tuple(sorted((*node.dims, node.dim)))
@@ -330,17 +354,19 @@ def _canonical(f: Function, node: Reduce, result: Text) -> Text:
     return call("gl.convert_layout", result, f.layout(node.space, node.dims), "assert_trivial=True")
 
 
-def _bind_tuple(f: Function, node: Reduce, home: Block, hint: Hint) -> Text:
-    """A reduction of several values at once: every component gets a local, all in one statement."""
+def _bind_tuple(f: Function, node: Reduce | Scan, home: Block, hint: Hint) -> Text:
+    """A reduction or scan of several values at once: every component gets a local, all in one statement."""
     numbers = tuple(f.values.number(arg) for arg in node.args)
-    key = ("reduce", id(node.op), numbers, node.dim)
+    key = (type(node).__name__, isinstance(node, Scan) and node.reverse, id(node.op), numbers, node.dim)
     found = f.find((*key, node.component))
     if found is not None:
         return found
-    source = tuple(sorted((*node.dims, node.dim)))
+    source = tuple(sorted({*node.dims, node.dim}))
     with f.inside(home):
         operands = tuple(spread(f, arg, value(f, arg, hint.inner), node.space, source) for arg in node.args)
-        if isinstance(node.op, Monoid):
+        if isinstance(node, Scan):
+            result = scan_with(_scan_operator(f, node), operands, node.dim, node.reverse)
+        elif isinstance(node.op, Monoid):
             result = reduce_with(_monoid(f, node.op), operands, source.index(node.dim))
         else:
             dtype = node.args[0].dtype
@@ -348,7 +374,8 @@ def _bind_tuple(f: Function, node: Reduce, home: Block, hint: Hint) -> Text:
         components = [f.identifiers.fresh(f"{hint.stem}_{n}") for n in range(len(node.args))]
         f.emit(f"{', '.join(components)} = {result.code}")
         for n, component in enumerate(components):
-            f.keep((*key, n), f.values.number(node), _canonical(f, node, Text(component)))
+            text = Text(component)
+            f.keep((*key, n), f.values.number(node), text if isinstance(node, Scan) else _canonical(f, node, text))
     found = f.find((*key, node.component))
     assert found is not None
     return found

@@ -87,6 +87,10 @@ def max_int(a, b):
 def min_int(a, b):
     return gl.minimum(a, b)
 '''),
+    "add": _function('''
+def add(a, b):
+    return a + b
+'''),
     "multiply": _function('''
 def multiply(a, b):
     return a * b

@@ -21,6 +21,7 @@ from texpr.tile.ir import (
     Rank,
     Reduce,
     Relayout,
+    Scan,
     SharedGather,
     SharedTile,
     Uniform,
@@ -90,6 +91,8 @@ def suggestions(expr: Expr, hint: Hint) -> tuple[str, ...]:
             return (f"{stem}_{op.name.lower() if isinstance(op, Monoid) else op.value}",)
         case Rank():
             return (f"{stem}_ranked",)
+        case Scan():
+            return (f"{stem}_prefixes",)
         case Relayout(space=space):
             name = space.name.lower()
             return (name if name.startswith(stem) else f"{stem}_{name}", f"{stem}_{name}")

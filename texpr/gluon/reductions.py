@@ -26,7 +26,7 @@ def reduce_text(
         # gl.sum adds narrow integers up in 32 bits; wrapping once at the end is the same.
         narrow = dtype.is_int and dtype.bits < 32
         return method(total, f"to({dialect.register(dtype)})") if narrow else total
-    return reduce_with(preamble.use(_combine_helper(op, dtype)), args, axis)
+    return reduce_with(preamble.use(combine_helper(op, dtype)), args, axis)
 
 
 def reduce_with(combine: str, args: tuple[Text, ...], axis: int) -> Text:
@@ -35,8 +35,17 @@ def reduce_with(combine: str, args: tuple[Text, ...], axis: int) -> Text:
     return call("gl.reduce", operand, str(axis), combine)
 
 
-def _combine_helper(op: ReduceOp, dtype: DType) -> str:
+def scan_with(combine: str, args: tuple[Text, ...], axis: int, reverse: bool) -> Text:
+    """A scan by the device function ``combine``; order is kept, association is Triton's."""
+    operand = args[0].code if len(args) == 1 else f"({', '.join(arg.code for arg in args)})"
+    return call("gl.associative_scan", operand, str(axis), combine, *(["reverse=True"] if reverse else []))
+
+
+def combine_helper(op: ReduceOp, dtype: DType) -> str:
+    """The device function that combines two values."""
     match op:
+        case ReduceOp.SUM:
+            return "add"
         case ReduceOp.PROD:
             return "multiply"
         case ReduceOp.MAX | ReduceOp.MIN:

@@ -86,8 +86,14 @@ class AlgorithmDef:
         )
 
 
-def _reduced(top: ir.Reduce | tuple[ir.Expr, ...]) -> tuple[ir.Axis, ...]:
-    return top.axes if isinstance(top, ir.Reduce) else ()
+def _reduced(top: ir.Top) -> tuple[ir.Axis, ...]:
+    match top:
+        case ir.Reduce(axes=axes):
+            return axes
+        case ir.Scan(axis=axis):
+            return (axis,)
+        case _:
+            return ()
 
 
 def _check_body(name: str, signature: Signature, body: Body, at: Location) -> tuple[str, ...]:

@@ -20,9 +20,11 @@ from texpr.lang.arrays import round_float, value_dtype
 from texpr.lang.bound_expr import Analysis, Rectangle, bound_expr
 from texpr.lang.bounded import Bounded
 from texpr.lang.evaluate import State, convert, rectangles, whole
-from texpr.lang.ir import Algorithm, Def, Func, Reduce
+from texpr.lang.ir import Algorithm, Def, Func, Reduce, Scan, components
 from texpr.lang.reduce_bound import contract_bound, reduce_bound
 from texpr.lang.reference import storage_shape
+from texpr.lang.scan import lines
+from texpr.lang.scan_bound import scan_bound
 
 
 def error_bounds(
@@ -72,15 +74,22 @@ def _bound_def(definition: Def, analysis: Analysis) -> list[Bounded]:
         Bounded(np.empty(shape, value_dtype(func.dtype)), np.zeros(shape), np.zeros(shape, np.bool_))
         for func in definition.funcs
     ]
+    exprs = components(top)
+    if isinstance(top, Scan):
+        along = definition.axes.index(top.axis)
+        for points, here in lines(definition, top, analysis.state):
+            parts = scan_bound(top, Rectangle(points, analysis))
+            for func, result, expr, part in zip(definition.funcs, results, exprs, parts, strict=True):
+                _fill(result, along, here, _store(part, expr.dtype, func, analysis))
+        return results
     over = top.axes if isinstance(top, Reduce) else ()
-    exprs = top.exprs if isinstance(top, Reduce) else top
     for points in rectangles(definition.axes, over, analysis.state):
         rectangle = Rectangle(points, analysis)
         here = tuple(slice(r.start, r.stop) for r in points.ranges[: len(definition.axes)])
         if isinstance(top, Reduce):
             parts = reduce_bound(top, rectangle)
         else:
-            parts = [bound_expr(expr, rectangle, None) for expr in top]
+            parts = [bound_expr(expr, rectangle, None) for expr in exprs]
         for func, result, expr, part in zip(definition.funcs, results, exprs, parts, strict=True):
             stored = _store(part, expr.dtype, func, analysis)
             result.value[here], result.bound[here], result.ambiguous[here] = (
@@ -89,6 +98,14 @@ def _bound_def(definition: Def, analysis: Analysis) -> list[Bounded]:
                 stored.ambiguous,
             )
     return results
+
+
+def _fill(result: Bounded, along: int, here: tuple[slice, ...], part: Bounded) -> None:
+    """Put a part whose last dimension is ``along`` where it belongs."""
+    for whole_array, values in zip(
+        (result.value, result.bound, result.ambiguous), (part.value, part.bound, part.ambiguous), strict=True
+    ):
+        np.moveaxis(whole_array, along, -1)[here] = values
 
 
 def _store(result: Bounded, dtype: DType, func: Func, analysis: Analysis) -> Bounded:

@@ -3,8 +3,9 @@
     Algorithm ::= Param*  Dim*  Def*  fact*       (monomorphic: type variables and statics are already bound)
     Param     ::= Tensor | Scalar
     Def       ::= Func+ [ Axis* ] = Top           (each point of each func is defined once; several funcs = a tuple)
-    Top       ::= Expr+ | Reduce
+    Top       ::= Expr+ | Reduce | Scan
     Reduce    ::= (op | Monoid | Ranking)(Expr+, over Axis+, where Expr?)
+    Scan      ::= (op | Monoid)(Expr+, along Axis, exclusive, reverse, reset Expr?)
     Expr      ::= Const | ScalarRef | AxisRef | DimRef | Read | Op | Select | Cast | Ptx | Present
 
 Every expression carries its dtype, and conversions are explicit ``Cast`` nodes: an ``Op`` on floats has f32 or f64
@@ -356,6 +357,31 @@ class Reduce:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """Every prefix of ``exprs`` along ``axis``, an axis of the definition, combined by ``op`` in scan order.
+
+    Scan order is ascending, or descending if ``reverse``; the left operand of ``op`` comes earlier in it. A point sees
+    itself, or if ``exclusive`` only what comes before it, which for the first point is the identity. Where ``reset``
+    holds the scan starts anew at that point: what comes before it is not seen by it nor by later points.
+
+    ``every`` n: the scan also starts anew at each multiple of n, counted from 0 whatever the direction; the compiler
+    makes such scans, algorithms do not.
+    """
+
+    op: ReduceOp | Monoid
+    exprs: tuple[Expr, ...]
+    axis: Axis
+    exclusive: bool = False
+    reverse: bool = False
+    reset: Expr | None = None
+    every: int = 0
+
+
+Top = Reduce | Scan | tuple[Expr, ...]
+"""The right-hand side of a definition."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Def:
     """``funcs[axes] = top``. All funcs of a tuple definition share ``axes``.
 
@@ -364,7 +390,7 @@ class Def:
 
     funcs: tuple[Func, ...]
     axes: tuple[Axis, ...]
-    top: Reduce | tuple[Expr, ...]
+    top: Top
     location: Location | None = None
 
     @property
@@ -474,8 +500,15 @@ def walk(expr: Expr) -> list[Expr]:
     return list(seen.values())
 
 
-def top_exprs(top: Reduce | tuple[Expr, ...]) -> tuple[Expr, ...]:
-    """The root expressions of a definition's right-hand side, the guard last."""
-    if isinstance(top, Reduce):
-        return top.exprs if top.where is None else (*top.exprs, top.where)
-    return top
+def top_exprs(top: Top) -> tuple[Expr, ...]:
+    """The root expressions of a definition's right-hand side, the guard or the condition to start anew last."""
+    match top:
+        case Reduce(exprs=exprs, where=condition) | Scan(exprs=exprs, reset=condition):
+            return exprs if condition is None else (*exprs, condition)
+        case _:
+            return top
+
+
+def components(top: Top) -> tuple[Expr, ...]:
+    """One expression per func of the definition: what it is made of, before any reduction or scan."""
+    return top.exprs if isinstance(top, Reduce | Scan) else top

@@ -136,12 +136,13 @@ def _reduce(op: ReduceOp, value: Operand, over: Over, where: Where) -> Value:
     axes = _axes(op, over)
     coerced = coerce(value, f"te.{op.value}")
     operand = computed(strong(coerced))
-    _check_type(op, operand.dtype)
+    check_type(op, operand.dtype)
     (result,) = current_trace(op.value).add_reduction(op, (operand.expr,), axes, _where(op, where), coerced.weak)
     return result
 
 
-def _check_type(op: ReduceOp, dtype: DType) -> None:
+def check_type(op: ReduceOp, dtype: DType) -> None:
+    """Raise unless ``op`` is defined on values of this type."""
     match op:
         case ReduceOp.ANY | ReduceOp.ALL if dtype is not DType.BOOL:
             refuse_operand(f"te.{op.value}", dtype, "a condition: te.any(x[i, j] != 0, over=j)")

@@ -17,8 +17,9 @@ from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.arguments import Arguments, resolve_call
 from texpr.lang.arrays import Array, encode, value_dtype
 from texpr.lang.evaluate import Points, State, convert, evaluate, rectangles, whole
-from texpr.lang.ir import Algorithm, Def, Expr, Func, Reduce
+from texpr.lang.ir import Algorithm, Def, Func, Reduce, Scan, Top, components
 from texpr.lang.reduce import contract, reduce_points
+from texpr.lang.scan import lines, scan_points
 from texpr.math import expr as integer
 
 Reference = Callable[..., dict[str, npt.NDArray[np.generic]]]
@@ -83,13 +84,20 @@ def run(algorithm: Algorithm, arguments: Arguments) -> Results:
 
 def evaluate_def(definition: Def, state: State) -> tuple[Array, ...]:
     """The funcs of a definition over all their points, each in its own type."""
-    exprs = _components(definition.top)
+    exprs = components(definition.top)
     shape = whole(definition.axes, state).shape
     if isinstance(definition.top, Reduce):
         product = contract(definition.top, definition.axes, state)
         if product is not None:
             return (store(product, exprs[0].dtype, definition.funcs[0]),)
     results = tuple(np.empty(shape, value_dtype(func.dtype)) for func in definition.funcs)
+    if isinstance(definition.top, Scan):
+        for points, here in lines(definition, definition.top, state):
+            scanned = scan_points(definition.top, points)
+            for func, result, expr, part in zip(definition.funcs, results, exprs, scanned, strict=True):
+                along = definition.axes.index(definition.top.axis)
+                np.moveaxis(result, along, -1)[here] = store(part, expr.dtype, func)
+        return results
     over = definition.top.axes if isinstance(definition.top, Reduce) else ()
     for points in rectangles(definition.axes, over, state):
         here = tuple(slice(r.start, r.stop) for r in points.ranges[: len(definition.axes)])
@@ -100,12 +108,10 @@ def evaluate_def(definition: Def, state: State) -> tuple[Array, ...]:
     return results
 
 
-def _components(top: Reduce | tuple[Expr, ...]) -> tuple[Expr, ...]:
-    return top.exprs if isinstance(top, Reduce) else top
-
-
-def _top_values(top: Reduce | tuple[Expr, ...], points: Points) -> tuple[Array, ...]:
-    return reduce_points(top, points) if isinstance(top, Reduce) else tuple(evaluate(expr, points) for expr in top)
+def _top_values(top: Top, points: Points) -> tuple[Array, ...]:
+    if isinstance(top, Reduce):
+        return reduce_points(top, points)
+    return tuple(evaluate(expr, points) for expr in components(top))
 
 
 def store(values: Array, dtype: DType, func: Func) -> Array:

@@ -24,8 +24,10 @@ from texpr.lang.ir import (
     Reduce,
     ReduceOp,
     ScalarRef,
+    Scan,
     Select,
     Tensor,
+    Top,
     Var,
     has_position,
 )
@@ -148,8 +150,10 @@ def def_text(definition: Def) -> str:
     return f"{', '.join(lefts)} = {top_text(definition.top)}"
 
 
-def top_text(top: Reduce | tuple[Expr, ...]) -> str:
+def top_text(top: Top) -> str:
     """The right-hand side of a definition."""
+    if isinstance(top, Scan):
+        return _scan_text(top)
     if not isinstance(top, Reduce):
         return ", ".join(expr_text(expr) for expr in top)
     name = top.op.value if isinstance(top.op, ReduceOp) else top.op.name
@@ -160,3 +164,14 @@ def top_text(top: Reduce | tuple[Expr, ...]) -> str:
     where += f", where={expr_text(top.where)}" if top.where is not None else ""
     value = value if len(shown) == 1 else f"({value})"
     return f"{name}({value}, over={over if len(top.axes) == 1 else f'({over})'}{where})"
+
+
+def _scan_text(scan: Scan) -> str:
+    name = scan.op.value if isinstance(scan.op, ReduceOp) else scan.op.name
+    values = ", ".join(expr_text(expr) for expr in scan.exprs)
+    parts = [name, values if len(scan.exprs) == 1 else f"({values})", f"along={scan.axis.name}"]
+    parts += ["exclusive"] if scan.exclusive else []
+    parts += ["reverse"] if scan.reverse else []
+    parts += [] if scan.reset is None else [f"reset={expr_text(scan.reset)}"]
+    parts += [f"every={scan.every}"] if scan.every else []
+    return f"scan({', '.join(parts)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from texpr.dtypes import DType, dtype_named, holds
 from texpr.errors import Location
@@ -46,8 +46,11 @@ from texpr.lang.ir import (
     ReduceOp,
     Role,
     Scalar,
+    Scan,
     Tensor,
+    Top,
     Var,
+    components,
     has_position,
     map_children,
     top_exprs,
@@ -97,22 +100,19 @@ class Draft:
 
     slots: list[Func | None]
     axes: tuple[Axis, ...]
-    top: Reduce | tuple[Expr, ...]
+    top: Top
     parent: str
     location: Location | None
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A reduction written somewhere in an expression, where its components are stood in for by ``variables``.
+    """A reduction or scan written somewhere in an expression, where its components are stood in for by ``variables``.
 
     ``named`` is its definition by the body, ``automatic`` the one made because an expression contains it.
     """
 
-    op: ReduceOp | Monoid | Ranking
-    exprs: tuple[Expr, ...]
-    axes: tuple[Axis, ...]
-    where: Expr | None
+    top: Reduce | Scan
     weak: bool
     variables: tuple[Var, ...]
     location: Location | None
@@ -181,9 +181,13 @@ class Trace:
         weak: bool = False,
     ) -> tuple[Value, ...]:
         """Values that stand for the components of a reduction until a definition uses them."""
+        return self.add_pending(Reduce(op, exprs, axes, where), weak)
+
+    def add_pending(self, top: Reduce | Scan, weak: bool) -> tuple[Value, ...]:
+        """Values that stand for the components of ``top`` until a definition uses them."""
         number = len(self.pending)
-        variables = tuple(Var(f"reduce#{number}.{k}", expr.dtype) for k, expr in enumerate(exprs))
-        pending = Pending(op, exprs, axes, where, weak, variables, user_location())
+        variables = tuple(Var(f"reduce#{number}.{k}", expr.dtype) for k, expr in enumerate(top.exprs))
+        pending = Pending(top, weak, variables, user_location())
         for variable in variables:
             self.pending[variable.name] = pending
         return tuple(Value(variable) for variable in variables)
@@ -220,20 +224,21 @@ class Trace:
         if pending.automatic is not None or (draft is not None and draft.slots[component] is not None):
             return False
         if draft is None:
-            reduce = self.resolve_reduce(pending, handle, axes, at)
+            top = self.resolve_top(pending, handle, axes, at)
             if pending.weak and handle.declared is not None:
-                (number,) = reduce.exprs
-                exprs = (retype(Value(number), handle.declared.compute).expr,)
-                reduce = Reduce(reduce.op, exprs, reduce.axes, reduce.where)
-            self.check_reduction_axes(handle.name, reduce, axes, at)
-            draft = Draft([None] * len(reduce.exprs), axes, reduce, handle.name, at)
+                (number,) = top.exprs
+                top = replace(top, exprs=(retype(Value(number), handle.declared.compute).expr,))
+            if isinstance(top, Reduce):
+                self.check_reduction_axes(handle.name, top, axes, at)
+            else:
+                self.check_scan_axis(handle.name, top, axes, at)
+            draft = Draft([None] * len(top.exprs), axes, top, handle.name, at)
             self.finish_draft(draft)
             pending.named = draft
         elif draft.axes != axes:
             first = next(slot.name for slot in draft.slots if slot is not None)
             raise TupleDefinitionError(name=handle.name, first=first, at=at)
-        assert isinstance(draft.top, Reduce)
-        found = draft.top.exprs[component].dtype
+        found = components(draft.top)[component].dtype
         handle.func = self.new_func(handle, axes, found, at, position=_is_position(draft.top, component))
         draft.slots[component] = handle.func
         return True
@@ -247,6 +252,14 @@ class Trace:
         if isinstance(reduce.op, Ranking) and reduce.op.into not in axes:
             raise FreeAxisError(axis=reduce.op.into.name, name=name, at=at)
         self.check_axes(name, top_exprs(reduce), (*axes, *reduce.axes), at)
+
+    def check_scan_axis(self, name: str, scan: Scan, axes: tuple[Axis, ...], at: Location) -> None:
+        if scan.axis not in axes:
+            left = ", ".join(axis.name for axis in (*axes, scan.axis))
+            fix = f"{name}[{left}] = te.scan(...)"
+            problem = f"it is not on the left of {name}, which has a value for every prefix"
+            raise ReductionAxisError(op="te.scan", axis=scan.axis.name, problem=problem, fix=fix, at=at)
+        self.check_axes(name, top_exprs(scan), axes, at)
 
     def left_axes(self, handle: FuncHandle, index: object, at: Location) -> tuple[Axis, ...]:
         """The distinct axes on the left; for an output, with the extents of its dims."""
@@ -299,9 +312,8 @@ class Trace:
 
     def finish_draft(self, draft: Draft) -> None:
         """Checks the reads of a definition and appends it."""
-        check_reads(
-            top_exprs(draft.top), draft.top.where if isinstance(draft.top, Reduce) else None, self.domain(draft)
-        )
+        where = draft.top.where if isinstance(draft.top, Reduce) else None
+        check_reads(top_exprs(draft.top), where, self.domain(draft))
         self.drafts.append(draft)
 
     def domain(self, draft: Draft) -> Domain:
@@ -353,28 +365,33 @@ class Trace:
             if func is not None and func.dtype is pending.variables[component].dtype:
                 return named
         if pending.automatic is None:
-            reduce = self.resolve_reduce(pending, handle, axes, at)
-            used = _free_axes(reduce)
+            top = self.resolve_top(pending, handle, axes, at)
+            used = _free_axes(top)
             ordered = dict.fromkeys(axis for axis in (*axes, *self.axes.values()) if axis in used)
-            draft = Draft([None] * len(pending.exprs), tuple(ordered), reduce, handle.name, pending.location)
+            draft = Draft([None] * len(top.exprs), tuple(ordered), top, handle.name, pending.location)
             self.fill_slots(draft)
             self.finish_draft(draft)
             pending.automatic = draft
         return pending.automatic
 
-    def resolve_reduce(self, pending: Pending, handle: FuncHandle, axes: tuple[Axis, ...], at: Location) -> Reduce:
-        exprs = tuple(self.resolve(expr, handle, axes, at) for expr in pending.exprs)
-        where = None if pending.where is None else self.resolve(pending.where, handle, axes, at)
-        return Reduce(pending.op, exprs, pending.axes, where)
+    def resolve_top(
+        self, pending: Pending, handle: FuncHandle, axes: tuple[Axis, ...], at: Location
+    ) -> Reduce | Scan:
+        top = pending.top
+        exprs = tuple(self.resolve(expr, handle, axes, at) for expr in top.exprs)
+        condition = top.where if isinstance(top, Reduce) else top.reset
+        resolved = None if condition is None else self.resolve(condition, handle, axes, at)
+        if isinstance(top, Reduce):
+            return replace(top, exprs=exprs, where=resolved)
+        return replace(top, exprs=exprs, reset=resolved)
 
     def fill_slots(self, draft: Draft) -> None:
         """Names the components that the body did not name: ``<parent>.r1``."""
-        assert isinstance(draft.top, Reduce)
         for component, slot in enumerate(draft.slots):
             if slot is None:
                 number = self.automatic.get(draft.parent, 0) + 1
                 self.automatic[draft.parent] = number
-                dtype = draft.top.exprs[component].dtype
+                dtype = components(draft.top)[component].dtype
                 draft.slots[component] = Func(
                     f"{draft.parent}.r{number}", dtype, draft.axes, None, True, draft.location
                 )
@@ -421,14 +438,15 @@ def axes_in(exprs: tuple[Expr, ...]) -> list[Axis]:
     return list(found)
 
 
-def _free_axes(top: Reduce | tuple[Expr, ...]) -> list[Axis]:
+def _free_axes(top: Top) -> list[Axis]:
     """The axes that a definition's values vary along."""
     bound = top.axes if isinstance(top, Reduce) else ()
     made = [top.op.into] if isinstance(top, Reduce) and isinstance(top.op, Ranking) else []
-    return [axis for axis in (*axes_in(top_exprs(top)), *made) if axis not in bound]
+    made += [top.axis] if isinstance(top, Scan) else []
+    return [axis for axis in dict.fromkeys((*axes_in(top_exprs(top)), *made)) if axis not in bound]
 
 
-def _is_position(top: Reduce | tuple[Expr, ...], component: int) -> bool:
+def _is_position(top: Top, component: int) -> bool:
     """Whether a component is a position: it converts to any integer type."""
     return isinstance(top, Reduce) and has_position(top.op) and component == 1
 

@@ -12,7 +12,7 @@ from texpr.math.expr import IntExpr, ceildiv
 from texpr.plan import checks
 from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, StageTooDeep, WindowNotAffine
 from texpr.plan.inline import reads_of
-from texpr.plan.ir import AxisTile, Compute, Group, LoopAxis, Node, Reduction, Stage, TileAxis, Write
+from texpr.plan.ir import AxisTile, Compute, Group, LoopAxis, Node, Prefixes, Reduction, Stage, TileAxis, Write
 from texpr.plan.resolve import Context
 from texpr.plan.staging import Access, Reach, stage_form, window_of, window_reach
 from texpr.schedule.records import LoopOf, Memory, Position, Program, Tile
@@ -31,6 +31,8 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
             bounds = [half.bound for loop in loops if loop.trim is not None for half in loop.trim.halves]
             own = (*exprs, *([] if where is None else [where]), *bounds)
             return own if carried is None else (*own, *carried.between)
+        case Prefixes(exprs=exprs, reset=reset):
+            return exprs if reset is None else (*exprs, reset)
         case Stage() | Group():
             return ()
 
@@ -38,7 +40,7 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
 def computed_by(node: Node) -> frozenset[Func]:
     """The funcs whose values a node leaves to the nodes after it."""
     match node:
-        case Reduction(funcs=funcs):
+        case Reduction(funcs=funcs) | Prefixes(funcs=funcs):
             return frozenset(funcs)
         case Compute(func=func):
             return frozenset((func,))
@@ -53,7 +55,7 @@ def node_body(node: Node) -> tuple[Node, ...]:
     match node:
         case Reduction(body=body) | Write(body=body) | Group(body=body):
             return body
-        case Stage() | Compute():
+        case Stage() | Compute() | Prefixes():
             return ()
 
 
@@ -62,14 +64,14 @@ def node_loops(node: Node) -> tuple[LoopAxis, ...]:
     match node:
         case Reduction(loops=loops) | Write(loops=loops) | Group(loops=loops):
             return loops
-        case Stage() | Compute():
+        case Stage() | Compute() | Prefixes():
             return ()
 
 
 def node_names(node: Node) -> tuple[str, ...]:
     """The names by which a position may refer to a node."""
     match node:
-        case Reduction(funcs=funcs) | Group(funcs=funcs):
+        case Reduction(funcs=funcs) | Group(funcs=funcs) | Prefixes(funcs=funcs):
             return tuple(func.name for func in funcs)
         case Compute(func=func) | Write(func=func):
             return (func.name,)

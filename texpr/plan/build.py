@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from texpr.errors import Location
-from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Ranking, Reduce
+from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Ranking, Reduce, Scan
 from texpr.math.expr import ceildiv, eq, maximum, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
@@ -68,6 +68,7 @@ from texpr.plan.resolve import (
     written_out,
 )
 from texpr.plan.resolved import DEFAULT_WARPS
+from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, position_in, prefixes_node
 from texpr.plan.split import split_reductions
 from texpr.plan.workspace import fills_of, lives_of, shared_slots
 from texpr.schedule.like import written_out_kernels
@@ -140,6 +141,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     held = held_by(context.needed, context.record, context.writes)
     legality.check_places(context, held, tile)
     legality.check_reduced_axes(context, held, tile)
+    check_scans(context, tile)
     prologue, body = _nodes(context, tile, held=frozenset(f for d in context.needed for f in d.funcs if held(f)))
     warps = context.record.warps or DEFAULT_WARPS
     scratch = tuple(
@@ -232,6 +234,7 @@ def _nodes(
     writes, stages before readers."""
     sizes = {t.axis: t.size for t in tile}
     groups = plan_groups(context, held)
+    carried = carried_loop(context)
     pending: list[tuple[Def, Place, Position]] = []
     for definition in context.needed:
         if not any(func in held for func in definition.funcs):
@@ -240,12 +243,15 @@ def _nodes(
             (context.record.place[f.name] for f in definition.funcs if f.name in context.record.place), Place()
         )
         position = place.at if place.at is not None else Tile()
+        if carried is not None and is_carried(context, definition):
+            position = position_in(carried)
         pending.append((definition, place, position))
 
     # Innermost first: a reduction's body must be complete before the reduction itself is built.
-    leaders = _leaders(context)
-    stores = {f.name: _write_loops(context, f, sizes) for f in context.writes if f not in leaders}
-    loops_of = {**stores, **{d.name: _loops(context, d, p, sizes) for d, p, _ in pending}}
+    leaders = _leaders(context, carried)
+    stores = {f.name: _write_loops(context, f, sizes, carried) for f in context.writes if f not in leaders}
+    own = {d.name: _loops(context, d, p, sizes) for d, p, _ in pending if not isinstance(d.top, Scan)}
+    loops_of = {**stores, **own}
     order = sorted(range(len(pending)), key=lambda n: (-_depth(pending[n][2], pending, context), n))
     built: dict[int, Node] = {}
     for n in order:
@@ -253,7 +259,7 @@ def _nodes(
         local = _sizes_at(position, sizes, loops_of, context)
         body = tuple(built[m] for m in range(len(pending)) if m in built and _inside(pending[m][2], definition))
         inlined = frozenset(func for group in groups if group.owns(definition) for func in group.inlined)
-        built[n] = _node(context, definition, place, local, loops_of[definition.name], body, held - inlined)
+        built[n] = _node(context, definition, place, local, loops_of.get(definition.name, ()), body, held - inlined)
     first = [built[n] for n in range(len(pending)) if isinstance(pending[n][2], Program)]
     at_tile = _at_tile(context, pending, built, groups, held, sizes)
     writes: list[Write] = []
@@ -310,10 +316,14 @@ def _dot_again(context: Context, sizes: Mapping[Axis, int], node: Reduction) -> 
     )
 
 
-def _leaders(context: Context) -> dict[Func, Func]:
-    """``with``: the written funcs that are stored inside another one's loops."""
+def _leaders(context: Context, carried: Carried | None) -> dict[Func, Func]:
+    """``with``: the written funcs that are stored inside another one's loops. So are all that have the axis along
+    which scans are carried."""
     by_name = {func.name: func for func in context.writes}
     leaders: dict[Func, Func] = {}
+    if carried is not None:
+        others = [f for f in context.writes if f is not carried.leader]
+        leaders = {f: carried.leader for f in others if carried.axis in context.algorithm.definition(f).axes}
     for func in context.writes:
         place = context.record.place.get(func.name)
         if place is None or place.with_ is None:
@@ -349,7 +359,7 @@ def _depth(position: Position, pending: list[tuple[Def, Place, Position]], conte
     while isinstance(position, LoopOf):
         depth += 1
         owner = position.func
-        position = next((p for d, _, p in pending if any(f.name == owner for f in d.funcs)), Tile())
+        position = next((p for d, _, p in pending if any(f.name == owner for f in d.funcs) and not _is_scan(d)), Tile())
         if depth > len(pending) + 1:
             raise BadPosition(
                 position=str(position),
@@ -359,6 +369,11 @@ def _depth(position: Position, pending: list[tuple[Def, Place, Position]], conte
                 at=context.record.location,
             )
     return depth
+
+
+def _is_scan(definition: Def) -> bool:
+    """A position in a loop of a scan means the loop that stores it."""
+    return isinstance(definition.top, Scan)
 
 
 def _sizes_at(
@@ -400,7 +415,9 @@ def _loops(context: Context, definition: Def, place: Place, sizes: Mapping[Axis,
     return tuple(loops)
 
 
-def _write_loops(context: Context, func: Func, sizes: Mapping[Axis, int]) -> tuple[LoopAxis, ...]:
+def _write_loops(
+    context: Context, func: Func, sizes: Mapping[Axis, int], carried: Carried | None = None
+) -> tuple[LoopAxis, ...]:
     """The loops of a written func: over its own axes that the tile does not hold."""
     place = context.record.place.get(func.name, Place())
     own = {axis.name: axis for axis in context.algorithm.definition(func).axes}
@@ -416,6 +433,9 @@ def _write_loops(context: Context, func: Func, sizes: Mapping[Axis, int]) -> tup
             if axis in sizes:
                 raise AxisCoveredTwice(axis=axis_name, first="the tile", second=f"the loop of {func.name}", at=at)
             loops.append(_loop_axis(context, axis, size, place))
+    if carried is not None and carried.axis in own.values():
+        full, missing = full_tiles(carried.axis, carried.size, context, whole=False)
+        loops.append(LoopAxis(carried.axis, carried.size, full, False, missing, reverse=carried.reverse))
     covered = {loop.axis for loop in loops} | set(sizes)
     for axis in own.values():
         if axis not in covered:
@@ -446,6 +466,8 @@ def _node(
     def keep(func: Func) -> bool:
         return func in held or func in context.stored
 
+    if isinstance(top, Scan):
+        return prefixes_node(context, definition, place, sizes, keep, origin_line)
     if not isinstance(top, Reduce) or written_out(definition, context.record):
         if len(definition.funcs) > 1:
             raise NotLowered(

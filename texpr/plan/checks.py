@@ -40,6 +40,7 @@ from texpr.plan.ir import (
     Group,
     KernelPlan,
     Node,
+    Prefixes,
     Reduction,
     Stage,
     TileAxis,
@@ -276,6 +277,9 @@ def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
                 reductions.update(funcs)
             case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
                 held[func] = axes
+            case Prefixes(funcs=funcs, axes=axes):
+                held.update(dict.fromkeys(funcs, axes))
+                reductions.update(funcs)
             case _:
                 pass
     for node in nodes_of(plan.nodes):
@@ -306,6 +310,8 @@ def check_pieces(context: Context, plan: KernelPlan) -> None:
                 whole[source.name] = tuple(axis for axis, _ in axes)
             case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
                 whole[func.name] = axes
+            case Prefixes(funcs=funcs, axes=axes):
+                whole.update({func.name: axes for func in funcs})
             case Reduction(funcs=funcs, dot=dot) if dot is None or not dot.piece:
                 whole.update({func.name: node.result for func in funcs})
             case _:
@@ -330,7 +336,7 @@ def check_register_tiles(context: Context, plan: KernelPlan) -> None:
     sizes = {t.axis: t.size for t in plan.tile}
     threads = plan.warps * 32
     for node, local in sized_nodes(plan.nodes, sizes):
-        if not isinstance(node, Reduction | Write):
+        if not isinstance(node, Reduction | Prefixes | Write):
             continue
         axes = node.result if isinstance(node, Reduction) else node.axes
         elements = _elements(axes, local)
@@ -338,7 +344,7 @@ def check_register_tiles(context: Context, plan: KernelPlan) -> None:
             elements = max(elements, _elements((*node.keep, *node.axes), local))
         if elements > _TILE_LIMIT:
             raise RankTooHigh(func=_name(node), values=elements, limit=_TILE_LIMIT, at=context.record.location)
-        dtype = (node.funcs[0] if isinstance(node, Reduction) else node.func).dtype
+        dtype = (node.func if isinstance(node, Write) else node.funcs[0]).dtype
         if isinstance(node, Reduction) and node.dot is not None:
             check_operands(context, plan, node, node.dot, local)
         values = elements // threads * max(1, dtype.compute.bits // 32)
@@ -446,13 +452,15 @@ def _own_exprs(node: Node) -> tuple[Expr, ...]:
         case Reduction(exprs=exprs, where=where, loops=loops):
             bounds = [half.bound for loop in loops if loop.trim is not None for half in loop.trim.halves]
             return (*exprs, *([] if where is None else [where]), *bounds)
+        case Prefixes(exprs=exprs, reset=reset):
+            return exprs if reset is None else (*exprs, reset)
         case Stage() | Group():
             return ()
 
 
 def _name(node: Node) -> str:
     match node:
-        case Reduction(funcs=funcs) | Group(funcs=funcs):
+        case Reduction(funcs=funcs) | Group(funcs=funcs) | Prefixes(funcs=funcs):
             return funcs[0].name
         case Compute(func=func) | Write(func=func):
             return func.name

@@ -25,6 +25,7 @@ from texpr.plan.matrix import contractions, exact_sums
 from texpr.plan.partition import Job, partition
 from texpr.plan.ranking import MOST_SORTED
 from texpr.plan.resolve import variant_facts
+from texpr.plan.scan_tiles import scanned
 from texpr.plan.tiling import (
     Frame,
     elementwise,
@@ -148,6 +149,8 @@ def _candidates(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...
     """Kernel records for a job, best first. Several records together: a reduction in pieces and their combination."""
     if any(d in job.sides for d in job.held):
         yield from contractions(job, name, frame)
+    elif job.scan is not None:
+        yield from scanned(job, job.scan, name, frame)
     elif not job.held:
         yield from elementwise(job, name, frame)
     elif frame.bound and rows_extent(job, frame.guard) is not None:

@@ -252,6 +252,16 @@ class ReducedInGrid(PlanError):
     default_hint = "take {axis} out of the grid and loop over it: place: {{{func}: {{loop: {{{axis}: 64}}}}}}"
 
 
+class ScanInTiles(PlanError):
+    code = "TX0345"
+    title = "scan that does not see its whole axis"
+    template = "{func} scans along {axis}: {why}"
+    default_hint = (
+        "whole: {{{axis}: N}} where a when-guard bounds it, "
+        "or scan: {{{func}: {{across: loop, by: {{{axis}: 1024}}}}}}"
+    )
+
+
 class ByInvalid(PlanError):
     code = "TX0341"
     title = "by that does not fit its func"

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from texpr.lang.ir import Def, Expr, Func, Reduce, top_exprs
+from texpr.lang.ir import Def, Expr, Func, Reduce, components, top_exprs
 from texpr.plan import checks
 from texpr.plan.errors import BadPosition, NoInstruction, NotLowered, NotOnline, UnknownFunc, near
 from texpr.plan.inline import inline, reads_of
@@ -157,7 +157,7 @@ def _bodies(context: Context) -> Callable[[Func], tuple[Def, Expr]]:
         definition = context.algorithm.definition(func)
         component = definition.funcs.index(func)
         top = definition.top
-        return definition, top.exprs[0] if isinstance(top, Reduce) else top[component]
+        return definition, components(top)[0 if isinstance(top, Reduce) else component]
 
     return body_of
 

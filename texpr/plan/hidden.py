@@ -24,6 +24,7 @@ from texpr.plan.ir import (
     KernelPlan,
     LoopAxis,
     Node,
+    Prefixes,
     Reduction,
     Stage,
     Unit,
@@ -125,7 +126,7 @@ def _held(kernel: KernelPlan) -> set[Tensor | Func]:
     held: set[Tensor | Func] = set()
     for node, _ in all_nodes(kernel.nodes):
         match node:
-            case Reduction(funcs=funcs):
+            case Reduction(funcs=funcs) | Prefixes(funcs=funcs):
                 held.update(funcs)
             case Compute(func=func):
                 held.add(func)
@@ -201,7 +202,7 @@ def _steps(loop: LoopAxis) -> str:
 
 def _name(node: Node) -> str:
     match node:
-        case Reduction(funcs=funcs) | Group(funcs=funcs):
+        case Reduction(funcs=funcs) | Group(funcs=funcs) | Prefixes(funcs=funcs):
             return funcs[0].name
         case Compute(func=func) | Write(func=func):
             return func.name

@@ -18,7 +18,7 @@ from texpr.plan.attach import node_exprs
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import IntoNotSum
 from texpr.plan.inline import reads_of, rewrite
-from texpr.plan.ir import Compute, Group, Node, Reduction, Stage, Write
+from texpr.plan.ir import Compute, Group, Node, Prefixes, Reduction, Stage, Write
 from texpr.plan.resolve import Context
 
 
@@ -83,5 +83,11 @@ def _without_sum(node: Node, first: Func, second: Func) -> Node:
             )
         case Group(body=body):
             return dataclasses.replace(node, body=tuple(_without_sum(n, first, second) for n in body))
+        case Prefixes(exprs=exprs, reset=reset):
+            return dataclasses.replace(
+                node,
+                exprs=tuple(rewrite(e, change) for e in exprs),
+                reset=None if reset is None else rewrite(reset, change),
+            )
         case Stage():
             return node

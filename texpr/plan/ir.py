@@ -1,13 +1,14 @@
 """The loop tree of one kernel.
 
     KernelPlan ::= tile axes, order, persistence, Node+          (the body of one tile, in execution order)
-    Node       ::= Stage | Compute | Reduction | Group | Write
+    Node       ::= Stage | Compute | Reduction | Prefixes | Group | Write
     Stage      ::= a tile of a tensor held in registers or shared memory, as an axis tile or as a window (box) of the
         tensor
     Compute    ::= an elementwise func kept in registers, or over a window in shared memory
     Reduction  ::= a reduction with its loops; its body runs before each step; a Dot when it is a contraction on a
         matrix unit
     Group      ::= reductions that share loops: each is carried through them by its own Reduction in the body
+    Prefixes   ::= a scan: every prefix along one axis of the tile, going on from the tile before if it is carried
     Write      ::= an output or workspace tensor stored tile by tile
 
 Expressions are ``lang.ir`` expressions in which funcs that the schedule does not place have been inlined; a ``Read``
@@ -81,8 +82,8 @@ class Trim:
 
 @dataclass(frozen=True, slots=True)
 class LoopAxis:
-    """A loop over an axis in steps of ``size``; ``unrolled`` loops have literal indices and must have a constant
-    extent. ``trim`` bounds it to what a guard leaves of the axis."""
+    """A loop over an axis in steps of ``size``, from the last one to the first if ``reverse``; ``unrolled`` loops have
+    literal indices and must have a constant extent. ``trim`` bounds it to what a guard leaves of the axis."""
 
     axis: Axis
     size: int
@@ -90,6 +91,7 @@ class LoopAxis:
     unrolled: bool
     missing: str = ""
     trim: Trim | None = None
+    reverse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,26 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefixes:
+    """``funcs`` over ``axes`` = every prefix of ``exprs`` along ``axis``, as ``lang.ir.Scan`` says.
+
+    ``carried``: the node stands in a loop over the axis, in scan order, and goes on from where the step before ended.
+    Otherwise the tile holds whole lines, or lines of ``every`` points that start anew.
+    """
+
+    funcs: tuple[Func, ...]
+    axes: tuple[Axis, ...]
+    axis: Axis
+    op: ReduceOp | Monoid
+    exprs: tuple[Expr, ...]
+    exclusive: bool
+    reverse: bool
+    reset: Expr | None
+    carried: bool
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """Store ``expr`` (rounded to the func's dtype) as ``func[indices]``, over ``axes``; ``loops`` walk axes that the
     tile does not hold.
@@ -245,7 +267,7 @@ class Write:
     schedule: str = ""
 
 
-Node = Stage | Compute | Reduction | Group | Write
+Node = Stage | Compute | Reduction | Prefixes | Group | Write
 
 
 @dataclass(frozen=True, slots=True)

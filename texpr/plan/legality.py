@@ -40,6 +40,7 @@ from texpr.plan.ir import (
     Dot,
     KernelPlan,
     Node,
+    Prefixes,
     Reduction,
     Stage,
     TileAxis,
@@ -296,7 +297,7 @@ def check_map(context: Context, plan: KernelPlan) -> None:
 
 def _axes_of_node(node: Node) -> tuple[Axis, ...]:
     match node:
-        case Write(axes=axes) | Compute(axes=axes, memory=Memory.REGISTERS):
+        case Write(axes=axes) | Compute(axes=axes, memory=Memory.REGISTERS) | Prefixes(axes=axes):
             return axes
         case Reduction(keep=keep, axes=axes, dot=None):
             return (*keep, *axes)

@@ -11,7 +11,21 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from texpr.lang.ir import Algorithm, Axis, AxisRef, BoundaryMode, Def, Expr, Func, Read, Reduce, Tensor, top_exprs
+from texpr.lang.ir import (
+    Algorithm,
+    Axis,
+    AxisRef,
+    BoundaryMode,
+    Def,
+    Expr,
+    Func,
+    Read,
+    Reduce,
+    Scan,
+    Tensor,
+    components,
+    top_exprs,
+)
 from texpr.math.expr import TRUE, BoolExpr
 from texpr.plan.access import fastest_axis, memory_of
 from texpr.plan.contraction import match_dot
@@ -53,6 +67,11 @@ class Job:
     expressions: Mapping[Def, tuple[Expr, ...]]
 
     @property
+    def scan(self) -> Def | None:
+        """The scan that the job stores; it stores nothing else."""
+        return next((d for d in self.expressions if isinstance(d.top, Scan)), None)
+
+    @property
     def reductions(self) -> tuple[Def, ...]:
         """The held reductions that are computed at the level of the tile."""
         return tuple(d for d in self.held if d not in self.nested)
@@ -62,7 +81,9 @@ def partition(algorithm: Algorithm, target: Target, *, whole: bool) -> tuple[Job
     """The kernels of an algorithm in launch order. ``whole``: axes inside a program are covered by one tile, so that
     elementwise outputs over them may be read again in the same kernel."""
     stored = {func for definition in algorithm.defs for func in definition.funcs if func.output is not None}
+    scans = [definition for definition in algorithm.defs if isinstance(definition.top, Scan)]
     read = {read.source for d in algorithm.defs for expr in top_exprs(d.top) for read in reads_of(expr)}
+    stored |= {func for definition in scans for func in definition.funcs if func in read}
     while True:
         view = View(algorithm, target, frozenset(stored))
         more = _first_to_store(view, whole)
@@ -120,7 +141,7 @@ class View:
         component = definition.funcs.index(func)
         if isinstance(definition.top, Reduce):
             return definition, expanded(definition)[component]
-        return definition, definition.top[component]
+        return definition, components(definition.top)[component]
 
     def expressions(self, definition: Def) -> tuple[Expr, ...]:
         """The right-hand side (guard last), inlined."""
@@ -243,6 +264,8 @@ def _first_to_store(view: View, whole: bool) -> Func | None:
 def _unheld(view: View, sink: Def) -> Func | None:
     """A reduction of the sink's cluster that cannot be held on chip while the sink is computed."""
     cluster = view.cluster(sink)
+    if isinstance(sink.top, Scan):  # a kernel of its own, whose loop runs along its axis
+        return next((d.funcs[0] for d in cluster if d is not sink), None)
     for member in cluster:
         for edge in view.edges(member):
             if not edge.plain and edge.func not in view.stored:
@@ -351,6 +374,8 @@ def _groups(view: View, whole: bool) -> list[list[Def]]:
 def _may_join(view: View, group: Sequence[Def], sink: Def, whole: bool) -> bool:
     """Whether a sink can be and had better be computed by the programs that compute the group."""
     members = [*group, sink]
+    if any(isinstance(member.top, Scan) for member in members):
+        return False
     if any(_overwrites(member) is not None for member in members):
         return False
     heavy = {member: {d for d in view.cluster(member) if d in view.heavy} for member in members}
@@ -424,6 +449,8 @@ def _job(view: View, group: Sequence[Def]) -> Job:
     largest = max(group, key=lambda d: len(d.axes))
     heavy = {sink: {d for d in view.cluster(sink) if d in view.heavy} for sink in group}
     programs = _shared_programs(group, heavy)
+    if isinstance(largest.top, Scan):
+        programs = tuple(axis for axis in largest.axes if axis is not largest.top.axis)
     assert programs is not None
     return Job(
         writes=tuple(f for sink in group for f in view.writes(sink)),

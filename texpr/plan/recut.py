@@ -31,12 +31,13 @@ from texpr.lang.ir import (
     OpName,
     Read,
     Reduce,
+    Scan,
     top_exprs,
 )
 from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, ceildiv, const, eq
 from texpr.math.prove import Proved, prove
-from texpr.plan.errors import LoopAxisInvalid, UnknownAxis, near
+from texpr.plan.errors import LoopAxisInvalid, NotLowered, UnknownAxis, near
 from texpr.plan.inline import bounded_indices, filled, rewrite
 from texpr.schedule.records import Kernel
 
@@ -187,9 +188,15 @@ def _apply(current: Recut, cut: Cut, stored: frozenset[Func]) -> Recut:
 def _definition(definition: Def, exprs: list[Expr], funcs: Mapping[Func, Func], cut: Cut) -> Def:
     axes = _replaced(definition.axes, cut) if definition.funcs[0] in funcs else definition.axes
     new_funcs = tuple(funcs.get(func, func) for func in definition.funcs)
-    if not isinstance(definition.top, Reduce):
-        return Def(new_funcs, axes, tuple(exprs), definition.location)
     top = definition.top
+    if isinstance(top, Scan):
+        if top.axis in cut.old:
+            what = f"split or fuse of {top.axis.name}, along which {definition.name} scans,"
+            raise NotLowered(what=what, instead="the axis as it is")
+        reset = exprs.pop() if top.reset is not None else None
+        return Def(new_funcs, axes, dataclasses.replace(top, exprs=tuple(exprs), reset=reset), definition.location)
+    if not isinstance(top, Reduce):
+        return Def(new_funcs, axes, tuple(exprs), definition.location)
     where = exprs.pop() if top.where is not None else None
     reduced = top.axes
     if _has(reduced, cut):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from texpr.errors import Location
-from texpr.lang.ir import Algorithm, Axis, Def, Expr, Func, Reduce, Scalar, top_exprs
+from texpr.lang.ir import Algorithm, Axis, Def, Expr, Func, Reduce, Scalar, Scan, components, top_exprs
 from texpr.math.bounds import Facts, bounds, divisor
 from texpr.math.expr import BoolExpr, IntExpr, Sym, eq, ge, le, sym
 from texpr.math.expr import Const as IntConst
@@ -43,7 +43,7 @@ class Context:
         component = definition.funcs.index(func)
         if isinstance(definition.top, Reduce):
             return definition, expanded(definition)[component]
-        return definition, definition.top[component]
+        return definition, components(definition.top)[component]
 
     def axis(self, name: str, directive: str, at: Location | None) -> Axis:
         """The axis called ``name`` among those this kernel iterates."""
@@ -166,7 +166,7 @@ def held_by(needed: Sequence[Def], record: Kernel, writes: Sequence[Func]) -> Ca
     for definition in needed:
         read.update(funcs_read(definition))
     for definition in needed:
-        reduction = isinstance(definition.top, Reduce) and not written_out(definition, record)
+        reduction = isinstance(definition.top, Reduce | Scan) and not written_out(definition, record)
         for func in definition.funcs:
             placed = func not in writes and func.name in record.place and record.place[func.name].at is not None
             if reduction or placed or (func in writes and func in read):

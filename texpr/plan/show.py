@@ -36,6 +36,7 @@ from texpr.plan.ir import (
     KernelPlan,
     LoopAxis,
     Node,
+    Prefixes,
     Reduction,
     Stage,
     TileAxis,
@@ -153,6 +154,8 @@ def _node(node: Node, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator
             yield _stage_line(node, kernel)
         case Compute():
             yield _compute_line(node, kernel, sizes)
+        case Prefixes():
+            yield _prefixes_line(node, kernel, sizes)
         case Reduction():
             yield from _reduction(node, kernel, {**sizes, **{loop.axis: loop.size for loop in node.loops}})
         case Group():
@@ -252,6 +255,18 @@ def _carried(node: Reduction, member: Member, kernel: KernelPlan, sizes: Mapping
     yield combined + (f"   across {', '.join(across)} in every step" if member.running and across else "")
 
 
+def _prefixes_line(node: Prefixes, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> str:
+    names = ", ".join(func.name for func in node.funcs)
+    values = ", ".join(shortened(expr) for expr in node.exprs)
+    words = [f"{'exclusive ' if node.exclusive else ''}scan of {values} by {_op_name(node.op)} along {node.axis.name}"]
+    words += ["from the last to the first"] if node.reverse else []
+    words += [f"anew where {shortened(node.reset)}"] if node.reset is not None else []
+    words += ["from step to step"] if node.carried else []
+    dtype = node.exprs[0].dtype
+    registers = registers_per_thread(elements_of(node.axes, sizes) * len(node.funcs), dtype, kernel)
+    return _line(f"{names} = {', '.join(words)}   {_shape(node.axes, sizes)} {dtype}", registers, node.schedule)
+
+
 def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
     names = ", ".join(func.name for func in node.funcs)
     dtype = node.exprs[0].dtype
@@ -339,6 +354,7 @@ def _loop_line(name: str, loop: LoopAxis) -> str:
     how = f"unrolled: {steps} copies" if loop.unrolled else f"{steps} steps"
     if loop.trim is not None:
         how = _trim_text(loop, loop.trim)
+    how += ", from the last to the first" if loop.reverse else ""
     return f"for {name}.{loop.axis.name} by {loop.size} in 0 .. {loop.axis.extent}   {how}"
 
 

@@ -109,7 +109,8 @@ def named(sizes: Mapping[Axis, int], axes: Iterable[Axis]) -> Map[str, int]:
     return Map.of({axis.name: sizes[axis] for axis in axes})
 
 
-def _budgets(job: Job, most: int) -> Iterator[int]:
+def budgets(job: Job, most: int) -> Iterator[int]:
+    """Points of a tile to try, the most first: fewer where values are wide or many."""
     reads = max((len(reads_of(e)) for exprs in job.expressions.values() for e in exprs), default=0)
     budget = most // _width(job) // (2 if reads > _MANY_READS else 1)
     while budget >= _SMALLEST:
@@ -127,7 +128,7 @@ def elementwise(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...
     last = axes[-1] if axes else None
     fast = max((a for a in axes if a in weights), key=lambda a: (weights[a], a.name), default=last)
     across = _crossing(job, fast, frame)
-    for budget in _budgets(job, 2 * _RUN if across else _RUN):
+    for budget in budgets(job, 2 * _RUN if across else _RUN):
         if across and fast is not None:
             other = across[0][1]
             caps = {fast: _SQUARE, other: max(1, budget // _SQUARE)}
@@ -255,7 +256,7 @@ def _loop_sizes(job: Job, frame: Frame, budget: int) -> dict[Axis, int]:
 
 def looped(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
     """Reductions of any length: a loop for each, and one for outputs over the same axes."""
-    for budget in _budgets(job, _RUN):
+    for budget in budgets(job, _RUN):
         sizes = _loop_sizes(job, frame, budget)
         fast = fastest(job, frame.guard)
         place = _reduction_places(job, sizes, fast)
@@ -341,7 +342,7 @@ def in_parts(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
     axis = split_axis(job, frame.guard)
     assert axis is not None
     fast = fastest(job, frame.guard)
-    for budget in _budgets(job, _RUN):
+    for budget in budgets(job, _RUN):
         sizes = _loop_sizes(job, frame, budget)
         columns = is_symbolic(job.programs)
         most = _COLUMN_PARTS if columns else _FULL_PARTS

@@ -17,7 +17,7 @@ from texpr.plan.access import VECTOR_BYTES, fastest_axis, flat_offset, memory_of
 from texpr.plan.attach import node_exprs, node_loops
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import axes_of, plain_read, reads_of
-from texpr.plan.ir import Compute, Group, KernelPlan, Reduction, Stage, VariantPlan, Write
+from texpr.plan.ir import Compute, Group, KernelPlan, Prefixes, Reduction, Stage, VariantPlan, Write
 
 _MINOR = 16  # an access of fewer elements than this part of the largest one is not worth a condition on the call
 
@@ -59,7 +59,7 @@ def _accesses(kernel: KernelPlan) -> Iterator[_Access]:
         for loop in node_loops(node):
             sizes[loop.axis] = loop.size
         match node:
-            case Reduction(funcs=funcs):
+            case Reduction(funcs=funcs) | Prefixes(funcs=funcs):
                 held.update(funcs)
             case Compute(func=func):
                 held.add(func)

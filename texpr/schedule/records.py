@@ -93,8 +93,15 @@ class TrimMode(Enum):
     MASK = "mask"
 
 
+class Across(Enum):
+    LOOP = "loop"
+    TWO_PASS = "two_pass"
+    LOOKBACK = "lookback"
+
+
 NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
     {MmaOp.WGMMA, MmaOp.TCGEN05, Copy.TMA, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
+    | {Across.TWO_PASS, Across.LOOKBACK}
 )
 """Words that are understood and refused with "not lowered yet"."""
 
@@ -414,13 +421,27 @@ class Group(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Scan(Record):
+    """How a scan goes from one tile of its axis to the next. A scan whose axis is in `whole` needs none of this."""
+
+    LATER: ClassVar[Mapping[str, str]] = {"window": "how many earlier tiles `lookback` looks at together"}
+
+    across: Across = field(
+        metadata=about(
+            "`loop`: one program takes the tiles one after the other, in scan order, and keeps the state in registers.",
+            "loop",
+        )
+    )
+    by: Map[AxisName, TileSize] = field(metadata=about("The scan's axis, with the size of a tile.", "{i: 1024}"))
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel(Record):
     """One launch: what it writes, how its tiles cover the outputs, and where everything it needs is computed."""
 
     LATER: ClassVar[Mapping[str, str]] = {
         "roles": "warp specialisation",
         "trim": "leave out tiles of the grid whose guard holds nowhere",
-        "scan": "prefix sums and other scans",
         "extern": "a hand-written kernel",
         "visit": "visit rows through a permutation",
         "ctas": "programs that share a cluster",
@@ -529,6 +550,12 @@ class Kernel(Record):
             """An earlier kernel of the variant, whose directives this one takes where it does not give its own; `name`,
             `writes` and the fills of what it writes are its own in any case.""",
             "first_pass",
+        ),
+    )
+    scan: Map[FuncName, Scan] = field(
+        default=Map(),
+        metadata=about(
+            "How scans go on from tile to tile of their axis.", "{s: {across: loop, by: {i: 1024}}}"
         ),
     )
 

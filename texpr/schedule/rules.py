@@ -20,6 +20,7 @@ from texpr.schedule.records import (
     Order,
     OrderKind,
     Place,
+    Scan,
     Schedule,
     Split,
     SplitReduction,
@@ -58,6 +59,8 @@ def check_record(record: Record, subject: str) -> None:
             _distinct(record, "funcs", record.funcs, "name each func once", f"{subject}.funcs")
         case SplitReduction():
             _check_split_reduction(record, subject)
+        case Scan():
+            _check_scan(record, subject)
         case Num():
             _check_num(record, subject)
         case _:
@@ -222,3 +225,11 @@ def _check_num(num: Num, subject: str) -> None:
         limits = f"at least 1 and at most {num.max}" if num.max is not None else "at least 1"
         remedy = f"{subject.rpartition('.')[2]}: {max(1, min(value, num.max or value))}"
         raise errors.OutOfRange(at=num.location, subject=subject, limits=limits, value=value, remedy=remedy)
+
+
+def _check_scan(record: Scan, subject: str) -> None:
+    if len(record.by) != 1:
+        at = record.location_of("by")
+        remedy = "name the axis that the scan runs along: by: {i: 1024}"
+        found = ", ".join(record.by) or "no axis"
+        raise errors.WrongShape(at=at, subject=f"{subject}.by", expected="one axis", found=found, example=remedy)

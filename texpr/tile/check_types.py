@@ -27,6 +27,7 @@ from texpr.tile.ir import (
     Rank,
     Reduce,
     Relayout,
+    Scan,
     SharedGather,
     SharedTile,
     Space,
@@ -96,6 +97,8 @@ def check_node(expr: Expr, context: Context) -> None:
             _reduce(expr)
         case Rank():
             _rank(expr)
+        case Scan():
+            _scan(expr)
         case Relayout():
             _relayout(expr)
         case DotStep():
@@ -239,6 +242,20 @@ def _rank(expr: Rank) -> None:
     require(expr.rounds or made[0].size <= words.space.dims[expr.dim].size, "more ranks than words")
     require(best is None or expr.rounds, "words are sorted together with others")
     require(best is None or (best.dtype, best.space, best.dims) == (expr.dtype, expr.space, expr.dims), "other ranks")
+
+
+def _scan(expr: Scan) -> None:
+    every = tuple(range(len(expr.space.dims)))
+    require(isinstance(expr.space.layout, Blocked), f"a scan in {expr.space.name}, whose layout is not blocked")
+    require(expr.dims == every, "a scan of a slice of its space")
+    require(0 <= expr.dim < len(every), f"space {expr.space.name} has no dim {expr.dim}")
+    for arg in expr.args:
+        require(arg.space == expr.space and arg.dims == every, f"a scan in {expr.space.name} of a value elsewhere")
+    require(isinstance(expr.op, Monoid) or expr.op not in _TUPLES, "a scan of positions")
+    count = len(expr.op.left) if isinstance(expr.op, Monoid) else 1
+    require(len(expr.args) == count, f"a scan of {len(expr.args)} values by an operator on {count}")
+    require(0 <= expr.component < count, f"component {expr.component} of {count}")
+    require(expr.dtype is expr.args[expr.component].dtype, f"a scan of another type than {expr.dtype}")
 
 
 _TUPLES = (ReduceOp.ARGMAX, ReduceOp.ARGMIN)

@@ -3,7 +3,7 @@
     TileProgram ::= Parameter*  Buffer*  Statement*
     Statement   ::= Scalar | ScalarOf | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
-                  | Load | SharedTile | SharedGather | Reduce | Rank | Relayout | Dot | Full
+                  | Load | SharedTile | SharedGather | Reduce | Scan | Rank | Relayout | Dot | Full
 
 A *space* is an ordered list of physical dims with a distributed layout; each dim fuses one or more named axes
 row-major. An expression lives on a subset ``dims`` of its space (a slice of the layout); the empty subset is a scalar
@@ -260,6 +260,22 @@ class Rank(Shared):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Scan(Shared):
+    """Every inclusive prefix of ``args`` along dim ``dim`` of their space, which has a blocked layout; they vary along
+    all of its dims. A tuple scan yields component ``component``. The left operand of ``op`` is earlier in the order
+    of the scan: from the last position to the first if ``reverse``."""
+
+    op: ReduceOp | Monoid
+    args: tuple[Expr, ...]
+    dim: int
+    reverse: bool
+    component: int
+    dtype: DType
+    space: Space
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Relayout(Shared):
     """The same tile in another space (same axes per dim). Free or a trip through shared memory."""
 
@@ -307,6 +323,7 @@ Expr = (
     | SharedGather
     | Reduce
     | Rank
+    | Scan
     | Relayout
     | DotStep
     | Full
@@ -504,7 +521,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     match expr:
         case Uniform() | Argument() | Literal() | Lane() | Var() | SharedTile() | Full():
             return ()
-        case Elementwise(args=args) | InlinePtx(args=args) | Reduce(args=args):
+        case Elementwise(args=args) | InlinePtx(args=args) | Reduce(args=args) | Scan(args=args):
             return args
         case Choose(condition=condition, then=then, otherwise=otherwise):
             return (condition, then, otherwise)

@@ -90,3 +90,14 @@ def space_for(
                 if set(have) == wanted and all(have[a.name] == n for a, n in sizes.items() if n > 1):
                     return value.space
     return blocked_space(kernel.plan, kernel.grouping, sizes)
+
+
+def assign_together(targets: Sequence[Var], values: Sequence[TileExpr], kernel: Kernel, block: Block) -> None:
+    """Assign every component of a tuple; each value sees the components as they were before."""
+    renewed = []
+    for target, value in zip(targets[:-1], values[:-1], strict=True):
+        name = kernel.name(f"{target.name}_next")
+        block.add(Assign(name, value))
+        renewed.append(Var(name, value.dtype, value.space, value.dims))
+    for target, new in zip((targets[-1], *targets[:-1]), (values[-1], *renewed), strict=True):
+        block.add(Assign(target.name, new))

@@ -94,9 +94,14 @@ def _nest(loops: Sequence[LoopAxis], body: Body, kernel: Kernel, scope: Scope, b
         return
     loop, rest = loops[0], loops[1:]
     for steps in steps_of(loop, kernel, scope, block):
-        counter = kernel.name(f"{loop.axis.name}0")
         inner = Block()
-        at = steps.at(sym(counter), scope).with_fact(ge(loop.axis.extent, 1))  # in a step of the loop
+        counter = kernel.name(f"{loop.axis.name}{'_done' if steps.reverse else '0'}")
+        start = sym(counter)
+        if steps.reverse:
+            start = sym(kernel.name(f"{loop.axis.name}0"))
+            from_end = (steps.count - 1) * steps.by - sym(counter)
+            inner.add(Scalar(start.name, from_end, f"from the last tile along {loop.axis.name} to the first"))
+        at = steps.at(start, scope).with_fact(ge(loop.axis.extent, 1))  # in a step of the loop
         _nest(rest, body, kernel, at, inner)
         block.add(For(counter, steps.first, steps.stop, const(steps.by), tuple(inner.statements)))
 
@@ -108,7 +113,8 @@ def _unroll(loops: Sequence[LoopAxis], body: Body, scope: Scope, block: Block) -
     loop, rest = loops[0], loops[1:]
     extent = constant(loop.axis.extent)
     assert extent is not None
-    for start in range(0, extent, loop.size):
+    starts = range(0, extent, loop.size)
+    for start in reversed(starts) if loop.reverse else starts:
         full = start + loop.size <= extent
         _unroll(rest, body, scope.with_axes({loop.axis: AxisValue(const(start), loop.size, full)}), block)
 
@@ -212,7 +218,7 @@ def _slot(step: IntExpr, depth: int) -> IntExpr:
 def _masked_by_loop(loops: Sequence[Steps], stage: Stage) -> bool:
     """Whether a copy's own mask already excludes steps past the end: one loop over all of its axis, not full, and the
     tile has lanes on that."""
-    if len(loops) > 1 or loops[0].full or loops[0].trimmed:
+    if len(loops) > 1 or loops[0].full or loops[0].trimmed or loops[0].reverse:
         return False
     return any(axis is loops[0].axis for axis in axes_of(tile_form(stage).read))
 
@@ -226,6 +232,8 @@ def _positions(
     for n, loop in reversed(list(enumerate(loops))):
         count = loop.count
         index = rest if n == 0 else rest % count
+        if loop.reverse:
+            index = count - 1 - index
         rest = rest if n == 0 else rest // count
         name = kernel.name(f"{loop.axis.name}{'_' if suffix.isalpha() else ''}{suffix}")
         block.add(Scalar(name, loop.first + index * loop.by))

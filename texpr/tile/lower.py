@@ -13,7 +13,7 @@ from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Ranking
 from texpr.plan.access import memory_of
 from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of
-from texpr.plan.ir import Compute, Group, Node, Reduction, Stage, Write
+from texpr.plan.ir import Compute, Group, Node, Prefixes, Reduction, Stage, Write
 from texpr.plan.monoids import as_monoid
 from texpr.schedule.records import Memory
 from texpr.tile import build as tile
@@ -22,12 +22,13 @@ from texpr.tile.evaluate import address, bounds_conditions, distinct_conditions,
 from texpr.tile.groups import lower_group
 from texpr.tile.ir import Assign, Buffer, Full, SharedTile, Space, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
-from texpr.tile.kernel import Block, Kernel, assign, origin, space_for
+from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin, space_for
 from texpr.tile.layouts import Blocked, Linear, operand_swizzle
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine, identity
 from texpr.tile.ranking import lower_ranking
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
+from texpr.tile.scans import begin_carried, lower_prefixes
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import lower_stage, lower_window_func
 
@@ -48,6 +49,8 @@ def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Bloc
                 scope = lower_reduction(node, kernel, scope, block)
             case Group():
                 scope = lower_group(node, kernel, scope, block, lower_nodes)
+            case Prefixes():
+                scope = lower_prefixes(node, kernel, scope, block)
             case Write():
                 lower_write(node, kernel, scope, block)
     return scope
@@ -84,7 +87,7 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
 
         def body(at: Scope, inner: Block) -> None:
             updated = combine(op, tuple(accumulators), step(at))
-            _assign_together(accumulators, updated, kernel, inner)
+            assign_together(accumulators, updated, kernel, inner)
 
         emit_loops(node.loops, node.body, body, kernel, scope, block, lower_nodes)
         accumulated = tuple(accumulators)
@@ -92,17 +95,6 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
     for func, value in zip(node.funcs, results, strict=True):
         scope = scope.with_value(func, assign(func.name, tile.cast(value, func.dtype), kernel, block, node.schedule))
     return scope
-
-
-def _assign_together(targets: Sequence[Var], values: Sequence[TileExpr], kernel: Kernel, block: Block) -> None:
-    """Assign every component of a tuple; each value sees the components as they were before."""
-    renewed = []
-    for target, value in zip(targets[:-1], values[:-1], strict=True):
-        name = kernel.name(f"{target.name}_next")
-        block.add(Assign(name, value))
-        renewed.append(Var(name, value.dtype, value.space, value.dims))
-    for target, new in zip((targets[-1], *targets[:-1]), (values[-1], *renewed), strict=True):
-        block.add(Assign(target.name, new))
 
 
 def _accumulator(expr: Expr, func: Func) -> DType:
@@ -119,6 +111,7 @@ def lower_write(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None
             _store(node, kernel, piece, inner)
 
     if node.loops:
+        scope = begin_carried(node, kernel, scope, block)
         emit_loops(node.loops, node.body, body, kernel, scope, block, lower_nodes)
     else:
         body(lower_nodes(node.body, kernel, scope, block), block)

@@ -14,6 +14,7 @@ from texpr.math.expr import BoolExpr, IntExpr
 from texpr.plan.inline import Key, key_of
 from texpr.plan.ir import Window
 from texpr.tile.ir import Expr, PhysicalDim
+from texpr.tile.ir import Var as Carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class Scope:
     windows: Mapping[Tensor | Func, StagedWindow] = field(default_factory=dict)
     variables: Mapping[Var, Expr] = field(default_factory=dict)
     holds: frozenset[Condition] = frozenset()
+    carries: Mapping[Func, tuple[Carry, ...]] = field(default_factory=dict)
+
+    def with_carry(self, func: Func, state: tuple[Carry, ...]) -> Scope:
+        """``state`` holds what the scan that defines ``func`` has come to."""
+        return dataclasses.replace(self, carries={**self.carries, func: state})
 
     def with_axes(self, axes: Mapping[Axis, AxisValue]) -> Scope:
         return dataclasses.replace(self, axes={**self.axes, **axes})

@@ -40,6 +40,7 @@ from texpr.tile.ir import (
     Scalar,
     ScalarOf,
     ScalarParam,
+    Scan,
     SharedGather,
     SharedTile,
     Space,
@@ -241,6 +242,11 @@ class _Printer:
                 how = "least" if rounds else "sorted"
                 rest = "" if best is None else f", {self.expr(best)}"
                 return f"{how}[{space.name}]({self.expr(words)}{rest})"
+            case Scan(op=op, args=args, dim=dim, reverse=reverse, component=component, space=space):
+                name = op.name if isinstance(op, Monoid) else op.value
+                along = f"{space.dims[dim]}{', reversed' if reverse else ''}"
+                result = f"scan {name}[{along}]({', '.join(self.expr(arg) for arg in args)})"
+                return f"{result}.{component}" if len(args) > 1 else result
             case Relayout(value=value, space=space):
                 return f"as_{space.name}({self.expr(value)})"
             case DotStep(a=a, b=b, acc=acc, tensor_core=tensor_core):

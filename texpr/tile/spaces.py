@@ -21,7 +21,7 @@ from texpr.plan.attach import node_exprs, node_loops
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import MapDoesNotFit, NotLowered
 from texpr.plan.inline import axes_of, reads_of
-from texpr.plan.ir import Compute, Dot, Group, KernelPlan, Reduction, Stage, Unit, Write
+from texpr.plan.ir import Compute, Dot, Group, KernelPlan, Prefixes, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Memory
 from texpr.tile.ir import PhysicalDim, Space
@@ -98,6 +98,11 @@ def grouping(plan: KernelPlan, facts: Facts, guard: BoolExpr) -> Grouping:
             case Compute(axes=axes):
                 for axis in wide:
                     structure[axis].append(axis in axes)
+            case Prefixes(axes=axes, axis=along):
+                for axis in wide:
+                    structure[axis].append((axis in axes, axis is along))
+                for axis in axes:
+                    order.setdefault(axis, None)
             case Stage() | Group():
                 pass
         for expr in node_exprs(node):
@@ -142,7 +147,7 @@ def _held(plan: KernelPlan) -> set[Func]:
     held: set[Func] = set()
     for node in nodes_of(plan.nodes):
         match node:
-            case Reduction(funcs=funcs):
+            case Reduction(funcs=funcs) | Prefixes(funcs=funcs):
                 held.update(funcs)
             case Compute(func=func):
                 held.add(func)

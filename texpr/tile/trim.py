@@ -33,7 +33,8 @@ from texpr.tile.scope import AxisValue, Scope
 @dataclass(frozen=True, slots=True)
 class Steps:
     """Steps of ``size`` points along ``axis`` at ``first``, ``first + by``, .. below ``stop``. ``full``: they do not
-    reach past the axis' end; ``holds``: parts of guards that are true in all of them."""
+    reach past the axis' end; ``holds``: parts of guards that are true in all of them. ``reverse``: the last one first.
+    """
 
     axis: Axis
     size: int
@@ -43,6 +44,7 @@ class Steps:
     full: bool
     holds: tuple[Expr, ...] = ()
     trimmed: bool = True
+    reverse: bool = False
 
     @property
     def count(self) -> IntExpr:
@@ -59,7 +61,7 @@ class Steps:
 def steps_of(loop: LoopAxis, kernel: Kernel, scope: Scope, block: Block) -> tuple[Steps, ...]:
     """The parts of a loop, one after the other; one part unless it is split. Bounds are computed into ``block``."""
     if loop.trim is None:
-        return (Steps(loop.axis, loop.size, const(0), loop.axis.extent, loop.size, loop.full, (), False),)
+        return (Steps(loop.axis, loop.size, const(0), loop.axis.extent, loop.size, loop.full, (), False, loop.reverse),)
     return _trimmed(loop, loop.trim, kernel, scope, block)
 
 
