@@ -70,3 +70,20 @@ def test_a_listing_is_read_with_its_loops() -> None:
     assert code.loops == ((0, 2),)
     assert code.main_loop() == Code(("LDG.E.128", "HMMA.16816.F32", "BRA"), ())
     assert (code.count("LDG", "128"), code.count("LDG", "64")) == (1, 0)
+
+
+@pytest.mark.parametrize("dtype", ["i32", "f32"])
+@pytest.mark.parametrize("name", ["cumsum", "cumsum_exclusive"])
+def test_a_scan_of_4096_numbers_takes_few_shuffles(name: str, dtype: str) -> None:
+    """Every thread adds up 32 neighbours; only the 128 totals go between lanes."""
+    kernel = compiled(f"{ROOT}/kernels/scans.py:{name}", "rows", "sm_80", T=dtype)
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+    assert disassembled(kernel).count("SHFL") <= 10
+
+
+def test_a_recurrence_with_lanes_along_another_axis_takes_none() -> None:
+    kernel = compiled(f"{ROOT}/kernels/scans.py:linear_recurrence", "any", "sm_80")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+    step = disassembled(kernel).main_loop()
+    assert step.count("SHFL") == step.count("BAR") == step.count("STS") == 0
+    assert (step.count("LDG"), step.count("STG")) == (2 * 16, 16)

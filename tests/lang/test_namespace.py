@@ -32,5 +32,5 @@ def test_every_public_name_exists(name: str) -> None:
 def test_unknown_and_later_names() -> None:
     with pytest.raises(AttributeError, match=r"no 'sumo'$"):
         te.sumo  # noqa: B018
-    with pytest.raises(AttributeError, match="no 'scan' yet"):
-        te.scan  # noqa: B018
+    with pytest.raises(AttributeError, match="no 'scatter' yet"):
+        te.scatter  # noqa: B018

@@ -23,6 +23,7 @@ from texpr.schedule.records import (
     Order,
     Persistent,
     Place,
+    Scan,
     Schedule,
     Split,
     SplitReduction,
@@ -49,6 +50,7 @@ SURROUNDINGS = {
     Stage: (IN_KERNEL % "stage: {x: %s}", {"at": "tile", "in": "shared"}),
     SplitReduction: (IN_KERNEL % "split_reduction: %s", {"of": "acc", "over": "k", "parts": "2"}),
     Group: (IN_KERNEL % "online: %s", {"funcs": "[m, l]", "at": "tile", "loop": "{j: 64}"}),
+    Scan: (IN_KERNEL % "scan: {s: %s}", {"across": "loop", "by": "{i: 1024}"}),
     Mma: (IN_KERNEL % "place: {acc: {mma: %s}}", {}),
 }
 

@@ -223,6 +223,9 @@ def conversions(kernel: KernelPlan) -> list[str]:
             for side, expr in (("a", node.dot.a), ("b", node.dot.b)):
                 for text in _operand_conversions(node.dot, expr, staged):
                     found[f"{text} -> operand {side} of {node.funcs[0].name}"] = None
+        if isinstance(node, Prefixes) and _moves(node, kernel):
+            names = ", ".join(func.name for func in node.funcs)
+            found[f"{names}: rows -> runs along {node.axis.name}, one a thread, and back"] = None
         if isinstance(node, Write):
             sources = {read.source for read in reads_of(node.expr)}
             for func in sorted((f for f in sources & matrix if isinstance(f, Func)), key=lambda f: f.name):
@@ -231,6 +234,16 @@ def conversions(kernel: KernelPlan) -> list[str]:
                 for read in _full_reads(node, matrix):
                     found[f"{expr_text(read)}: rows -> layout of {func.name}"] = None
     return list(found)
+
+
+def _moves(node: Prefixes, kernel: KernelPlan) -> bool:
+    """Whether a scan leaves the layout that memory is accessed in: unless lanes lie along another, contiguous axis."""
+    sizes = tile_sizes(kernel)
+    for other, loops in all_nodes(kernel.nodes):
+        if other is node:
+            sizes |= {loop.axis: loop.size for loop in loops}
+    last = node.axes[-1]
+    return sizes[node.axis] > 1 and (last is node.axis or sizes[last] < 32)
 
 
 def _accumulators(node: Node) -> Sequence[Func]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from texpr.errors import Location
 from texpr.instructions import I8_SATURATION_FREE_K, mma_form
-from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Cast, Const, Def, Expr, Func, Read, Reduce
+from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Cast, Const, Def, Expr, Func, Read, Reduce, Scan
 from texpr.lang.show import expr_text
 from texpr.math.expr import BoolExpr, le
 from texpr.math.integer import product
@@ -49,6 +49,7 @@ from texpr.plan.ir import (
     Write,
 )
 from texpr.plan.resolve import Context, written_out
+from texpr.plan.scans import check_place
 from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
 
 _MOST_PIECES = 256
@@ -90,7 +91,9 @@ def check_places(context: Context, held: Callable[[Func], bool], tile: Sequence[
         func = next(f for f in definition.funcs if f.name == name)
         written = func in context.writes
         reduction = isinstance(definition.top, Reduce) and held(func) and not written_out(definition, context.record)
-        if not reduction:
+        if isinstance(definition.top, Scan):
+            check_place(name, place, definition.top, written)
+        elif not reduction:
             _check_elementwise(name, place, written)
         elif place.by and not written:
             why = "it is a reduction; only what is stored or kept in shared memory comes in pieces"

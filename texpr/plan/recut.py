@@ -37,7 +37,7 @@ from texpr.lang.ir import (
 from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, ceildiv, const, eq
 from texpr.math.prove import Proved, prove
-from texpr.plan.errors import LoopAxisInvalid, NotLowered, UnknownAxis, near
+from texpr.plan.errors import LoopAxisInvalid, UnknownAxis, near
 from texpr.plan.inline import bounded_indices, filled, rewrite
 from texpr.schedule.records import Kernel
 
@@ -190,9 +190,6 @@ def _definition(definition: Def, exprs: list[Expr], funcs: Mapping[Func, Func], 
     new_funcs = tuple(funcs.get(func, func) for func in definition.funcs)
     top = definition.top
     if isinstance(top, Scan):
-        if top.axis in cut.old:
-            what = f"split or fuse of {top.axis.name}, along which {definition.name} scans,"
-            raise NotLowered(what=what, instead="the axis as it is")
         reset = exprs.pop() if top.reset is not None else None
         return Def(new_funcs, axes, dataclasses.replace(top, exprs=tuple(exprs), reset=reset), definition.location)
     if not isinstance(top, Reduce):

@@ -17,9 +17,10 @@ from texpr.plan import checks
 from texpr.plan.errors import (
     AxisCoveredTwice,
     BadPosition,
+    ByInvalid,
     LoopAxisInvalid,
-    NeverComputed,
     NoEffect,
+    NoInstruction,
     NotLowered,
     ScanInTiles,
     UnknownFunc,
@@ -100,7 +101,8 @@ def _check_names(context: Context) -> None:
             raise UnknownFunc(directive="scan", name=name, algorithm=owner, near=near(name, known), at=at)
         definition = known[name]
         if definition not in context.needed:
-            raise NeverComputed(func=name, kernel=context.record.name, at=at)
+            why = f"kernel {context.record.name} does not compute it"
+            raise NoEffect(directive="scan", name=name, why=why, at=at)
         if not isinstance(definition.top, Scan):
             raise NoEffect(directive="scan", name=name, why="it is not a scan", at=at)
         if id(definition) in seen:
@@ -122,7 +124,12 @@ def _check_entry(context: Context, definition: Def, scan: Scan, name: str) -> No
         if place is not None and place.at is not None and func not in context.writes:
             why = "across: loop puts it into the loop along its axis"
             raise BadPosition(
-                position=str(place.at), name=func.name, why=why, choices="no place", at=place.location_of("at")
+                position=str(place.at),
+                name=func.name,
+                why=why,
+                choices="none",
+                at=place.location_of("at"),
+                hint="drop at",
             )
     for func in context.writes:
         place = context.record.place.get(func.name)
@@ -133,10 +140,36 @@ def _check_entry(context: Context, definition: Def, scan: Scan, name: str) -> No
             )
 
 
+def check_place(name: str, place: Place, scan: Scan, written: bool) -> None:
+    """What a place says of a scan has an effect: scans stay in registers, and ``scan`` makes their loops."""
+    if place.where is Memory.SHARED:
+        raise NotLowered(what=f"in: shared of {name}, a scan", instead="registers", at=place.location_of("in"))
+    if place.mma is not None:
+        raise NoInstruction(func=name, why="it is a scan", hint="remove mma", at=place.location_of("mma"))
+    for axis in place.loop:
+        if axis == scan.axis.name or not written:
+            raise LoopAxisInvalid(
+                func=name,
+                axis=axis,
+                why="it is a scan",
+                choices="none",
+                at=place.loop.location_of(axis) or place.location,
+                hint=f"scan: {{{name}: {{across: loop, by: {{{scan.axis.name}: {place.loop[axis]}}}}}}}",
+            )
+    if place.by and not written:
+        why = "it is a scan; only what is stored or kept in shared memory comes in pieces"
+        raise ByInvalid(func=name, why=why, at=place.location_of("by"))
+
+
 def check_scans(context: Context, tile: Sequence[TileAxis]) -> None:
     """A scan sees its whole line: in one tile, carried by a loop, or in tiles where it starts anew."""
+    _check_names(context)
     by_axis = {t.axis: t for t in tile}
     for definition, scan in scans_of(context):
+        if scan.axis not in definition.axes:  # recut
+            what = f"split or fuse of {scan.axis.name}, along which {definition.name} scans,"
+            at = context.record.location_of("split" if context.record.split else "fuse")
+            raise NotLowered(what=what, instead="the axis as it is", at=at)
         if is_carried(context, definition):
             continue
         cut = by_axis.get(scan.axis)
@@ -162,9 +195,6 @@ def prefixes_node(
     """The node of a scan where every axis has the size in ``sizes``."""
     scan = definition.top
     assert isinstance(scan, Scan)
-    if place.where is Memory.SHARED:
-        at = place.location_of("in")
-        raise NotLowered(what=f"in: shared of {definition.name}, a scan", instead="registers", at=at)
     exprs = tuple(inline(e, keep, context.body_of) for e in scan.exprs)
     reset = None if scan.reset is None else inline(scan.reset, keep, context.body_of)
     read = exprs if reset is None else (*exprs, reset)

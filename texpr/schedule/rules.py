@@ -230,6 +230,6 @@ def _check_num(num: Num, subject: str) -> None:
 def _check_scan(record: Scan, subject: str) -> None:
     if len(record.by) != 1:
         at = record.location_of("by")
-        remedy = "name the axis that the scan runs along: by: {i: 1024}"
+        remedy = "by: {i: 1024}"
         found = ", ".join(record.by) or "no axis"
         raise errors.WrongShape(at=at, subject=f"{subject}.by", expected="one axis", found=found, example=remedy)

@@ -196,4 +196,13 @@ def sorted_rows(x: Any, y: Any) -> None:
     y[i, r] = te.sort(x[i, j], over=j, into=r)
 
 
+@te.algorithm("x: f32[M, N] -> y: f32[M, N], z: f32[M, N]")
+def scans(x: Any, y: Any, z: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    s = te.func("s")
+    s[i, j] = te.scan("+", x[i, j], along=j)
+    y[i, j] = s[i, j] * 2.0
+    z[i, j] = te.scan("+", x[i, j], along=j, reverse=True)
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
