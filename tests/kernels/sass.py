@@ -35,6 +35,11 @@ class Code:
         )
         return Code(self.opcodes[first : last + 1], ())
 
+    def shortest_loop(self, *parts: str) -> Code:
+        """The shortest loop that has such instructions: of a loop split by a guard, the one that need not test it."""
+        bodies = [Code(self.opcodes[first : last + 1], ()) for first, last in self.loops]
+        return min((body for body in bodies if body.count(*parts)), key=lambda body: len(body.opcodes))
+
     def memory_accesses(self) -> Counter[str]:
         """Opcodes of global and shared accesses with their counts."""
         kinds = ("LDG", "STG", "LDS", "STS", "LDSM", "STSM", "LDGSTS", "LDL", "STL")

@@ -258,8 +258,11 @@ def _nodes(
         definition, place, position = pending[n]
         local = _sizes_at(position, sizes, loops_of, context)
         body = tuple(built[m] for m in range(len(pending)) if m in built and _inside(pending[m][2], definition))
-        inlined = frozenset(func for group in groups if group.owns(definition) for func in group.inlined)
-        built[n] = _node(context, definition, place, local, loops_of.get(definition.name, ()), body, held - inlined)
+        owner = next((group for group in groups if group.owns(definition)), None)
+        inlined = owner.inlined if owner is not None else frozenset()
+        beside = owner.inside if owner is not None and definition in owner.definitions else frozenset()
+        loops = loops_of.get(definition.name, ())
+        built[n] = _node(context, definition, place, local, loops, body, held - inlined, beside)
     first = [built[n] for n in range(len(pending)) if isinstance(pending[n][2], Program)]
     at_tile = _at_tile(context, pending, built, groups, held, sizes)
     writes: list[Write] = []
@@ -459,6 +462,7 @@ def _node(
     loops: tuple[LoopAxis, ...],
     body: tuple[Node, ...],
     held: frozenset[Func],
+    beside: frozenset[Func],
 ) -> Node:
     origin_line = _schedule_line(place.location)
     top = definition.top
@@ -492,7 +496,7 @@ def _node(
     where = None if top.where is None else inline(top.where, keep, context.body_of)
     local = {**sizes, **{loop.axis: loop.size for loop in loops}}
     checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
-    inside = frozenset(func for node in body for func in computed_by(node))
+    inside = beside.union(func for node in body for func in computed_by(node))
     loops, where = trimmed(definition.name, where, loops, local, place, inside)
     for axis in definition.axes:
         if axis not in local:

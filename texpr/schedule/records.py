@@ -408,7 +408,6 @@ class Group(Record):
     """Reductions over the same points that share one pass. Their loop is that of each of them: `at: m.j` is in it."""
 
     LATER: ClassVar[Mapping[str, str]] = {
-        "trim": "shorten the loop to the part where the guard can hold",
         "skip": "leave out iterations whose guard holds nowhere in the tile",
         "rule": "choose between hoisting and rescaling",
     }
@@ -417,6 +416,10 @@ class Group(Record):
     at: Position = field(metadata=about("The level of the loop nest at which the pass is made.", "tile"))
     loop: Map[AxisName, LoopStep] = field(
         metadata=about("The loops over the reduced axes, outermost first, with the size of one step.", "{j: 4096}")
+    )
+    trim: Annotated[Map[AxisName, TrimMode], Alike(TrimMode.MASK)] = field(
+        default=Map(),
+        metadata=about("Loops shortened to the part where the members' guard can hold, as in `place`.", "{j: split}"),
     )
 
 

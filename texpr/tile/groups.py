@@ -82,6 +82,8 @@ def lower_group(node: Group, kernel: Kernel, scope: Scope, block: Block, lower: 
     def close(_: Scope, inner: Block) -> None:
         for target, value in group.pending:
             inner.add(Assign(target.name, value))
+        group.pending.clear()
+        group.factors.clear()  # a loop that is split by its guard has several bodies
 
     emit_loops(node.loops, node.body, close, kernel, scope, block, nodes)
     return _results(group, scope, block)
