@@ -3,6 +3,11 @@
     s[i, j] = scale sum_d q[i, d] k[j, d]           for the keys that query i may see: j < n and j <= i + n - S
     o[i]    = sum_j softmax_j(s[i, j]) v[j],        lse[i] = log sum_j exp(s[i, j])
 
+    attention_backward    from the gradient of o, those of q, k and v: with p[i, j] = exp(s[i, j] - lse[i]) and
+                          delta[i] = sum_e do[i, e] o[i, e],
+                              dv[j] = sum_i p[i, j] do[i],   ds[i, j] = p[i, j] (sum_e do[i, e] v[j, e] - delta[i]),
+                              dk[j] = scale sum_i ds[i, j] q[i],   dq[i] = scale sum_j ds[i, j] k[j]
+
 ``n`` is the number of keys in use per batch entry; the last query sees all of them, earlier ones fewer (causal). The
 probabilities are rounded to T before they are multiplied with the values. Exponentials are base 2 inside, which is what
 the hardware has. A query that sees no key yields zeros, and lse is -inf.
@@ -32,3 +37,26 @@ def attention(q, k, v, n, scale, o, lse):
     u[b, g, r, i, e] = te.sum(p[b, g, r, i, j].to(te.type("T")) * v[b, g, j, e], over=j, where=keep)
     o[b, (g, r), i, e] = te.where(l[b, g, r, i] > 0, u[b, g, r, i, e] / l[b, g, r, i], 0)
     lse[b, (g, r), i] = (te.log2(l[b, g, r, i]) + m[b, g, r, i]) * math.log(2)
+
+
+@te.algorithm(
+    "q: T[B, (G, R), S, D], k: T[B, G, L, D], v: T[B, G, L, D], o: T[B, (G, R), S, D], do: T[B, (G, R), S, D],"
+    " lse: f32[B, (G, R), S], n: i32[B] in [0, L + 1), scale: f32"
+    " -> dq: T[B, (G, R), S, D], dk: T[B, G, L, D], dv: T[B, G, L, D]",
+    T=("f16", "bf16"),
+    static={"D": 64},
+)
+def attention_backward(q, k, v, o, do, lse, n, scale, dq, dk, dv):
+    """The gradients of causal attention; heads that share keys add up in dk and dv."""
+    b, g, r, i, j, d, e = te.axes(b="B", g="G", r="R", i="S", j="L", d="D", e="D")
+    delta, s, dp, p, ds = te.funcs("delta s dp p ds")
+    T = te.type("T")
+    keep = (j < n[b]) & (j <= i + n[b] - te.dim("S"))
+    delta[b, g, r, i] = te.sum(do[b, (g, r), i, e] * o[b, (g, r), i, e], over=e)
+    s[b, g, r, i, j] = te.sum(q[b, (g, r), i, d] * k[b, g, j, d], over=d)
+    dp[b, g, r, i, j] = te.sum(do[b, (g, r), i, e] * v[b, g, j, e], over=e)
+    p[b, g, r, i, j] = te.exp2((s[b, g, r, i, j] * scale - lse[b, (g, r), i]) * math.log2(math.e))
+    ds[b, g, r, i, j] = p[b, g, r, i, j] * (dp[b, g, r, i, j] - delta[b, g, r, i]) * scale
+    dv[b, g, j, e] = te.sum(p[b, g, r, i, j].to(T) * do[b, (g, r), i, e], over=(r, i), where=keep)
+    dk[b, g, j, d] = te.sum(ds[b, g, r, i, j].to(T) * q[b, (g, r), i, d], over=(r, i), where=keep)
+    dq[b, (g, r), i, d] = te.sum(ds[b, g, r, i, j].to(T) * k[b, g, j, d], over=j, where=keep)

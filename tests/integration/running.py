@@ -11,6 +11,7 @@ import numpy as np
 
 from texpr.aot.bundle import BuildOptions, write_bundle
 from texpr.compile import chosen_targets, package_of
+from texpr.lang.accuracy import Accuracy
 from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.arrays import decode
 from texpr.lang.errorbound import error_bounds
@@ -36,13 +37,17 @@ def bundle(
 
 
 def worst(
-    built: Bundle, definition: AlgorithmDef, arrays: Mapping[str, Any], types: Mapping[str, str] | None = None
+    built: Bundle,
+    definition: AlgorithmDef,
+    arrays: Mapping[str, Any],
+    types: Mapping[str, str] | None = None,
+    accuracy: Accuracy | None = None,
 ) -> float:
     """Run and compare: the largest error of any output in units of its bound."""
     result = built(**arrays)
     outputs = result if isinstance(result, tuple) else (result,)
     algorithm = definition.bind(types or {})
-    bounds = error_bounds(definition, types=types)(**arrays)
+    bounds = error_bounds(definition, types=types, accuracy=accuracy)(**arrays)
     ratios = [0.0]
     for tensor, actual in zip(algorithm.outputs, outputs, strict=True):
         found = bounds[tensor.name].ratios(decode(actual, tensor.dtype))

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.integration.running import bundle, worst
 from texpr.compile import load_algorithm
+from texpr.lang.accuracy import Accuracy
 from texpr.lang.reference import reference
 
 KERNELS = Path(__file__).parents[2] / "kernels"
@@ -48,6 +50,60 @@ def test_every_query_sees_the_keys_up_to_its_own_position() -> None:
         np.testing.assert_allclose(lse[b, head], total, rtol=1e-6, atol=1e-6)
         weights = np.where(seen[:, None], np.exp(scores - np.where(seen, total, 0.0)[:, None]), 0.0)
         np.testing.assert_allclose(o[b, head], weights @ value, rtol=2e-3, atol=2e-3)
+
+
+def gradients(arrays: dict[str, np.ndarray], do: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What a backward pass takes from the forward pass, and the gradients by the chain rule in float64."""
+    size = arrays["q"].shape[-1]
+    scale = float(np.float32(size**-0.5))
+    b_, h_, s_, l_ = (*arrays["q"].shape[:3], arrays["k"].shape[2])
+    r_ = h_ // arrays["k"].shape[1]
+    q, k, v, g = (x.astype(np.float64) for x in (arrays["q"], arrays["k"], arrays["v"], do))
+    lse, o = np.full((b_, h_, s_), -np.inf), np.zeros(arrays["q"].shape)
+    dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    i, j = np.arange(s_)[:, None], np.arange(l_)[None, :]
+    for b, h in np.ndindex(b_, h_):
+        count = int(arrays["n"][b])
+        keep = (j < count) & (j <= i + count - s_)
+        rows = keep.any(axis=1)
+        scores = np.where(keep, q[b, h] @ k[b, h // r_].T * scale, -np.inf)
+        with np.errstate(divide="ignore"):
+            lse[b, h] = np.log(np.exp(scores).sum(axis=1))
+        p = np.where(keep, np.exp(scores - np.where(rows, lse[b, h], 0.0)[:, None]), 0.0)
+        o[b, h] = p @ v[b, h // r_]
+        dp = g[b, h] @ v[b, h // r_].T
+        ds = p * (dp - (dp * p).sum(axis=1, keepdims=True)) * scale
+        dq[b, h] = ds @ k[b, h // r_]
+        dk[b, h // r_] += ds.T @ q[b, h]
+        dv[b, h // r_] += p.T @ g[b, h]
+    given = {**arrays, "o": o.astype(np.float16), "do": do, "lse": lse.astype(np.float32)}
+    return given, {"dq": dq, "dk": dk, "dv": dv}
+
+
+def test_the_backward_pass_is_the_chain_rule() -> None:
+    arrays = inputs()
+    do = np.random.default_rng(2).standard_normal(arrays["q"].shape).astype(np.float16)
+    given, want = gradients(arrays, do)
+    definition = load_algorithm(f"{KERNELS / 'attention.py'}:attention_backward")
+    found = reference(definition, types={"T": "f16"}, statics={"D": D})(**given, scale=SCALE)
+    for name, value in want.items():
+        np.testing.assert_allclose(found[name].astype(np.float64), value, rtol=4e-3, atol=4e-3)
+
+
+@pytest.mark.parametrize("name", ["attention", "attention_backward"])
+def test_the_kernels_are_right_on_data_like_that_of_a_network(tmp_path: Path, name: str) -> None:
+    """Scores of ordinary size in every tile, queries before and after the causal edge, two heads that share keys."""
+    rng = np.random.default_rng(3)
+    shapes = {"q": (1, 2, 70, 64), "k": (1, 1, 150, 64), "v": (1, 1, 150, 64)}
+    arrays = {x: rng.standard_normal(shape).astype(np.float16) for x, shape in shapes.items()}
+    arrays["n"] = np.array([140], np.int32)
+    if name == "attention_backward":
+        arrays, _ = gradients(arrays, rng.standard_normal(shapes["q"]).astype(np.float16))
+    definition = load_algorithm(f"{KERNELS / 'attention.py'}:{name}")
+    schedule = (KERNELS.parent / "schedules" / f"{name}.yaml").read_text()
+    built = bundle(definition, schedule, tmp_path, {"T": "f16"})
+    relaxed = Accuracy(relaxed=frozenset({"p"}))
+    assert 0 < worst(built, definition, {**arrays, "scale": np.float32(0.125)}, {"T": "f16"}, relaxed) <= 1
 
 
 def test_torch_agrees() -> None:
