@@ -14,6 +14,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.attach import node_body, node_exprs, node_loops, outer_stages
+from texpr.plan.chains import held_in_rows
 from texpr.plan.inline import axes_of, key_of, reads_of
 from texpr.plan.ir import (
     AxisTile,
@@ -217,11 +218,13 @@ def conversions(kernel: KernelPlan) -> list[str]:
     """Values that change layout on the way: through shared memory, with a barrier."""
     found: dict[str, None] = {}
     matrix = {func for node, _ in all_nodes(kernel.nodes) for func in _accumulators(node)}
+    passed_on = held_in_rows(kernel)
     staged = {key_of(read) for node, _ in all_nodes(kernel.nodes) if isinstance(node, Stage) for read in node.reads}
     for node, _ in all_nodes(kernel.nodes):
         if isinstance(node, Reduction) and node.dot is not None:
             for side, expr in (("a", node.dot.a), ("b", node.dot.b)):
-                for text in _operand_conversions(node.dot, expr, staged):
+                in_place = passed_on if side == "a" and node.funcs[0] in passed_on else frozenset()
+                for text in _operand_conversions(node.dot, expr, staged, in_place):
                     found[f"{text} -> operand {side} of {node.funcs[0].name}"] = None
         if isinstance(node, Prefixes) and _moves(node, kernel):
             names = ", ".join(func.name for func in node.funcs)
@@ -252,9 +255,12 @@ def _accumulators(node: Node) -> Sequence[Func]:
     return ()
 
 
-def _operand_conversions(dot: Dot, expr: Expr, staged: set[tuple[object, ...]]) -> list[str]:
-    """Operand reads that come straight from global memory: loaded in rows, then moved into the unit's layout."""
-    reads = [read for read in reads_of(expr) if key_of(read) not in staged]
+def _operand_conversions(
+    dot: Dot, expr: Expr, staged: set[tuple[object, ...]], in_place: frozenset[Func]
+) -> list[str]:
+    """Operand reads that come straight from global memory (loaded in rows) or from registers, and are moved into the
+    unit's layout; those ``in_place`` are where the unit wants them."""
+    reads = [read for read in reads_of(expr) if key_of(read) not in staged and read.source not in in_place]
     return [f"{expr_text(read)}: rows" for read in reads if axes_of(read) & {*dot.rows, *dot.cols}]
 
 

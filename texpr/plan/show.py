@@ -274,7 +274,7 @@ def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -
     lanes = kept if node.dot is not None else [*kept, *(axis for axis in node.axes if axis in sizes)]
     registers = registers_per_thread(elements_of(lanes, sizes) * len(node.funcs), dtype, kernel)
     pieces = f"   in pieces of {node.dot.piece} columns" if node.dot is not None and node.dot.piece else ""
-    if not node.loops:
+    if not node.loops and node.dot is None:
         over = ", ".join(axis.name for axis in node.axes)
         left = f"{names} = {_op_name(node.op)} over {over} of {_body_text(node)}"
         if node.dot is not None:

@@ -55,7 +55,7 @@ def start_accumulators(node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, 
     for n, columns in enumerate(pieces):
         local = scope.with_axes(columns)
         at = {axis: local.lanes(axis) for axis in sizes}
-        space = accumulator_space(kernel.plan, kernel.grouping, dot, at, func.name.replace(".", "_"))
+        space = accumulator_space(kernel.plan, kernel.grouping, dot, at, func)
         if node.into is not None:
             continued = scope.values[node.into] if len(pieces) == 1 else scope.pieces[node.into][n]
             assert isinstance(continued, Var)

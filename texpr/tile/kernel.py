@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from texpr.lang.ir import Axis, Expr, Func
+from texpr.plan.checks import nodes_of
 from texpr.plan.inline import reads_of
-from texpr.plan.ir import KernelPlan, Node
+from texpr.plan.ir import KernelPlan, Node, Reduction
 from texpr.tile.evaluate import Needs
 from texpr.tile.ir import Assign, Buffer, Conflict, Space, Statement, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.scope import Scope
-from texpr.tile.spaces import Grouping, blocked_space
+from texpr.tile.spaces import Grouping, accumulator_space, blocked_space
 
 
 @dataclass(slots=True)
@@ -54,6 +55,13 @@ class Kernel:
         return buffer.name
 
 
+def _accumulator_of(source: object, node: Node, kernel: Kernel) -> Space | None:
+    """The space in which a node will hold ``source``, if it is a contraction with one accumulator for it."""
+    if not isinstance(node, Reduction) or node.dot is None or node.dot.piece or source is not node.funcs[0]:
+        return None
+    return accumulator_space(kernel.plan, kernel.grouping, node.dot, kernel.sizes, node.funcs[0])
+
+
 LowerNodes = Callable[[Sequence[Node], Kernel, Scope, Block], Scope]
 """Lower nodes in order into a block; the resulting scope knows what they left behind."""
 
@@ -72,11 +80,17 @@ def assign(name: str, value: TileExpr, kernel: Kernel, block: Block, origin_line
 
 
 def space_for(
-    exprs: Sequence[Expr], sizes: Mapping[Axis, int], kernel: Kernel, scope: Scope, *, whole: bool = False
+    exprs: Sequence[Expr],
+    sizes: Mapping[Axis, int],
+    kernel: Kernel,
+    scope: Scope,
+    *,
+    whole: bool = False,
+    coming: Sequence[Node] = (),
 ) -> Space | None:
     """Where to evaluate expressions over axes of these sizes: in the space of a value they read that varies along all
     of them, so that the value need not move; else in the kernel's blocked space. ``whole``: the space must have no
-    other dims."""
+    other dims. Values that ``coming`` nodes hold only later count as well, since an accumulator outlives them."""
     wanted = {axis.name for axis, size in sizes.items() if size > 1}
     for expr in exprs:
         for read in reads_of(expr):
@@ -89,6 +103,12 @@ def space_for(
                 have = {name: size for d in value.dims for name, size in value.space.dims[d].axes}
                 if set(have) == wanted and all(have[a.name] == n for a, n in sizes.items() if n > 1):
                     return value.space
+            for node in nodes_of(coming):
+                space = _accumulator_of(read.source, node, kernel)
+                if space is not None and {pair for dim in space.dims for pair in dim.axes} == {
+                    (axis.name, size) for axis, size in sizes.items() if size > 1
+                }:
+                    return space
     return blocked_space(kernel.plan, kernel.grouping, sizes)
 
 

@@ -66,7 +66,7 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
     sizes |= {axis: scope.lanes(axis) for axis in node.axes if axis in scope.axes}
     sizes |= {loop.axis: loop.size for loop in node.loops}
     exprs = list(node.exprs) + ([node.where] if node.where is not None else [])
-    space = space_for(exprs, sizes, kernel, scope, whole=True)
+    space = space_for(exprs, sizes, kernel, scope, whole=True, coming=node.body)
     dtypes = tuple(_accumulator(expr, func) for expr, func in zip(node.exprs, node.funcs, strict=True))
     op = as_monoid(node.op, dtypes)
     start = identity(op, dtypes)

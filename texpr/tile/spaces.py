@@ -18,6 +18,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.attach import node_exprs, node_loops
+from texpr.plan.chains import works_on_rows
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import MapDoesNotFit, NotLowered
 from texpr.plan.inline import axes_of, reads_of
@@ -205,27 +206,17 @@ def flat_space(name: str, size: int, warps: int, vector: int) -> Space:
     return Space(name, (dim,), blocked((size,), warps, vector, 0))
 
 
-def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mapping[Axis, int], name: str) -> Space:
-    """The space of a contraction's accumulator: rows x columns in the unit's layout."""
+def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mapping[Axis, int], func: Func) -> Space:
+    """The space of the accumulator of ``func``, a contraction: rows x columns in the unit's layout."""
+    name = func.name.replace(".", "_")
     row, col = (_one_dim(group.dims({a: sizes[a] for a in axes}), plan) for axes in (dot.rows, dot.cols))
     if dot.unit is Unit.MMA:
         form = mma_form(dot.a.dtype, dot.b.dtype, plan.target)
         assert form is not None
-        choose = row_warps(row.size, plan.warps) if _works_on_rows(plan, dot) else None
+        choose = row_warps(row.size, plan.warps) if works_on_rows(plan, dot) else None
         warps = choose or mma_warps(row.size, col.size, plan.warps)
         return Space(name, (row, col), MmaV2(warps, (form.m, form.n)))
     return Space(name, (row, col), _fma_layout(row.size, col.size, plan.warps))
-
-
-def _works_on_rows(plan: KernelPlan, dot: Dot) -> bool:
-    """Whether the columns of a contraction over these rows are reduced by another node: its accumulator is then the
-    operand of a second product, or is summed along its rows."""
-    nodes = [node for node in nodes_of(plan.nodes) if isinstance(node, Reduction)]
-    reduced = {axis for node in nodes for axis in node.axes}
-    return any(
-        node.dot is not None and set(node.dot.rows) == set(dot.rows) and bool(reduced & set(node.dot.cols))
-        for node in nodes
-    )
 
 
 def _one_dim(dims: tuple[PhysicalDim, ...], plan: KernelPlan) -> PhysicalDim:

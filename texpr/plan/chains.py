@@ -1,0 +1,42 @@
+"""Contractions that work on whole rows: what they yield is an operand of the next product, or is reduced along its
+rows.
+
+An accumulator and an operand A of the same rows have the same values in the same threads if every warp holds whole
+rows (the layouts of ``mma.sync``, PTX ISA, "Matrix Fragments"): the values then pass on without moving. So the warps of
+such contractions lie along the rows, wherever the tile has rows for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from texpr.instructions import mma_form
+from texpr.lang.ir import Func
+from texpr.plan.attach import node_loops
+from texpr.plan.checks import nodes_of
+from texpr.plan.ir import Dot, KernelPlan, Reduction, Unit
+
+
+def works_on_rows(plan: KernelPlan, dot: Dot) -> bool:
+    """Whether the columns of a contraction over these rows are reduced by another node: its accumulator is then the
+    operand of a second product, or is summed along its rows."""
+    nodes = [node for node in nodes_of(plan.nodes) if isinstance(node, Reduction)]
+    reduced = {axis for node in nodes for axis in node.axes}
+    return any(
+        node.dot is not None and set(node.dot.rows) == set(dot.rows) and bool(reduced & set(node.dot.cols))
+        for node in nodes
+    )
+
+
+def held_in_rows(plan: KernelPlan) -> frozenset[Func]:
+    """The contractions whose accumulators lie as operand A of the others wants them."""
+    sizes = {t.axis: t.size for t in plan.tile}
+    sizes |= {loop.axis: loop.size for node in nodes_of(plan.nodes) for loop in node_loops(node)}
+    found: set[Func] = set()
+    for node in nodes_of(plan.nodes):
+        if isinstance(node, Reduction) and node.dot is not None and node.dot.unit is Unit.MMA:
+            form = mma_form(node.dot.a.dtype, node.dot.b.dtype, plan.target)
+            rows = math.prod(sizes[axis] for axis in node.dot.rows)
+            if form is not None and rows >= form.m * plan.warps and works_on_rows(plan, node.dot):
+                found.update(node.funcs)
+    return frozenset(found)
