@@ -10,12 +10,13 @@ from pathlib import Path
 from texpr.lang.ir import Axis, Expr, Func, Tensor
 from texpr.math.expr import IntExpr, ceildiv
 from texpr.plan import checks
+from texpr.plan.copies import all_copied
 from texpr.plan.errors import BadPosition, NotLowered, RegisterTileTooSmall, StageNotRead, StageTooDeep, WindowNotAffine
-from texpr.plan.inline import reads_of
-from texpr.plan.ir import AxisTile, Compute, Group, LoopAxis, Node, Prefixes, Reduction, Stage, TileAxis, Write
+from texpr.plan.inline import axes_of, reads_of
+from texpr.plan.ir import AxisTile, Compute, Group, LoopAxis, Node, Prefixes, Reduction, Stage, TileAxis, Window, Write
 from texpr.plan.resolve import Context
 from texpr.plan.staging import Access, Reach, stage_form, window_of, window_reach
-from texpr.schedule.records import LoopOf, Memory, Position, Program, Tile
+from texpr.schedule.records import Copy, LoopOf, Memory, Position, Program, Tile
 from texpr.schedule.records import Stage as StageRecord
 
 Owner = Reduction | Write | Group
@@ -271,6 +272,7 @@ def _stage(context: Context, tensor: Tensor | Func, record: StageRecord, accesse
     if record.where is Memory.REGISTERS and not isinstance(form, AxisTile):
         raise RegisterTileTooSmall(name=tensor.name, why="its reads overlap", at=record.location)
     checks.check_stage(context, tensor, record, form)
+    copies = _copies(context, tensor, record, form, accesses)
     at = record.location
     return Stage(
         tensor,
@@ -283,7 +285,24 @@ def _stage(context: Context, tensor: Tensor | Func, record: StageRecord, accesse
         tuple(access.read for access in accesses),
         tuple(record.by.items()),
         "" if at is None else f"{Path(at.file).name}:{at.line}",
+        copies,
     )
+
+
+def _copies(
+    context: Context, tensor: Tensor | Func, record: StageRecord, form: AxisTile | Window, accesses: Sequence[Access]
+) -> tuple[Axis, ...]:
+    """The unrolled kept axes along which the readers want different tiles."""
+    mentioned = {axis for access in accesses for axis in axes_of(access.read)}
+    copies = tuple(sorted(mentioned & all_copied(context), key=lambda axis: axis.name))
+    plain = record.where is Memory.SHARED and isinstance(form, AxisTile)
+    if copies and not (plain and (record.copy is Copy.ASYNC or not checks.stage_ahead(record))):
+        raise NotLowered(
+            what=f"stage of {tensor.name}, whose readers are unrolled along {', '.join(a.name for a in copies)},",
+            instead="in: shared, with copy: async or without ahead",
+            at=record.location,
+        )
+    return copies
 
 
 def _steps(loop: LoopAxis) -> IntExpr:

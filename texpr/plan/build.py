@@ -20,6 +20,7 @@ from texpr.math.prove import Proved, prove
 from texpr.plan import checks, legality
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.contraction import NoDot, match_dot, one_sided
+from texpr.plan.copies import check_unrolled, copied_axes
 from texpr.plan.errors import (
     AxisCoveredTwice,
     AxisNotCovered,
@@ -134,6 +135,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     context = with_members(context)
     checks.check_names(context)
     checks.check_lowered(context)
+    check_unrolled(context)
     legality.check_axis_names(context)
     legality.check_positions(context)
     tile = _cut_tiles(context)
@@ -494,7 +496,8 @@ def _node(
     checks.check_commutative(context, definition, top, place)
     exprs = tuple(inline(e, keep, context.body_of) for e in top.exprs)
     where = None if top.where is None else inline(top.where, keep, context.body_of)
-    local = {**sizes, **{loop.axis: loop.size for loop in loops}}
+    copies = copied_axes(definition, place)
+    local = {**sizes, **{loop.axis: loop.size for loop in loops}, **dict.fromkeys(copies, 1)}
     checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
     inside = beside.union(func for node in body for func in computed_by(node))
     loops, where = trimmed(definition.name, where, loops, local, place, inside)
@@ -507,8 +510,15 @@ def _node(
         check_ranking(definition, top, top.op, local, loops, context.record.whole, at)
         kept = tuple(axis for axis in kept if axis is not top.op.into)
     dot = _dot(context, definition, top, exprs, where, local, place)
+    if copies and dot is None:
+        names = ", ".join(axis.name for axis in copies)
+        raise NotLowered(
+            what=f"unroll of {names} of {definition.name}, which is no contraction on a matrix unit,",
+            instead=f"{names} in grid or whole",
+            at=place.location_of("unroll"),
+        )
     return Reduction(
-        definition.funcs, kept, top.axes, top.op, exprs, where, loops, body, dot, None, origin_line
+        definition.funcs, kept, top.axes, top.op, exprs, where, loops, body, dot, None, origin_line, None, copies
     )
 
 

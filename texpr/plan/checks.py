@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from texpr.contracts import ContractKind
-from texpr.lang.ir import Axis, AxisRef, Def, Expr, Func, Monoid, Reduce, Tensor
+from texpr.lang.ir import Axis, AxisRef, Const, Def, Expr, Func, Monoid, Reduce, Tensor
 from texpr.lang.show import expr_text
 from texpr.math.expr import free_symbols, le
 from texpr.math.prove import Proved, Refuted, Unknown, prove
 from texpr.plan.access import fastest_axis, memory_of, vector_of
+from texpr.plan.copies import count_of
 from texpr.plan.errors import (
     AsyncNeedsTensor,
     AsyncTooNarrow,
     BadPosition,
     DependsOnLoop,
-    LoopAxisInvalid,
     NeedsFinite,
     NeverComputed,
     NotAligned,
@@ -97,16 +97,6 @@ def check_lowered(context: Context) -> None:
             raise NotLowered(what=f"via: {place.via.value} of {name}", instead="via: shared of a written func", at=at)
         if place.where is Memory.GLOBAL:
             raise NotLowered(what=f"in: global of {name}", instead=f"write {name} in an earlier kernel", at=at)
-        for axis in place.unroll:
-            if axis not in place.loop:
-                raise LoopAxisInvalid(
-                    func=name,
-                    axis=axis,
-                    why="unroll names it, but there is no such loop",
-                    choices=", ".join(place.loop) or "none",
-                    at=place.location_of("unroll"),
-                    hint=f"one of {', '.join(place.loop)}" if place.loop else "drop unroll",
-                )
     if record.scratch:
         raise NotLowered(
             what="scratch of a kernel that the compiler writes",
@@ -269,11 +259,13 @@ def stage_ahead(record: StageRecord) -> int:
 def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
     """A func held in registers is read at its own axes only: threads do not see each other's registers."""
     held: dict[Func, tuple[Axis, ...]] = {}
+    copied: set[Axis] = set()
     reductions: set[Func] = set()
     for node in nodes_of(plan.nodes):
         match node:
-            case Reduction(funcs=funcs):
+            case Reduction(funcs=funcs, copies=copies):
                 held.update(dict.fromkeys(funcs, node.result))
+                copied.update(copies)
                 reductions.update(funcs)
             case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
                 held[func] = axes
@@ -289,15 +281,19 @@ def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
                 if own is None:
                     continue
                 for index, axis in zip(read.indices, own, strict=True):
-                    if not (isinstance(index, AxisRef) and index.axis is axis):
+                    at_point = isinstance(index, Const) if axis in copied else isinstance(index, AxisRef)
+                    if not at_point or (isinstance(index, AxisRef) and index.axis is not axis):
                         place = context.record.place.get(read.source.name)
                         reduction = read.source in reductions
+                        hint = f"write {read.source.name} in an earlier kernel" if reduction else None
+                        if axis in copied:
+                            hint = f"{axis.name} in grid or whole: unrolled, it is read at constant points only"
                         raise NotAligned(
                             func=read.source.name,
                             reader=_name(node),
                             index=expr_text(read),
                             at=context.record.location if place is None else place.location,
-                            hint=f"write {read.source.name} in an earlier kernel" if reduction else None,
+                            hint=hint,
                         )
 
 
@@ -339,7 +335,7 @@ def check_register_tiles(context: Context, plan: KernelPlan) -> None:
         if not isinstance(node, Reduction | Prefixes | Write):
             continue
         axes = node.result if isinstance(node, Reduction) else node.axes
-        elements = _elements(axes, local)
+        elements = _elements([axis for axis in axes if axis in local], local)
         if isinstance(node, Reduction) and node.dot is None:
             elements = max(elements, _elements((*node.keep, *node.axes), local))
         if elements > _TILE_LIMIT:
@@ -347,6 +343,8 @@ def check_register_tiles(context: Context, plan: KernelPlan) -> None:
         dtype = (node.func if isinstance(node, Write) else node.funcs[0]).dtype
         if isinstance(node, Reduction) and node.dot is not None:
             check_operands(context, plan, node, node.dot, local)
+        if isinstance(node, Reduction):
+            elements *= count_of(node.copies)
         values = elements // threads * max(1, dtype.compute.bits // 32)
         if values > plan.target.registers_per_thread:
             raise RegistersOverLimit(
@@ -411,10 +409,12 @@ def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
     found = []
     for node in nodes_of(plan.nodes):
         match node:
-            case Stage(memory=Memory.SHARED, source=source, form=AxisTile(axes=axes), depth=depth):
+            case Stage(memory=Memory.SHARED, source=source, form=AxisTile(axes=axes), depth=depth, copies=copies):
                 elements = _elements([a for a, _ in axes], dict(axes))
                 shape = " ".join(f"{a.name}:{n}" for a, n in axes)
-                found.append((source.name, elements * source.dtype.bytes * depth, f"[{shape}] x depth {depth}"))
+                tiles = depth * count_of(copies)
+                many = "".join(f" x {axis.extent} along {axis.name}" for axis in copies)
+                found.append((source.name, elements * source.dtype.bytes * tiles, f"[{shape}]{many} x depth {depth}"))
             case Stage(memory=Memory.SHARED, source=source, form=Window() as window, depth=depth):
                 found.append(
                     (source.name, _rounded(window.points) * source.dtype.bytes * depth, f"window {window.extent}")

@@ -17,7 +17,7 @@ from texpr.lang.ir import Expr, Func, Op, OpName, Read
 from texpr.plan.attach import node_exprs
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import IntoNotSum
-from texpr.plan.inline import reads_of, rewrite
+from texpr.plan.inline import key_of, reads_of, rewrite
 from texpr.plan.ir import Compute, Group, Node, Prefixes, Reduction, Stage, Write
 from texpr.plan.resolve import Context
 
@@ -43,8 +43,10 @@ def _continue(context: Context, nodes: tuple[Node, ...], name: str, into: str) -
         raise refuse("both must be contractions on a matrix unit at the tile")
     if nodes.index(earlier) > nodes.index(later):
         raise refuse(f"{into} is computed after {name}")
-    if later.keep != earlier.keep or later.dot is None or earlier.dot is None or later.dot.unit is not earlier.dot.unit:
-        raise refuse("they have different axes or units")
+    if later.keep != earlier.keep or later.copies != earlier.copies:
+        raise refuse("they have different axes, or unroll different ones")
+    if later.dot is None or earlier.dot is None or later.dot.unit is not earlier.dot.unit:
+        raise refuse("different units multiply them")
     if any(node.exprs[0].dtype is not node.funcs[0].dtype for node in (earlier, later)):
         raise refuse("one of them is rounded to its own type before the sum")
     first, second = earlier.funcs[0], later.funcs[0]
@@ -55,13 +57,18 @@ def _continue(context: Context, nodes: tuple[Node, ...], name: str, into: str) -
     return tuple(dataclasses.replace(n, into=first) if n is later else n for n in replaced)
 
 
+def _same_point(first: Read, second: Read) -> bool:
+    return [key_of(index) for index in first.indices] == [key_of(index) for index in second.indices]
+
+
 def _without_sum(node: Node, first: Func, second: Func) -> Node:
     """``first + second`` becomes ``second``, which holds the sum."""
 
     def change(expr: Expr) -> Expr | None:
         if isinstance(expr, Op) and expr.name is OpName.ADD:
-            sources = [arg.source if isinstance(arg, Read) else None for arg in expr.args]
-            if set(sources) == {first, second}:
+            reads = [arg for arg in expr.args if isinstance(arg, Read)]
+            sources = [read.source for read in reads]
+            if len(reads) == 2 and set(sources) == {first, second} and _same_point(*reads):
                 return expr.args[sources.index(second)]
         return None
 

@@ -124,7 +124,8 @@ class Window:
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A tile of a tensor (or of a func that an earlier kernel has stored) fetched once and read from ``memory``:
-    ``depth`` tiles are held, and copies run ``ahead`` steps before their use. ``reads`` are the reads it serves."""
+    ``depth`` tiles are held, and copies run ``ahead`` steps before their use. ``reads`` are the reads it serves; every
+    point of ``copies`` has a tile of its own."""
 
     source: Tensor | Func
     position: Position
@@ -136,6 +137,7 @@ class Stage:
     reads: tuple[Read, ...]
     by: tuple[tuple[str, int], ...] = ()
     schedule: str = ""
+    copies: tuple[Axis, ...] = ()
 
     @property
     def name(self) -> str:
@@ -190,6 +192,7 @@ class Reduction:
     ``into`` continues the accumulator of an earlier reduction of the same shape instead of starting at the identity.
     ``carried``: the reduction is a member of the ``Group`` in whose body it stands; the group has the loops and the
     accumulators, and ``exprs`` are the summands of all the member's components.
+    ``copies`` are kept axes of which every point has an accumulator of its own.
     """
 
     funcs: tuple[Func, ...]
@@ -204,6 +207,7 @@ class Reduction:
     into: Func | None = None
     schedule: str = ""
     carried: Member | None = None
+    copies: tuple[Axis, ...] = ()
 
     @property
     def result(self) -> tuple[Axis, ...]:

@@ -18,6 +18,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
 from texpr.plan.attach import outer_stages
 from texpr.plan.checks import shared_buffers
+from texpr.plan.copies import count_of
 from texpr.plan.hidden import (
     conversions,
     elements_of,
@@ -179,6 +180,7 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
         return _line(f"load {node.name}  [{shape}] {dtype} -> registers", registers, node.schedule)
     kept = size if isinstance(node.form, AxisTile) else _rounded(node.form.points) * dtype.bits // 8
     many = f"{node.depth} x " if node.depth > 1 else ""
+    many += "".join(f"{axis.extent} along {axis.name} x " for axis in node.copies)
     how = node.copy.value
     if node.copy is Copy.ASYNC:
         how = f"async, depth {node.depth}, {node.ahead} ahead"
@@ -272,8 +274,10 @@ def _reduction(node: Reduction, kernel: KernelPlan, sizes: Mapping[Axis, int]) -
     dtype = node.exprs[0].dtype
     kept = [axis for axis in node.keep if axis in sizes]
     lanes = kept if node.dot is not None else [*kept, *(axis for axis in node.axes if axis in sizes)]
-    registers = registers_per_thread(elements_of(lanes, sizes) * len(node.funcs), dtype, kernel)
+    values = elements_of(lanes, sizes) * len(node.funcs) * count_of(node.copies)
+    registers = registers_per_thread(values, dtype, kernel)
     pieces = f"   in pieces of {node.dot.piece} columns" if node.dot is not None and node.dot.piece else ""
+    pieces += "".join(f"   {axis.extent} accumulators along {axis.name}" for axis in node.copies)
     if not node.loops and node.dot is None:
         over = ", ".join(axis.name for axis in node.axes)
         left = f"{names} = {_op_name(node.op)} over {over} of {_body_text(node)}"

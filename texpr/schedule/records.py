@@ -306,7 +306,11 @@ class Place(Record):
     )
     unroll: tuple[AxisName, ...] = field(
         default=(),
-        metadata=about("Axes whose values become separate copies of the code, with separate accumulators.", "[q]"),
+        metadata=about(
+            """Axes whose values become separate copies of the code: loops with a constant extent, or axes of a
+            contraction that nothing else covers, which get an accumulator per point.""",
+            "[q]",
+        ),
     )
     with_: FuncName | None = field(
         default=None,

@@ -3,11 +3,14 @@ iteration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 from texpr.dtypes import DType
 from texpr.instructions import mma_form
 from texpr.lang.ir import Axis, BoundaryMode, Cast, Expr, Func, Read, Tensor
+from texpr.math.expr import const
+from texpr.plan.copies import points_of
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Dot, Reduction, Unit
 from texpr.tile import build as tile
@@ -26,7 +29,7 @@ def lower_contraction(
     node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, block: Block, lower: LowerNodes
 ) -> Scope:
     """``func = sum(a * b)``: the accumulator in column pieces of the width that the epilogue wants, its own or that of
-    the reduction it continues."""
+    the reduction it continues. Unrolled kept axes have an accumulator per point."""
     accumulators = start_accumulators(node, dot, kernel, scope, block)
 
     def body(at: Scope, inner: Block) -> None:
@@ -39,29 +42,28 @@ def lower_contraction(
         assign(func.name, tile.cast(var, func.dtype), kernel, block, node.schedule) if func.dtype is not dtype else var
         for var in accumulators
     )
+    if node.copies:
+        return scope.with_copies(func, dict(zip(points_of(node.copies), values, strict=True)))
     if len(values) == 1:
         return scope.with_value(func, values[0])
     return scope.with_pieces(func, values)
 
 
 def start_accumulators(node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, block: Block) -> tuple[Var, ...]:
-    """The accumulators at zero, one per piece, or those that the reduction continues."""
+    """The accumulators at zero, one per piece and point, or those that the reduction continues."""
     (func,) = node.funcs
     sizes = {axis: scope.lanes(axis) for axis in (*dot.rows, *dot.cols)}
-    pieces = _column_pieces(dot, sizes, scope)
+    parts = _parts(node, dot, scope)
+    if node.into is not None:
+        return _continued(node.into, node, scope)
     accumulators: list[Var] = []
     dtype = node.exprs[0].dtype
     zero = tile.literal(0.0 if dtype.is_float else 0, dtype)
-    for n, columns in enumerate(pieces):
-        local = scope.with_axes(columns)
+    for n, part in enumerate(parts):
+        local = scope.with_axes(part)
         at = {axis: local.lanes(axis) for axis in sizes}
         space = accumulator_space(kernel.plan, kernel.grouping, dot, at, func)
-        if node.into is not None:
-            continued = scope.values[node.into] if len(pieces) == 1 else scope.pieces[node.into][n]
-            assert isinstance(continued, Var)
-            accumulators.append(continued)
-            continue
-        name = kernel.name(f"{func.name}_acc" if len(pieces) == 1 else f"{func.name}_acc{n}")
+        name = kernel.name(f"{func.name}_acc" if len(parts) == 1 else f"{func.name}_acc{n}")
         block.add(Assign(name, Full(zero, dtype, space, _EVERYWHERE), origin=origin(func.name, node.schedule)))
         accumulators.append(Var(name, dtype, space, _EVERYWHERE))
     return tuple(accumulators)
@@ -70,15 +72,42 @@ def start_accumulators(node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, 
 def multiply_step(
     node: Reduction, dot: Dot, accumulators: Sequence[Var], kernel: Kernel, scope: Scope, block: Block
 ) -> None:
-    """One step of the contraction for every piece of the accumulator."""
-    sizes = {axis: scope.lanes(axis) for axis in (*dot.rows, *dot.cols)}
+    """One step of the contraction for every piece and point of the accumulator."""
     dtype = node.exprs[0].dtype
-    for var, columns in zip(accumulators, _column_pieces(dot, sizes, scope), strict=True):
-        local = scope.with_axes(columns)
-        a = _operand(0, dot, node, var, local, kernel)
-        b = _operand(1, dot, node, var, local, kernel)
+    for var, part in zip(accumulators, _parts(node, dot, scope), strict=True):
+        local = scope.with_axes(part)
+        a = _operand(0, dot, node, var, local if _varies(dot.a, dot.a_where, part) else scope, kernel)
+        b = _operand(1, dot, node, var, local if _varies(dot.b, dot.b_where, part) else scope, kernel)
         step = DotStep(a, b, var, dot.unit is Unit.MMA, dtype, var.space, _EVERYWHERE)  # type: ignore[arg-type]
         block.add(Assign(var.name, step, origin=origin(node.funcs[0].name, node.schedule)))
+
+
+def _parts(node: Reduction, dot: Dot, scope: Scope) -> list[dict[Axis, AxisValue]]:
+    """Where axes stand in each accumulator: its point of the unrolled kept axes, and its piece of the columns."""
+    sizes = {axis: scope.lanes(axis) for axis in (*dot.rows, *dot.cols)}
+    points = [
+        {axis: AxisValue(const(value), 1, True) for axis, value in zip(node.copies, point, strict=True)}
+        for point in points_of(node.copies)
+    ]
+    return [{**point, **piece} for point, piece in itertools.product(points, _column_pieces(dot, sizes, scope))]
+
+
+def _continued(func: Func, node: Reduction, scope: Scope) -> tuple[Var, ...]:
+    """The accumulators of ``func``, which ``node`` goes on with."""
+    if node.copies:
+        held: Sequence[TileExpr] = [scope.copies[func, point] for point in points_of(node.copies)]
+    else:
+        held = scope.pieces[func] if func in scope.pieces else [scope.values[func]]
+    found = []
+    for value in held:
+        assert isinstance(value, Var)
+        found.append(value)
+    return tuple(found)
+
+
+def _varies(operand: Expr, guards: Sequence[Expr], part: Mapping[Axis, AxisValue]) -> bool:
+    """Whether an operand differs between the pieces and points of the accumulator."""
+    return any(axes_of(expr) & set(part) for expr in (operand, *guards))
 
 
 def _column_pieces(dot: Dot, sizes: dict[Axis, int], scope: Scope) -> list[dict[Axis, AxisValue]]:
@@ -115,7 +144,7 @@ def _held_space(expr: Expr, scope: Scope, target: Space) -> Space | None:
     there, where other readers have them already, and only what is left is brought into the operand's layout."""
     while isinstance(expr, Cast):
         expr = expr.value
-    value = scope.values.get(expr.source) if isinstance(expr, Read) and isinstance(expr.source, Func) else None
+    value = scope.held(expr) if isinstance(expr, Read) else None
     if value is None or value.space is None or len(value.dims) < len(value.space.dims):
         return None
     return value.space if sorted(value.space.dims, key=str) == sorted(target.dims, key=str) else None

@@ -37,6 +37,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, const, denominators, ge, lt, sym
 from texpr.math.prove import Proved, prove
 from texpr.plan.access import Memory, memory_of, vector_of
+from texpr.plan.copies import count_of
 from texpr.plan.errors import NotLowered
 from texpr.plan.inline import axes_of, bounded_index, key_of, spans
 from texpr.tile import build as tile
@@ -141,8 +142,9 @@ def axis_facts(axes: Sequence[Axis], facts: Facts) -> Facts:
 
 def _read(read: Read, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:
     source = read.source
-    if isinstance(source, Func) and source in scope.values:
-        return _moved(scope.values[source], space, source.name)
+    held = scope.held(read)
+    if held is not None:
+        return _moved(held, space, source.name)
     staged = scope.tiles.get(key_of(read))
     if staged is not None:
         return _staged(read, staged, scope, space)
@@ -207,7 +209,16 @@ def _staged(read: Read, staged: StagedTile, scope: Scope, space: Space | None) -
     positions = [present.index(axes) for axes in wanted]
     dims = tuple(sorted(positions))
     order = tuple(positions.index(d) for d in dims)
-    return SharedTile(staged.buffer, staged.stage, order, read.dtype, space, dims, tuple(slices))
+    stage = staged.stage if not staged.copies else tile_of_copy(staged.stage, staged.copies, scope)
+    return SharedTile(staged.buffer, stage, order, read.dtype, space, dims, tuple(slices))
+
+
+def tile_of_copy(stage: IntExpr | None, copies: Sequence[Axis], scope: Scope) -> IntExpr:
+    """Which tile of a buffer the current point of unrolled axes has in a stage: those of one stage lie together."""
+    position: IntExpr = const(0)
+    for axis in copies:
+        position = position * axis.extent + scope.axes[axis].origin
+    return position if stage is None else stage * count_of(copies) + position
 
 
 def _from_window(read: Read, staged: StagedWindow, scope: Scope, space: Space | None, needs: Needs) -> TileExpr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from texpr.lang.ir import Axis, Expr, Func
+from texpr.lang.ir import Axis, Expr
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import KernelPlan, Node, Reduction
@@ -94,7 +94,7 @@ def space_for(
     wanted = {axis.name for axis, size in sizes.items() if size > 1}
     for expr in exprs:
         for read in reads_of(expr):
-            value = scope.values.get(read.source) if isinstance(read.source, Func) else None
+            value = scope.held(read)
             if (
                 value is not None
                 and value.space is not None

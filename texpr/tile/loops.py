@@ -182,7 +182,8 @@ def _pipeline(
     for stage in stages:
         slot = _slot(step, stage.depth)
         at = at.with_tile(
-            tile_form(stage).read, StagedTile(stage_dims(tile_form(stage), kernel), buffers[stage.name].name, slot)
+            tile_form(stage).read,
+            StagedTile(stage_dims(tile_form(stage), kernel), buffers[stage.name].name, slot, copies=stage.copies),
         )
     for loop in loops:
         at = at.with_fact(ge(loop.axis.extent, 1)).with_holding(loop.holds)

@@ -11,6 +11,7 @@ from texpr.lang.ir import Axis, Func, Read, Tensor, Var
 from texpr.lang.ir import Expr as Condition
 from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr, IntExpr
+from texpr.plan.copies import point_read
 from texpr.plan.inline import Key, key_of
 from texpr.plan.ir import Window
 from texpr.tile.ir import Expr, PhysicalDim
@@ -36,13 +37,15 @@ class AxisValue:
 
 @dataclass(frozen=True, slots=True)
 class StagedTile:
-    """A staged tile with one element per point of ``dims``: in a shared buffer (at ``stage``), or a register value."""
+    """A staged tile with one element per point of ``dims``: in a shared buffer (at ``stage``, of which
+    every point of ``copies`` has a tile), or a register value."""
 
     dims: tuple[PhysicalDim, ...]
     buffer: str = ""
     stage: IntExpr | None = None
     value: Expr | None = None
     width: int = 0
+    copies: tuple[Axis, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Scope:
     guard: BoolExpr
     values: Mapping[Func, Expr] = field(default_factory=dict)
     pieces: Mapping[Func, tuple[Expr, ...]] = field(default_factory=dict)
+    copies: Mapping[tuple[Func, tuple[int, ...]], Expr] = field(default_factory=dict)
     tiles: Mapping[Key, StagedTile] = field(default_factory=dict)
     windows: Mapping[Tensor | Func, StagedWindow] = field(default_factory=dict)
     variables: Mapping[Var, Expr] = field(default_factory=dict)
@@ -82,6 +86,17 @@ class Scope:
 
     def with_pieces(self, func: Func, pieces: tuple[Expr, ...]) -> Scope:
         return dataclasses.replace(self, pieces={**self.pieces, func: pieces})
+
+    def with_copies(self, func: Func, copies: Mapping[tuple[int, ...], Expr]) -> Scope:
+        added = {(func, point): value for point, value in copies.items()}
+        return dataclasses.replace(self, copies={**self.copies, **added})
+
+    def held(self, read: Read) -> Expr | None:
+        """The value that is held for a read of a func, if one is."""
+        if not isinstance(read.source, Func):
+            return None
+        value = self.values.get(read.source)
+        return self.copies.get((read.source, point_read(read.indices))) if value is None else value
 
     def with_tile(self, read: Read, tile: StagedTile) -> Scope:
         return dataclasses.replace(self, tiles={**self.tiles, key_of(read): tile})

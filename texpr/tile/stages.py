@@ -10,13 +10,14 @@ from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Func, OpName, Read, Tenso
 from texpr.math.expr import IntExpr, Sym, const, maximum, substitute, sym
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.checks import nodes_of
+from texpr.plan.copies import count_of, points_of
 from texpr.plan.inline import key_of, reads_of
 from texpr.plan.ir import AxisTile, Compute, Reduction, Stage, Window
 from texpr.plan.resolve import origin as tile_origin
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.banks import ROW_OF_BANKS, best_swizzle
-from texpr.tile.evaluate import evaluate, is_nonempty, masked_load, with_absent
+from texpr.tile.evaluate import evaluate, is_nonempty, masked_load, tile_of_copy, with_absent
 from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, PhysicalDim, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin
@@ -42,7 +43,7 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
     copy_into(node, buffer, None, kernel, scope, block)
     if node.copy is Copy.ASYNC:
         block.add(Commit(), Wait(0))
-    return scope.with_tile(node.form.read, StagedTile(stage_dims(node.form, kernel), buffer.name))
+    return scope.with_tile(node.form.read, StagedTile(stage_dims(node.form, kernel), buffer.name, copies=node.copies))
 
 
 def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffer:
@@ -59,7 +60,8 @@ def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffe
         shape = tuple(dim.size for dim in dims)
         layout = tile_swizzle(node, node.form, name, kernel, scope)
         note = f"{node.name}[{', '.join(str(dim) for dim in dims)}]"
-        buffer = Buffer(name, node.source.dtype, shape, depth, layout, note)
+        tiles = max(depth, 1) * count_of(node.copies) if node.copies else depth
+        buffer = Buffer(name, node.source.dtype, shape, tiles, layout, note)
     kernel.buffer(buffer)
     kernel.staged[id(node)] = buffer
     return buffer
@@ -151,6 +153,15 @@ def copy_into(
 ) -> None:
     """Copy a staged tile into one stage of its buffer: asynchronously if the schedule asks for it and what the hardware
     fills in where nothing is read, zero, is right."""
+    for point in points_of(node.copies) if node.copies else []:
+        at = scope.with_axes(
+            {axis: AxisValue(const(value), 1, True) for axis, value in zip(node.copies, point, strict=True)}
+        )
+        copy_into(
+            dataclasses.replace(node, copies=()), buffer, tile_of_copy(stage, node.copies, at), kernel, at, block, when
+        )
+    if node.copies:
+        return
     value = copied_value(node, kernel, scope, when)
     label = origin(node.name, node.schedule)
     if node.copy is Copy.ASYNC and isinstance(value, Load) and value.other.value == 0:

@@ -152,6 +152,31 @@ def triples(x: Any, w: Any, y: Any) -> None:
     y[()] = te.sum(x[i, r] * w[r], over=(i, r))
 
 
+@te.algorithm("x: f16[M, K], w: f16[K, (2, N)] -> y: f16[M, N]")
+def gates(x: Any, w: Any, y: Any) -> None:
+    """Two products side by side, which meet in the end."""
+    i, j, q, k = te.axes(i="M", j="N", q=2, k="K")
+    acc = te.func("acc")
+    acc[i, q, j] = te.sum(x[i, k] * w[k, (q, j)], over=k)
+    y[i, j] = acc[i, 0, j] * acc[i, 1, j]
+
+
+@te.algorithm("x: f16[M, K], w: f16[K, (2, N)] -> y: f16[M, (2, N)]")
+def two_halves(x: Any, w: Any, y: Any) -> None:
+    i, j, q, k = te.axes(i="M", j="N", q=2, k="K")
+    acc = te.func("acc")
+    acc[i, q, j] = te.sum(x[i, k] * w[k, (q, j)], over=k)
+    y[i, (q, j)] = acc[i, q, j]
+
+
+@te.algorithm("x: f32[M, K], w: f32[K, 4] -> y: f32[M]")
+def few_columns(x: Any, w: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j=4, k="K")
+    s = te.func("s")
+    s[i, j] = te.max(x[i, k] * w[k, j], over=k)
+    y[i] = s[i, 0] + s[i, 3]
+
+
 @te.algorithm("a: f32[M, N] -> h: f32[]")
 def recurrence(a: Any, h: Any) -> None:
     """A monoid that does not commute, over two axes."""

@@ -1,0 +1,78 @@
+"""Fused contractions: what the loop nest and the machine code must look like, and what torch computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.integration.running import halves
+from tests.kernels.sass import compiled, disassembled
+from texpr.compile import load_algorithm, show
+from texpr.dtypes import DType
+from texpr.lang.arrays import decode, encode
+from texpr.lang.reference import reference
+
+F8 = DType.F8E4M3
+FUSED = Path(__file__).parents[2] / "kernels" / "fused.py"
+
+
+def test_hidden_values_pass_from_product_to_product_in_registers() -> None:
+    """Nothing is stored to shared memory but by asynchronous copies, up to the epilogue's change of layout."""
+    nest = show(f"{FUSED}:mlp_fused", types={"T": "f16"}, targets=["sm_80"])
+    assert "conversions: y: layout of acc -> rows of y, through shared memory" in nest
+    kernel = compiled(f"{FUSED}:mlp_fused", "aligned", "sm_80", T="f16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+    code = disassembled(kernel)
+    products = [n for n, opcode in enumerate(code.opcodes) if opcode.startswith("HMMA")]
+    stores = [n for n, opcode in enumerate(code.opcodes) if opcode.startswith("STS")]
+    assert all(n < products[0] or n > products[-1] for n in stores)
+    assert code.count("HMMA", "16816") >= 16 + 64  # a step of either product
+
+
+def test_the_gates_of_a_cell_share_their_inputs() -> None:
+    nest = show(f"{FUSED}:lstm_step", types={"T": "f16"}, targets=["sm_80"])
+    assert "4 accumulators along q" in nest
+    assert "load wi  [p:32, u:64] f16 -> shared 2 x 4 along q x 4 KB" in nest
+    kernel = compiled(f"{FUSED}:lstm_step", "aligned", "sm_80", T="f16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+
+
+def test_mlp_reference_agrees_with_torch() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, w1, w2 = halves(rng, 9, 16), halves(rng, 16, 24), halves(rng, 24, 8)
+    ours = reference(load_algorithm(f"{FUSED}:mlp_fused"))(x=x, w1=w1, w2=w2)["y"]
+    a, b, c = (torch.from_numpy(array).double() for array in (x, w1, w2))
+    theirs = torch.nn.functional.gelu(a @ b, approximate="tanh").half().double() @ c
+    np.testing.assert_allclose(ours.astype(np.float64), theirs.numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_lstm_reference_agrees_with_torch() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    x, h, wi, wh = halves(rng, 5, 16), halves(rng, 5, 8), halves(rng, 16, 32), halves(rng, 8, 32)
+    c, b = rng.standard_normal((5, 8)).astype(np.float32), rng.standard_normal(32).astype(np.float32)
+    ours = reference(load_algorithm(f"{FUSED}:lstm_step"))(x=x, h=h, c=c, wi=wi, wh=wh, b=b)
+    cell = torch.nn.LSTMCell(16, 8).double()
+    with torch.no_grad():
+        cell.weight_ih.copy_(torch.from_numpy(wi.T.copy()))
+        cell.weight_hh.copy_(torch.from_numpy(wh.T.copy()))
+        cell.bias_ih.copy_(torch.from_numpy(b))
+        cell.bias_hh.zero_()
+        theirs = cell(torch.from_numpy(x).double(), (torch.from_numpy(h).double(), torch.from_numpy(c).double()))
+    for name, expected in zip(("hn", "cn"), theirs, strict=True):
+        np.testing.assert_allclose(ours[name].astype(np.float64), expected.numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_blocks_of_8_bit_floats_agree_with_a_sum_of_scaled_products() -> None:
+    rng = np.random.default_rng(2)
+    x, w = (encode(rng.standard_normal((rows, 256)), dtype) for rows, dtype in ((3, F8), (144, F8)))
+    sx, sw = rng.random((3, 2)).astype(np.float32), rng.random((2, 2)).astype(np.float32)
+    ours = reference(load_algorithm(f"{FUSED}:fp8_block_linear"))(x=x, w=w, sx=sx, sw=sw)["y"]
+    scaled = [
+        decode(a, F8).reshape(len(a), 2, 128) * s[..., None] for a, s in ((x, sx), (w, sw.repeat(128, 0)[:144]))
+    ]
+    expected = scaled[0].reshape(3, 256) @ scaled[1].reshape(144, 256).T
+    np.testing.assert_allclose(decode(ours, DType.BF16), expected, rtol=8e-3, atol=8e-3)
