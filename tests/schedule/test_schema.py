@@ -102,11 +102,6 @@ def test_every_word_of_a_later_version_is_refused_by_name():
     assert set(refused) == NOT_LOWERED
 
 
-def test_a_cursor_per_row_is_refused():
-    with pytest.raises(NotLoweredYet, match=r"base: in place\.acc\.loop\.p"):
-        load_schedule(text_with(Place, "loop", "{p: {by: 8, base: row}}"), "later.yaml")
-
-
 def test_every_key_is_documented():
     for record, keys in KEYS.items():
         assert record.__doc__

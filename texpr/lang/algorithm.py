@@ -7,16 +7,24 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from texpr.contracts import ContractKind
 from texpr.dtypes import DType
 from texpr.errors import Location, located
 from texpr.lang import ir
-from texpr.lang.errors import BodySignatureError, OperandError, UnknownNameError, did_you_mean, user_location
-from texpr.lang.handles import FuncHandle
+from texpr.lang.errors import (
+    BodySignatureError,
+    OperandError,
+    RaggedAxisError,
+    UnknownNameError,
+    did_you_mean,
+    user_location,
+)
+from texpr.lang.handles import FuncHandle, TensorHandle
 from texpr.lang.index import to_int_expr
 from texpr.lang.ir import Const, DimRef, Scalar, ScalarRef
 from texpr.lang.signature import Signature, bind_signature, read_signature
 from texpr.lang.trace import Trace, axes_in, current_trace, resolve_dtype, start_trace, tracing
-from texpr.lang.value import Value
+from texpr.lang.value import Value, axis_of
 from texpr.math import expr as integer
 from texpr.math.expr import IntExpr, const, free_symbols, substitute
 from texpr.math.parse import parse_int
@@ -148,6 +156,40 @@ def axes(**extents: str | int | Value) -> tuple[Value, ...]:
     dims."""
     trace = current_trace("axes")
     return tuple(trace.add_axis(name, _extent(trace, name, extent)) for name, extent in extents.items())
+
+
+def ragged(name: str, offsets: TensorHandle, group: Value) -> Value:
+    """``m = te.ragged("m", off, e)``: an axis over ``off[e] .. off[e + 1]``, for an input ``off`` with the contract
+    ``offsets(M)`` and an axis ``e`` over its groups.
+
+    Reduced over, it takes the points of a group. On the left of a definition it takes all ``M``, each of which belongs
+    to one group: ``e`` is then not on the left and may be used on the right. Raises RaggedAxisError.
+    """
+    trace = current_trace("ragged")
+    axis = axis_of(group)
+    tensor = offsets.source if isinstance(offsets, TensorHandle) else None
+    contract = None if tensor is None else tensor.contract(ContractKind.OFFSETS)
+    if tensor is None or contract is None or contract.limit is None:
+        found = getattr(offsets, "name", "that")
+        raise RaggedAxisError(
+            axis=name,
+            problem=f"{found} is no input with the contract 'offsets'",
+            hint="off: i32[E + 1] offsets(M) in the signature, and te.ragged('m', off, e)",
+            at=user_location(),
+        )
+    if tensor.optional:
+        problem = f"{tensor.name} is optional, and without it there are no groups"
+        raise RaggedAxisError(axis=name, problem=problem, hint=f"drop the '?' of {tensor.name}", at=user_location())
+    if axis is None:
+        problem = "its group is not an axis"
+        raise RaggedAxisError(axis=name, problem=problem, hint="e = te.axes(e='E')", at=user_location())
+    derived = {dim.name: dim.value for dim in trace.signature.dims if dim.value is not None}
+    groups = substitute(tensor.shape[0] - 1, derived)
+    if axis.ragged is not None or substitute(axis.extent, derived) is not groups:
+        kind = "is ragged itself" if axis.ragged is not None else f"has extent {axis.extent}"
+        problem = f"its group {axis.name} {kind}; {tensor.name} has the offsets of {groups} groups"
+        raise RaggedAxisError(axis=name, problem=problem, hint=f"an axis of extent {groups}", at=user_location())
+    return trace.add_axis(name, contract.limit, ir.Ragged(tensor, axis))
 
 
 def _extent(trace: Trace, name: str, extent: object) -> IntExpr:

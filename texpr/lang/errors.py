@@ -341,6 +341,12 @@ class TupleDefinitionError(TExprError):
 # ---- TX016x: reductions
 
 
+class RaggedAxisError(TExprError):
+    code = "TX0164"
+    title = "ragged axis that has no groups"
+    template = "ragged axis {axis}: {problem}"
+
+
 class ReductionAxisError(TExprError):
     code = "TX0161"
     title = "reduction axis that is wrong"

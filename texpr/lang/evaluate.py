@@ -30,6 +30,7 @@ from texpr.lang.ir import (
     OpName,
     Present,
     Ptx,
+    Ragged,
     Read,
     Scalar,
     ScalarRef,
@@ -80,10 +81,37 @@ def whole(axes: tuple[Axis, ...], state: State) -> Points:
 
 
 def rectangles(left: tuple[Axis, ...], over: tuple[Axis, ...], state: State) -> Iterator[Points]:
-    """The points of ``left x over`` in rectangles of about ``CHUNK`` points that split only ``left``."""
-    inner = tuple(range(state.extent(axis)) for axis in over)
+    """The points of ``left x over`` in rectangles of about ``CHUNK`` points that split only ``left``; a group of a
+    ragged reduction axis is a rectangle with the points of that group."""
+    all_left = tuple(range(state.extent(axis)) for axis in left)
+    grouped = [axis.ragged for axis in over if axis.ragged is not None and axis.ragged.group in left]
+    if grouped:
+        at = left.index(grouped[0].group)
+        for group in range(state.extent(grouped[0].group)):
+            inner = tuple(_group_range(axis, grouped[0], group, state) for axis in over)
+            yield from _split(left, over, (*all_left[:at], range(group, group + 1), *all_left[at + 1 :]), inner, state)
+        return
+    yield from _split(left, over, all_left, tuple(range(state.extent(axis)) for axis in over), state)
+
+
+def _group_range(axis: Axis, ragged: Ragged, group: int, state: State) -> range:
+    """The points of an axis in a group: all, unless the axis is ragged by the same offsets and group."""
+    own = axis.ragged
+    if own is None or own.offsets is not ragged.offsets or own.group is not ragged.group:
+        return range(state.extent(axis))
+    offsets = state.arrays[ragged.offsets]
+    return range(int(offsets[group]), int(offsets[group + 1]))
+
+
+def _split(
+    left: tuple[Axis, ...],
+    over: tuple[Axis, ...],
+    whole_left: tuple[range, ...],
+    inner: tuple[range, ...],
+    state: State,
+) -> Iterator[Points]:
     per_point = math.prod(len(r) for r in inner)
-    pending = [tuple(range(state.extent(axis)) for axis in left)]
+    pending = [whole_left]
     while pending:
         ranges = pending.pop()
         if math.prod(len(r) for r in ranges) * per_point <= CHUNK or all(len(r) <= 1 for r in ranges):
@@ -111,6 +139,8 @@ def _evaluate(expr: Expr, points: Points, mask: Mask) -> Array:
             return np.asarray(value, value_dtype(dtype))
         case ScalarRef(scalar=scalar):
             return points.state.scalars[scalar]
+        case AxisRef(axis=axis) if axis not in points.axes:
+            return group_of(axis, points)
         case AxisRef(axis=axis):
             d = points.axes.index(axis)
             return _along(np.arange(points.ranges[d].start, points.ranges[d].stop, dtype=np.int64), d, len(points.axes))
@@ -140,6 +170,15 @@ def _evaluate(expr: Expr, points: Points, mask: Mask) -> Array:
             assert_never(expr)
 
 
+def group_of(group: Axis, points: Points) -> Array:
+    """The group that each point of a ragged axis belongs to: the last one that begins at or before it."""
+    d, axis = next((d, a) for d, a in enumerate(points.axes) if a.ragged is not None and a.ragged.group is group)
+    assert axis.ragged is not None
+    here = np.arange(points.ranges[d].start, points.ranges[d].stop, dtype=np.int64)
+    offsets = points.state.arrays[axis.ragged.offsets].astype(np.int64)
+    return _along(np.searchsorted(offsets, here, side="right").astype(np.int64) - 1, d, len(points.axes))
+
+
 def both(a: Mask, b: Array) -> Array:
     """The conjunction of a mask and a condition."""
     return b if a is None else a & b
@@ -167,8 +206,9 @@ def gather(read: Read, array: Array, points: Points, mask: Mask) -> Array:
     """``array`` (the source's values, or its error bounds) at the read's indices."""
     if all(isinstance(index, AxisRef) for index in read.indices):
         axes = [index.axis for index in read.indices if isinstance(index, AxisRef)]
-        ranges = [points.ranges[points.axes.index(axis)] for axis in axes]
-        if len(set(axes)) == len(axes) and all(r.stop <= n for r, n in zip(ranges, array.shape, strict=True)):
+        known = all(axis in points.axes for axis in axes)
+        ranges = [points.ranges[points.axes.index(axis)] for axis in axes] if known else []
+        if known and len(set(axes)) == len(axes) and all(r.stop <= n for r, n in zip(ranges, array.shape, strict=True)):
             return _plain_read(array, axes, ranges, points)
     indices: list[Array] = []
     outside = np.asarray(False)

@@ -6,6 +6,7 @@
     Top       ::= Expr+ | Reduce | Scan
     Reduce    ::= (op | Monoid | Ranking)(Expr+, over Axis+, where Expr?)
     Scan      ::= (op | Monoid)(Expr+, along Axis, exclusive, reverse, reset Expr?)
+    Axis      ::= 0 .. extent, or the points offsets[group] .. offsets[group + 1] of it (ragged)
     Expr      ::= Const | ScalarRef | AxisRef | DimRef | Read | Op | Select | Cast | Ptx | Present
 
 Every expression carries its dtype, and conversions are explicit ``Cast`` nodes: an ``Op`` on floats has f32 or f64
@@ -96,10 +97,24 @@ Param = Tensor | Scalar
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axis:
-    """An iteration axis ``0 .. extent``. Compared by identity; names are unique inside one algorithm."""
+    """An iteration axis ``0 .. extent``. Compared by identity; names are unique inside one algorithm.
+
+    A ragged axis takes of these the points of its group. A reduction over it says so in its ``where`` as well, so that
+    a pass that knows nothing of ragged axes is right. On the left of a definition it takes all points, and its group,
+    which is not there, is the one that each point belongs to.
+    """
 
     name: str
     extent: IntExpr
+    ragged: Ragged | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """The points ``offsets[group] <= m < offsets[group + 1]``. ``offsets`` has the contract of that name."""
+
+    offsets: Tensor
+    group: Axis
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -444,6 +459,27 @@ class Algorithm:
             if func in definition.funcs:
                 return definition
         raise KeyError(func.name)
+
+
+def group_conditions(axis: Axis) -> tuple[Expr, Expr]:
+    """``m >= offsets[e]`` and ``m < offsets[e + 1]`` of a ragged axis."""
+    assert axis.ragged is not None
+    group = AxisRef(axis.ragged.group)
+    following = Op(OpName.ADD, (group, Const(1, INDEX)), INDEX)
+
+    def offset(index: Expr) -> Expr:
+        read = Read(axis.ragged.offsets, (index,))  # type: ignore[union-attr]
+        return read if read.dtype is INDEX else Cast(read, INDEX)
+
+    low = Op(OpName.GE, (AxisRef(axis), offset(group)), DType.BOOL)
+    high = Op(OpName.LT, (AxisRef(axis), offset(following)), DType.BOOL)
+    return low, high
+
+
+def with_groups(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """``axes`` of the left of a definition and the groups that its ragged ones determine."""
+    groups = tuple(axis.ragged.group for axis in axes if axis.ragged is not None)
+    return tuple(dict.fromkeys((*axes, *groups)))
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

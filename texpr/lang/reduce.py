@@ -204,7 +204,9 @@ def evaluate_factor(expr: Expr, where: Expr | None, order: tuple[Axis, ...], sta
 
 
 def axes_of_factor(expr: Expr, order: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Those of ``order`` that a factor varies over; the group of a ragged axis is known by a point of that axis."""
     found = {node.axis for node in walk(expr) if isinstance(node, AxisRef)}
+    found |= {axis for axis in order if axis.ragged is not None and axis.ragged.group in found - set(order)}
     return tuple(axis for axis in order if axis in found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -99,10 +100,15 @@ def mean(value: Operand, *, over: Over, where: Where = None) -> Value:
     if not operand.dtype.is_float:
         refuse_operand("te.mean", operand.dtype, "cast it: .to('f32')")
     total = _reduce(ReduceOp.SUM, operand, over, where)
-    if where is None:
+    if where is None and all_plain(_axes(ReduceOp.SUM, over)):
         count: Expr = DimRef(product(axis.extent for axis in _axes(ReduceOp.SUM, over)))
         return total / cast(Value(count), operand.dtype)
     return total / cast(_reduce(ReduceOp.SUM, 1, over, where), operand.dtype)
+
+
+def all_plain(axes: tuple[Axis, ...]) -> bool:
+    """Whether no axis is ragged: then the number of points is the product of the extents."""
+    return not builtins.any(axis.ragged is not None for axis in axes)
 
 
 def reduce(

@@ -22,6 +22,7 @@ from texpr.lang.errors import (
     NeverDefinedError,
     OutputUndefinedError,
     OutsideBodyError,
+    RaggedAxisError,
     ReadBeforeDefinitionError,
     ReductionAxisError,
     RepeatedAxisError,
@@ -40,6 +41,9 @@ from texpr.lang.ir import (
     Expr,
     Func,
     Monoid,
+    Op,
+    OpName,
+    Ragged,
     Ranking,
     Read,
     Reduce,
@@ -51,10 +55,12 @@ from texpr.lang.ir import (
     Top,
     Var,
     components,
+    group_conditions,
     has_position,
     map_children,
     top_exprs,
     walk,
+    with_groups,
 )
 from texpr.lang.signature import BoundSignature
 from texpr.lang.value import Value, axis_of, coerce, retype, strong
@@ -135,7 +141,7 @@ class Trace:
 
     # Names.
 
-    def add_axis(self, name: str, extent: IntExpr) -> Value:
+    def add_axis(self, name: str, extent: IntExpr, ragged: Ragged | None = None) -> Value:
         """A new axis; its name must differ from dims and scalars, because analyses share one name space for symbols."""
         self.check_name("axis", name)
         taken = {dim.name: "a dim and an axis" for dim in self.signature.dims}
@@ -143,7 +149,7 @@ class Trace:
         taken |= dict.fromkeys(self.axes, "two axes")
         if name in taken:
             raise DuplicateNameError(name=name, uses=taken[name], at=user_location())
-        axis = Axis(name, extent)
+        axis = Axis(name, extent, ragged)
         self.axes[name] = axis
         return Value(AxisRef(axis))
 
@@ -180,7 +186,12 @@ class Trace:
         where: Expr | None,
         weak: bool = False,
     ) -> tuple[Value, ...]:
-        """Values that stand for the components of a reduction until a definition uses them."""
+        """Values that stand for the components of a reduction until a definition uses them. The points of a ragged
+        axis are those of its group: part of ``where``."""
+        for axis in axes:
+            if axis.ragged is not None:
+                bounds = Op(OpName.AND, group_conditions(axis), DType.BOOL)
+                where = bounds if where is None else Op(OpName.AND, (bounds, where), DType.BOOL)
         return self.add_pending(Reduce(op, exprs, axes, where), weak)
 
     def add_pending(self, top: Reduce | Scan, weak: bool) -> tuple[Value, ...]:
@@ -209,7 +220,7 @@ class Trace:
         if value.weak:
             value = retype(value, handle.declared) if handle.declared is not None else strong(value)
         expr = self.resolve(value.expr, handle, axes, at)
-        self.check_axes(handle.name, (expr,), axes, at)
+        self.check_axes(handle.name, (expr,), with_groups(axes), at)
         func = self.new_func(handle, axes, expr.dtype, at)
         self.finish_draft(Draft([func], axes, (expr,), handle.name, at))
         handle.func = func
@@ -251,7 +262,7 @@ class Trace:
                 raise ReductionAxisError(op=_op_text(reduce.op), axis=axis.name, problem=problem, fix=fix, at=at)
         if isinstance(reduce.op, Ranking) and reduce.op.into not in axes:
             raise FreeAxisError(axis=reduce.op.into.name, name=name, at=at)
-        self.check_axes(name, top_exprs(reduce), (*axes, *reduce.axes), at)
+        self.check_axes(name, top_exprs(reduce), (*with_groups(axes), *reduce.axes), at)
 
     def check_scan_axis(self, name: str, scan: Scan, axes: tuple[Axis, ...], at: Location) -> None:
         if scan.axis not in axes:
@@ -283,6 +294,12 @@ class Trace:
             if axis in axes:
                 raise RepeatedAxisError(axis=axis.name, name=handle.name, at=at)
             axes.append(axis)
+        for axis in axes:
+            if axis.ragged is not None and axis.ragged.group in axes:
+                group = axis.ragged.group.name
+                problem = f"its group {group} is on the left of {handle.name} as well; each {axis.name} has one {group}"
+                hint = f"{handle.name}[...] without {group}"
+                raise RaggedAxisError(axis=axis.name, problem=problem, hint=hint, at=at)
         if tensor is not None:
             derived = {dim.name: dim.value for dim in self.signature.dims if dim.value is not None}
             for position, (axis, extent) in enumerate(zip(axes, tensor.shape, strict=True)):
@@ -319,7 +336,7 @@ class Trace:
     def domain(self, draft: Draft) -> Domain:
         over = draft.top.axes if isinstance(draft.top, Reduce) else ()
         derived = {dim.name: dim.value for dim in self.signature.dims if dim.value is not None}
-        return Domain((*draft.axes, *over), self.signature.facts, derived, draft.location)
+        return Domain((*with_groups(draft.axes), *over), self.signature.facts, derived, draft.location)
 
     # Stand-ins become reads.
 
@@ -443,7 +460,9 @@ def _free_axes(top: Top) -> list[Axis]:
     bound = top.axes if isinstance(top, Reduce) else ()
     made = [top.op.into] if isinstance(top, Reduce) and isinstance(top.op, Ranking) else []
     made += [top.axis] if isinstance(top, Scan) else []
-    return [axis for axis in dict.fromkeys((*axes_in(top_exprs(top)), *made)) if axis not in bound]
+    free = [axis for axis in dict.fromkeys((*axes_in(top_exprs(top)), *made)) if axis not in bound]
+    determined = {axis.ragged.group for axis in free if axis.ragged is not None}
+    return [axis for axis in free if axis not in determined]
 
 
 def _is_position(top: Top, component: int) -> bool:

@@ -109,6 +109,8 @@ def vector_of(
         or any(fast.name in _symbols(m) for m in terms if m != own[0])
     ):
         return Vector(1, f"{memory.name} is not contiguous along {fast.name}")
+    if fast.ragged is not None:
+        return Vector(1, f"groups of {fast.name} begin anywhere")
     if boundary not in (BoundaryMode.NONE, BoundaryMode.FILL):
         return Vector(1, f"{memory.name} has a boundary along {fast.name}")
     rest = from_terms({m: c for m, c in terms.items() if m != own[0]})

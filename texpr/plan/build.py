@@ -8,7 +8,7 @@ finished tree.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Ran
 from texpr.math.expr import ceildiv, eq, maximum, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
-from texpr.plan import checks, legality
+from texpr.plan import checks, legality, ragged
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.contraction import NoDot, match_dot, one_sided
 from texpr.plan.copies import check_unrolled, copied_axes
@@ -410,7 +410,9 @@ def _loops(context: Context, definition: Def, place: Place, sizes: Mapping[Axis,
         if axis in sizes:
             first = "grid" if axis_name in context.record.grid else "whole"
             raise AxisCoveredTwice(axis=axis_name, first=first, second=f"the loop of {name}", at=at)
-        loops.append(_loop_axis(context, axis, size, place))
+        at_hand = {*sizes, *(loop.axis for loop in loops)}
+        loops.append(_loop_axis(context, axis, size, place, at_hand))
+    ragged.check_bases(context, name, place, loops)
     covered = {loop.axis for loop in loops} | set(sizes)
     for axis in definition.top.axes:
         if axis not in covered:
@@ -437,7 +439,7 @@ def _write_loops(
                 )
             if axis in sizes:
                 raise AxisCoveredTwice(axis=axis_name, first="the tile", second=f"the loop of {func.name}", at=at)
-            loops.append(_loop_axis(context, axis, size, place))
+            loops.append(_loop_axis(context, axis, size, place, set(sizes)))
     if carried is not None and carried.axis in own.values():
         full, missing = full_tiles(carried.axis, carried.size, context, whole=False)
         loops.append(LoopAxis(carried.axis, carried.size, full, False, missing, reverse=carried.reverse))
@@ -448,10 +450,13 @@ def _write_loops(
     return tuple(loops)
 
 
-def _loop_axis(context: Context, axis: Axis, size: int, place: Place) -> LoopAxis:
+def _loop_axis(context: Context, axis: Axis, size: int, place: Place, at_hand: Collection[Axis]) -> LoopAxis:
     unrolled = axis.name in place.unroll
     if unrolled and constant(axis.extent) is None:
         raise UnrollNotConstant(axis=axis.name, extent=axis.extent, at=place.location_of("unroll"))
+    base = ragged.base_of(context, axis, place, at_hand)
+    if base is not None:
+        return LoopAxis(axis, size, False, False, f"groups of {axis.name} of multiples of {size}", base=base)
     full, missing = full_tiles(axis, size, context, whole=False)
     return LoopAxis(axis, size, full, unrolled, missing)
 
@@ -498,6 +503,7 @@ def _node(
     where = None if top.where is None else inline(top.where, keep, context.body_of)
     copies = copied_axes(definition, place)
     local = {**sizes, **{loop.axis: loop.size for loop in loops}, **dict.fromkeys(copies, 1)}
+    where = ragged.without_bounds(where, loops, local)
     checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
     inside = beside.union(func for node in body for func in computed_by(node))
     loops, where = trimmed(definition.name, where, loops, local, place, inside)

@@ -25,7 +25,7 @@ from texpr.dtypes import DType
 from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Ranking, Read, ReduceOp, Tensor, Var
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.plan.online import Member
-from texpr.schedule.records import Copy, Memory, Order, Position, TrimMode
+from texpr.schedule.records import Base, Copy, Memory, Order, Position, TrimMode
 from texpr.schedule.records import Kernel as KernelRecord
 from texpr.targets import Target
 
@@ -83,7 +83,8 @@ class Trim:
 @dataclass(frozen=True, slots=True)
 class LoopAxis:
     """A loop over an axis in steps of ``size``, from the last one to the first if ``reverse``; ``unrolled`` loops have
-    literal indices and must have a constant extent. ``trim`` bounds it to what a guard leaves of the axis."""
+    literal indices and must have a constant extent. ``trim`` bounds it to what a guard leaves of the axis; with a
+    ``base`` it runs over the points of the groups that the tile is at."""
 
     axis: Axis
     size: int
@@ -92,6 +93,7 @@ class LoopAxis:
     missing: str = ""
     trim: Trim | None = None
     reverse: bool = False
+    base: Base | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,6 +354,10 @@ def _loops(node: Reduction | Write, name: str, kernel: KernelPlan, sizes: Mappin
 
 
 def _loop_line(name: str, loop: LoopAxis) -> str:
+    if loop.base is not None and loop.axis.ragged is not None:
+        offsets, group = loop.axis.ragged.offsets.name, loop.axis.ragged.group.name
+        bounds = f"{offsets}[{group}] .. {offsets}[{group} + 1]"
+        return f"for {name}.{loop.axis.name} by {loop.size} in {bounds}   base: {loop.base.value}"
     steps = ceil_text(loop.axis.extent, loop.size)
     how = f"unrolled: {steps} copies" if loop.unrolled else f"{steps} steps"
     if loop.trim is not None:

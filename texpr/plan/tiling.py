@@ -329,7 +329,8 @@ def split_axis(job: Job, guard: BoolExpr) -> Axis | None:
     fast = fastest(job, guard)
     if is_symbolic(job.programs) and fast not in job.programs:
         return None
-    return next((axis for axis in top[0].axes if constant_extent(axis) is None), None)
+    long = [axis for axis in top[0].axes if constant_extent(axis) is None]
+    return next((axis for axis in long if axis.ragged is None), None)  # pieces of a ragged one would cut all groups
 
 
 def _reads_any(job: Job, definition: Def, others: Sequence[Def]) -> bool:

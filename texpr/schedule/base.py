@@ -171,7 +171,7 @@ TargetName = Annotated[str, Names("target")]
 Assumption = Annotated[str, Names("assumption")]
 # A tile has at most 2**20 elements: Triton's limit for one tensor.
 TileSize = Annotated[int, Limits(1, 2**20, power_of_two=True)]
-LoopStep = Annotated[int, Limits(1, 2**20, power_of_two=True, later=("base",))]
+LoopStep = Annotated[int, Limits(1, 2**20, power_of_two=True)]
 LaneCount = Annotated[int, Limits(1, 32, power_of_two=True)]
 WarpCount = Annotated[int, Limits(1, 32, power_of_two=True)]
 Count = Annotated[int, Limits(1)]

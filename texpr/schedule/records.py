@@ -72,6 +72,13 @@ class MmaOp(Enum):
     TCGEN05 = "tcgen05"
 
 
+class Base(Enum):
+    """How the rows of a tile walk through a ragged axis, whose points differ from row to row."""
+
+    TILE = "tile"  # together: from the first point of the first row to the last one of the last row
+    ROW = "row"  # each from its own first point, for as many steps as the longest row takes
+
+
 class Copy(Enum):
     SYNC = "sync"
     ASYNC = "async"
@@ -294,6 +301,15 @@ class Place(Record):
             """The loops in which it is computed, outermost first, with the size of one step: its reduction axes, or
             for an output axes that are neither in `grid` nor in `whole`.""",
             "{k: 32}",
+        ),
+    )
+    base: Map[AxisName, Base] = field(
+        default=Map(),
+        metadata=about(
+            """How the loop over a ragged axis goes where the tile has several of its groups. `tile`: once over the
+            points of all of them. `row`: each group from its own first point, as many steps as the longest takes. Left
+            out: `tile`.""",
+            "{p: tile}",
         ),
     )
     by: Map[AxisName, TileSize] = field(

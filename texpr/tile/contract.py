@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from texpr.dtypes import DType
 from texpr.instructions import mma_form
-from texpr.lang.ir import Axis, BoundaryMode, Cast, Expr, Func, Read, Tensor
+from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Cast, Expr, Func, Read, Tensor
 from texpr.math.expr import const
 from texpr.plan.copies import points_of
-from texpr.plan.inline import axes_of
+from texpr.plan.inline import axes_of, spans
 from texpr.plan.ir import Dot, Reduction, Unit
 from texpr.tile import build as tile
 from texpr.tile.evaluate import evaluate, live
@@ -115,7 +115,8 @@ def _column_pieces(dot: Dot, sizes: dict[Axis, int], scope: Scope) -> list[dict[
         return [{}]
     (axis,) = dot.cols
     at = scope.axes[axis]
-    return [{axis: AxisValue(at.origin + start, dot.piece, at.full, start)} for start in range(0, at.size, dot.piece)]
+    starts = range(0, at.size, dot.piece)
+    return [{axis: AxisValue(at.origin + n, dot.piece, at.full, n, stop=at.stop)} for n in starts]
 
 
 def _operand(index: int, dot: Dot, node: Reduction, accumulator: Var, scope: Scope, kernel: Kernel) -> TileExpr:
@@ -172,11 +173,12 @@ def _selected(
 
 def _zero_where_dead(expr: Expr, dead: frozenset[Axis]) -> bool:
     """Whether the expression is zero on dead lanes of ``dead`` by itself: a read along them whose masked load yields
-    0, converted at most."""
+    0, converted at most. A read at an index that is data is not: a dead lane may find some element there."""
     match expr:
-        case Read(source=Tensor(), boundary=boundary, absent=absent):
+        case Read(source=Tensor(shape=shape), boundary=boundary, absent=absent):
             zero = boundary.mode is BoundaryMode.NONE or boundary.fill == 0
-            return absent is None and zero and dead <= axes_of(expr)
+            along = {e.axis for e, n in zip(expr.indices, shape, strict=True) if isinstance(e, AxisRef) and spans(e, n)}
+            return absent is None and zero and dead <= along
         case Cast(value=value):
             return _zero_where_dead(value, dead)
         case _:

@@ -126,7 +126,8 @@ def live(axes: Sequence[Axis], scope: Scope, space: Space | None) -> list[TileEx
     for axis in axes:
         at = scope.axes.get(axis)
         if at is not None and not at.full and at.tile is None:
-            found.append(tile.op(OpName.LT, _index(sym(axis.name), scope, space), tile.uniform(axis.extent)))
+            stop = axis.extent if at.stop is None else at.stop
+            found.append(tile.op(OpName.LT, _index(sym(axis.name), scope, space), tile.uniform(stop)))
     return found
 
 

@@ -238,5 +238,5 @@ def _positions(
         rest = rest if n == 0 else rest // count
         name = kernel.name(f"{loop.axis.name}{'_' if suffix.isalpha() else ''}{suffix}")
         block.add(Scalar(name, loop.first + index * loop.by))
-        found[loop.axis] = AxisValue(sym(name), loop.size, loop.full)
+        found[loop.axis] = AxisValue(sym(name), loop.size, loop.full, stop=loop.end)
     return found

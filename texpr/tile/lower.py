@@ -126,7 +126,7 @@ def _pieces(node: Write, scope: Scope) -> list[Scope]:
         if width >= at.size:
             continue
         scopes = [
-            s.with_axes({axis: AxisValue(at.origin + start, width, at.full, start)})
+            s.with_axes({axis: AxisValue(at.origin + start, width, at.full, start, stop=at.stop)})
             for s in scopes
             for start in range(0, at.size, width)
         ]

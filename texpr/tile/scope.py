@@ -25,7 +25,8 @@ class AxisValue:
 
     ``live`` is False-able: when not ``full``, lanes with ``origin + lane >= extent`` are dead. ``start`` is the
     offset of this piece inside the staged tile. ``tile`` overrides everything: an index computed per element (the
-    points of a window), which when not ``full`` may lie outside of the extent.
+    points of a window), which when not ``full`` may lie outside of the extent. ``stop`` is where the points end, if
+    that is not the extent: lanes from there on are dead.
     """
 
     origin: IntExpr
@@ -33,6 +34,7 @@ class AxisValue:
     full: bool
     start: int = 0
     tile: Expr | None = None
+    stop: IntExpr | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from texpr.tile.index import lane_symbol, split, with_origins
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.ir import Scalar, ScalarOf
 from texpr.tile.kernel import Block, Kernel, space_for
+from texpr.tile.ragged import points_of_groups
 from texpr.tile.reduce import across_lanes
 from texpr.tile.scope import AxisValue, Scope
 
@@ -34,7 +35,7 @@ from texpr.tile.scope import AxisValue, Scope
 class Steps:
     """Steps of ``size`` points along ``axis`` at ``first``, ``first + by``, .. below ``stop``. ``full``: they do not
     reach past the axis' end; ``holds``: parts of guards that are true in all of them. ``reverse``: the last one first.
-    """
+    Points from ``end`` on, if there is one, are dead."""
 
     axis: Axis
     size: int
@@ -45,6 +46,7 @@ class Steps:
     holds: tuple[Expr, ...] = ()
     trimmed: bool = True
     reverse: bool = False
+    end: IntExpr | None = None
 
     @property
     def count(self) -> IntExpr:
@@ -54,12 +56,15 @@ class Steps:
 
     def at(self, origin: IntExpr, scope: Scope) -> Scope:
         """The scope of the step at ``origin``."""
-        inside = scope.with_axes({self.axis: AxisValue(origin, self.size, self.full)})
+        inside = scope.with_axes({self.axis: AxisValue(origin, self.size, self.full, stop=self.end)})
         return inside.with_holding(self.holds)
 
 
 def steps_of(loop: LoopAxis, kernel: Kernel, scope: Scope, block: Block) -> tuple[Steps, ...]:
     """The parts of a loop, one after the other; one part unless it is split. Bounds are computed into ``block``."""
+    if loop.base is not None and loop.axis.ragged is not None:
+        first, stop = points_of_groups(loop.axis, loop.axis.ragged, kernel, scope, block)
+        return (Steps(loop.axis, loop.size, first, stop, loop.size, False, end=stop),)
     if loop.trim is None:
         return (Steps(loop.axis, loop.size, const(0), loop.axis.extent, loop.size, loop.full, (), False, loop.reverse),)
     return _trimmed(loop, loop.trim, kernel, scope, block)

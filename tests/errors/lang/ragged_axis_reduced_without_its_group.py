@@ -1,0 +1,10 @@
+# expect: TX015A
+# try: r
+import texpr as te
+
+
+@te.algorithm("x: f32[Z], off: i32[R + 1] offsets(Z) -> y: f32[]")
+def bad(x, off, y):
+    (r,) = te.axes(r="R")
+    p = te.ragged("p", off, r)
+    y[()] = te.sum(x[p], over=p)  # here

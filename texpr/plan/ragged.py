@@ -1,0 +1,71 @@
+"""Ragged axes in a kernel: loops over the points of the groups that a tile is at, and what these make superfluous."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from texpr.lang.ir import Axis, Expr, group_conditions
+from texpr.lang.show import expr_text
+from texpr.plan.errors import LoopAxisInvalid, NotLowered, TrimInvalid
+from texpr.plan.inline import conjunction, conjuncts
+from texpr.plan.ir import LoopAxis
+from texpr.plan.resolve import Context
+from texpr.schedule.records import Base, Place
+
+
+def base_of(context: Context, axis: Axis, place: Place, at_hand: Collection[Axis]) -> Base | None:
+    """How a loop over ``axis`` follows its groups; None where it is not ragged, or where the tile is at no group, so
+    that the loop runs over all points and ``where`` leaves out those of other groups."""
+    wanted = place.base.get(axis.name)
+    if axis.ragged is None or axis.ragged.group not in at_hand:
+        if wanted is not None:
+            group = "" if axis.ragged is None else f", and {axis.ragged.group.name} is not in the tile"
+            raise LoopAxisInvalid(
+                func="base",
+                axis=axis.name,
+                why=f"it does not follow groups{group}",
+                choices="ragged axes whose group is in the tile",
+                at=place.location_of("base"),
+                hint="leave base out",
+            )
+        return None
+    if wanted is Base.ROW:
+        raise NotLowered(
+            what=f"base: row of {axis.name}", instead="base: tile, and one group per tile", at=place.location_of("base")
+        )
+    return Base.TILE
+
+
+def check_bases(context: Context, func: str, place: Place, loops: Sequence[LoopAxis]) -> None:
+    """``base`` names loops of the func, and a loop that follows groups is not trimmed as well."""
+    for loop in loops:
+        if loop.base is not None and loop.axis.name in place.trim:
+            raise TrimInvalid(
+                func=func,
+                axis=loop.axis.name,
+                why="its loop runs over the points of its groups already",
+                hint="leave trim out",
+                at=place.location_of("trim"),
+            )
+    looped = [loop.axis.name for loop in loops]
+    for name in place.base:
+        if name not in looped:
+            raise LoopAxisInvalid(
+                func=func,
+                axis=name,
+                why="base names it, but there is no such loop",
+                choices=", ".join(looped) or "none",
+                at=place.location_of("base"),
+            )
+
+
+def without_bounds(where: Expr | None, loops: Sequence[LoopAxis], sizes: Mapping[Axis, int]) -> Expr | None:
+    """``where`` without the bounds of a group that a loop runs over alone: it has no other points."""
+    implied: set[str] = set()
+    for loop in loops:
+        if loop.base is Base.TILE and loop.axis.ragged is not None and sizes.get(loop.axis.ragged.group) == 1:
+            implied |= {expr_text(condition) for condition in group_conditions(loop.axis)}
+    if where is None or not implied:
+        return where
+    kept = [part for part in conjuncts(where) if expr_text(part) not in implied]
+    return conjunction(kept) if kept else None
