@@ -37,6 +37,7 @@ from texpr.aot.ir import (
 )
 from texpr.errors import Location, TExprError
 from texpr.gluon.emit import emit
+from texpr.gluon.extern import extern_source
 from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.ir import Algorithm, Scalar, Tensor
 from texpr.math.bounds import Facts
@@ -236,7 +237,7 @@ def compile_variant(
             lower_kernel(kernel, f"{prefix}_{record.name}_{kernel.name}", facts, record.when, arguments)
             for kernel in plan.kernels
         )
-        sources = tuple(emit(program, (name,), _pointers(plan, program)) for program in programs)
+        sources = _sources(plan, programs, (name,))
         key = tuple(source.text + "".join(source.preamble) for source in sources)
         if key in groups:
             groups[key] = dataclasses.replace(groups[key], targets=(*groups[key].targets, name))
@@ -253,8 +254,20 @@ def _finished(compiled: Compiled, several: bool) -> Compiled:
         return dataclasses.replace(compiled, sources=sources)
     suffix = f"_{compiled.targets[0]}"
     programs = tuple(dataclasses.replace(p, name=p.name + suffix) for p in compiled.programs)
-    sources = tuple(emit(p, compiled.targets, _pointers(compiled.plan, p)) for p in programs)
+    sources = _sources(compiled.plan, programs, compiled.targets)
     return dataclasses.replace(compiled, programs=programs, sources=sources)
+
+
+def _sources(plan: VariantPlan, programs: Sequence[TileProgram], targets: tuple[str, ...]) -> tuple[KernelSource, ...]:
+    """The Gluon of every kernel: the compiler's own, or a call of the function that the schedule names."""
+    found = []
+    for kernel, program in zip(plan.kernels, programs, strict=True):
+        pointers = _pointers(plan, program)
+        if kernel.extern is None:
+            found.append(emit(program, targets, pointers))
+        else:
+            found.append(extern_source(program, kernel.extern, targets, pointers))
+    return tuple(found)
 
 
 def _pointers(plan: VariantPlan, program: TileProgram) -> dict[str, KernelValue]:

@@ -25,7 +25,7 @@ from texpr.checking.calls import (
     symbols_of,
 )
 from texpr.checking.tiles import dim_sizes, tile_sizes
-from texpr.lang.ir import Algorithm, Def, Op, OpName, Reduce, ReduceOp, Scalar, Tensor
+from texpr.lang.ir import Algorithm, Axis, Def, Op, OpName, Ranking, Reduce, ReduceOp, Scalar, Tensor
 from texpr.lang.reference import storage_shape
 from texpr.math.bounds import Facts
 from texpr.math.expr import Atom, AtomKind, BoolExpr, atoms_of, conjunction, evaluate, negation
@@ -34,6 +34,9 @@ from texpr.schedule.records import Variant
 
 _TRIES: Final = 120
 """Random calls looked at for each one chosen."""
+_REFERENCE_PER_WORK: Final = 64
+"""Points of what hand-written kernels compute, which only the reference does point by point, that cost as much as one
+point of anything else."""
 _PRODUCTS_PER_WORK: Final = 16
 """Multiply-adds of a contraction that cost as much as one point of anything else."""
 
@@ -222,15 +225,26 @@ def work_of(algorithm: Algorithm, record: Variant, symbols: Mapping[str, int]) -
     """What a call costs, in points computed: extents rounded up to tiles, multiplied over the axes of each
     definition."""
     tiles = {name: max(sizes) for name, sizes in tile_sizes(record).items()}
+    by_hand = {name for kernel in record.kernels if kernel.extern is not None for name in kernel.writes}
     total = 0
     for definition in algorithm.defs:
-        over = definition.top.axes if isinstance(definition.top, Reduce) else ()
         points = 1
-        for axis in (*definition.axes, *over):
+        for axis in _axes_of_work(definition):
             tile = tiles.get(axis.name, 1)
             points *= -(-evaluate(axis.extent, symbols) // tile) * tile
+        if any(func.name in by_hand for func in definition.funcs):
+            points //= _REFERENCE_PER_WORK
         total += points // _PRODUCTS_PER_WORK if _is_contraction(definition) else points
     return total
+
+
+def _axes_of_work(definition: Def) -> tuple[Axis, ...]:
+    """The axes over which points are computed; a ranking takes every key once, whatever the number of ranks."""
+    top = definition.top
+    if not isinstance(top, Reduce):
+        return definition.axes
+    made = top.op.into if isinstance(top.op, Ranking) else None
+    return (*(axis for axis in definition.axes if axis is not made), *top.axes)
 
 
 def _is_contraction(definition: Def) -> bool:

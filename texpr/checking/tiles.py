@@ -104,6 +104,18 @@ def _divisors_in(record: Variant) -> list[tuple[str, int]]:
     return found
 
 
+def _program_steps(record: Variant) -> list[tuple[str, int]]:
+    """``(N, 4096)`` where a hand-written kernel has as many programs as ``N`` has tiles of 4096."""
+    numbers: list[IntExpr] = [kernel.extern.programs for kernel in record.kernels if kernel.extern is not None]
+    found: list[tuple[str, int]] = []
+    while numbers:
+        number = numbers.pop()
+        if isinstance(number, FloorDiv) and isinstance(number.den, Const):
+            found += [(name, number.den.value) for name in sorted(free_symbols(number.num))]
+        numbers += [child for child in children(number) if isinstance(child, IntExpr)]
+    return found
+
+
 def interesting(tiles: Iterable[int]) -> list[int]:
     """Extents that exercise the edges of tiles of these sizes, ascending."""
     found = {0, 1}
@@ -135,6 +147,9 @@ def dim_sizes(algorithm: Algorithm, record: Variant, guard: BoolExpr, facts: Fac
     for dim, step in _divisors_in(record):
         if dim in wanted:
             wanted[dim].update({2 * step - 1, 3 * step + 1})
+    for dim, step in _program_steps(record):
+        if dim in wanted:
+            wanted[dim].update(interesting([step]))
     for dim, limit in _limits_of(guard):
         if dim in wanted:
             wanted[dim].update(size for size in (limit - 1, limit, limit + 1) if size >= 0)

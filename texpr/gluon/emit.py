@@ -77,6 +77,17 @@ def emit(
     return KernelSource(program.name, text, f.preamble.chunks(), params, program.warps, targets, origins)
 
 
+def kernel_params(
+    program: TileProgram, targets: tuple[str, ...], pointers: Mapping[str, KernelValue]
+) -> tuple[KernelParam, ...]:
+    """What the launcher passes to a kernel whose parameters have the names of the tile program's."""
+    f = Function(
+        name=program.name, warps=program.warps, values=values_of(program), dialect=dialect_of(targets),
+        preamble=Preamble(), identifiers=Identifiers(), block=Block(None, frozenset(), 1),
+    )  # fmt: skip
+    return _parameters(f, program.parameters, pointers, {})
+
+
 def _parameters(
     f: Function,
     parameters: Sequence[Parameter],

@@ -36,6 +36,7 @@ from texpr.plan.errors import (
     near,
 )
 from texpr.plan.excerpt import in_kernel, in_variant
+from texpr.plan.extern import plan_extern, stored_by_others
 from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_members
 from texpr.plan.guards import trimmed
 from texpr.plan.inline import inline, key_of, plain_read, reads_of
@@ -104,6 +105,11 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
     for record in variant.kernels:
         with in_kernel(record, variant, target):
             written = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
+            if record.extern is not None:
+                kernels.append(plan_extern(algorithm, variant, record, record.extern, target, stored, written))
+                reads.append(stored_by_others(kernels[-1]))
+                stored.update(written)
+                continue
             cut = recut(algorithm, record, frozenset(stored), facts)
             writes = tuple(cut.funcs.get(func, func) for func in written)
             later = {cut.funcs.get(func, func): name for func, name in writer.items() if func not in stored}

@@ -304,6 +304,13 @@ class FillNotPossible(PlanError):
     default_hint = "{hint}"
 
 
+class ExternMismatch(PlanError):
+    code = "TX0365"
+    title = "hand-written kernel that does not fit"
+    template = "{source}: {why}"
+    default_hint = "{fix}"
+
+
 class NotOnline(PlanError):
     code = "TX0360"
     title = "reduction that cannot share a pass"

@@ -22,7 +22,22 @@ from dataclasses import dataclass
 from enum import Enum
 
 from texpr.dtypes import DType
-from texpr.lang.ir import NO_BOUNDARY, Axis, Boundary, Def, Expr, Func, Monoid, Ranking, Read, ReduceOp, Tensor, Var
+from texpr.lang.ir import (
+    NO_BOUNDARY,
+    Axis,
+    Boundary,
+    Def,
+    Expr,
+    Func,
+    Monoid,
+    Present,
+    Ranking,
+    Read,
+    ReduceOp,
+    Scalar,
+    Tensor,
+    Var,
+)
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.plan.online import Member
 from texpr.schedule.records import Base, Copy, Memory, Order, Position, TrimMode
@@ -292,7 +307,8 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Workspace of one kernel: dense and row-major, without contents unless it is filled."""
+    """Workspace of one kernel: dense and row-major, without contents unless it is filled. ``name`` is that of the
+    kernel and its own, as in ``pass1.state``."""
 
     name: str
     dtype: DType
@@ -320,6 +336,18 @@ class Persistence:
 
 
 @dataclass(frozen=True, slots=True)
+class Extern:
+    """A function written by hand in place of nodes. ``arguments`` are what its parameters are given, in order: memory,
+    an argument of the call, whether an optional tensor was given, or an integer over dims and ``sms``."""
+
+    file: str
+    function: str
+    text: str
+    programs: IntExpr
+    arguments: tuple[tuple[str, Tensor | Func | Scratch | Scalar | Present | IntExpr], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KernelPlan:
     """One kernel of a variant on one target. ``limits`` bound dims so that 32-bit offsets inside a tile are exact."""
 
@@ -336,6 +364,7 @@ class KernelPlan:
     writes: tuple[Func, ...]
     fills: tuple[Fill, ...] = ()
     scratch: tuple[Scratch, ...] = ()
+    extern: Extern | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:

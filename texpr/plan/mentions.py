@@ -62,6 +62,9 @@ def check_mentions(algorithm: Algorithm, variant: Variant) -> None:
             _check_number("programs", kernel.persistent.programs, known, kernel.location_of("persistent"))
         if kernel.split_reduction is not None:
             _check_number("parts", kernel.split_reduction.parts, known, kernel.split_reduction.location_of("parts"))
+        if kernel.extern is not None:
+            programs = Num(value=kernel.extern.programs)
+            _check_number("programs", programs, known, kernel.extern.location_of("programs"))
         for name, buffer in kernel.scratch.items():
             for extent in buffer.shape:
                 _check_number(f"scratch {name}", Num(value=extent), known, kernel.scratch.location_of(name))

@@ -33,6 +33,8 @@ def _variant(variant: Variant, algorithm: Algorithm) -> Variant:
 
 
 def _kernel(record: Kernel, algorithm: Algorithm, stored: frozenset[Func]) -> Kernel:
+    if record.extern is not None:
+        return dataclasses.replace(record, warps=record.warps or DEFAULT_WARPS)
     writes = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
     places = {name: _place(place) for name, place in record.place.items()}
     if not record.split and not record.fuse:

@@ -12,7 +12,22 @@ from pathlib import PurePath
 from typing import Final
 
 from texpr.instructions import mma_form
-from texpr.lang.ir import Algorithm, Axis, Expr, Monoid, Ranking, Read, ReduceOp, children, has_position, walk
+from texpr.lang.ir import (
+    Algorithm,
+    Axis,
+    Expr,
+    Func,
+    Monoid,
+    Present,
+    Ranking,
+    Read,
+    ReduceOp,
+    Scalar,
+    Tensor,
+    children,
+    has_position,
+    walk,
+)
 from texpr.lang.show import expr_text, index_text
 from texpr.math.bounds import Facts
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
@@ -33,12 +48,14 @@ from texpr.plan.ir import (
     Compute,
     Cover,
     Dot,
+    Extern,
     Group,
     KernelPlan,
     LoopAxis,
     Node,
     Prefixes,
     Reduction,
+    Scratch,
     Stage,
     TileAxis,
     Trim,
@@ -92,6 +109,8 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
         f"shared {size_text(shared)} of {size_text(kernel.target.shared_limit)}",
     )
     lines = [f"fill {fill.name} = {fill.value}   memset of {fill.bits}-bit numbers" for fill in kernel.fills]
+    if kernel.extern is not None:
+        return "\n".join([*lines, "   ".join(head[:3]), *_extern_lines(kernel.extern)]) + "\n"
     lines += ["   ".join(head), _tile_line(kernel)]
     sizes = tile_sizes(kernel)
     if kernel.prologue:
@@ -104,6 +123,22 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
     lines += _hidden("reads/tile", reads_per_tile(kernel), "none")
     lines += _hidden("conversions", conversions(kernel), "none")
     return "\n".join(lines) + "\n"
+
+
+def _extern_lines(extern: Extern) -> list[str]:
+    """What a hand-written kernel is given."""
+    given = [f"{name} = {_given(value)}" for name, value in extern.arguments]
+    return [f"| {extern.function} of {PurePath(extern.file).name}   grid {extern.programs}", f"| {', '.join(given)}"]
+
+
+def _given(value: Tensor | Func | Scratch | Scalar | Present | IntExpr) -> str:
+    match value:
+        case Tensor(name=name) | Func(name=name) | Scratch(name=name) | Scalar(name=name):
+            return name
+        case Present(tensor=tensor):
+            return f"present({tensor.name})"
+        case _:
+            return str(value)
 
 
 def _hidden(title: str, entries: Sequence[str], nothing: str) -> list[str]:

@@ -80,13 +80,13 @@ def buffer_bytes(elements: IntExpr, dtype: DType) -> IntExpr:
 def fills_of(record: Kernel, writes: Sequence[Func], scratch: Sequence[Scratch]) -> tuple[Fill, ...]:
     """The memsets before a kernel. Raises ``FillOfOthers`` and ``FillNotPossible``."""
     funcs = {func.name: func for func in writes}
-    buffers = {buffer.name: buffer for buffer in scratch}
+    buffers = {buffer.name.rpartition(".")[2]: buffer for buffer in scratch}
     found = []
     for name, value in record.fill.items():
         at = record.fill.location_of(name)
         if name in buffers:
             buffer = buffers[name]
-            found.append(_fill(name, None, buffer.dtype, product(buffer.shape), value, at))
+            found.append(_fill(buffer.name, None, buffer.dtype, product(buffer.shape), value, at))
             continue
         if name not in funcs:
             choices = ", ".join([*funcs, *buffers])

@@ -167,6 +167,7 @@ TensorName = Annotated[str, Names("tensor")]
 TypeName = Annotated[str, Names("type variable")]
 Constant = Annotated[int | float, AnyNumber()]
 PlainName = Annotated[str, Names("name")]
+SourceName = Annotated[str, Names("source")]
 TargetName = Annotated[str, Names("target")]
 Assumption = Annotated[str, Names("assumption")]
 # A tile has at most 2**20 elements: Triton's limit for one tensor.

@@ -47,6 +47,7 @@ _INTEGER: Final = re.compile(r"-?(0|[1-9]\d*)")
 _MOST_DIGITS: Final = 30
 _DECIMAL: Final = re.compile(r"-?(\d+(\.\d*)?([eE][-+]?\d+)?|inf)")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SOURCE: Final = re.compile(r"[^:]+\.py:[A-Za-z_]\w*")
 _DOTTED: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _ASSUMPTION: Final = re.compile(r"finite\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)")
 
@@ -189,6 +190,10 @@ def _name(node: Node, what: str, subject: str, example: str) -> str:
             if found is None:
                 fail(errors.BadAssumption, node, text=text)
             return f"finite({found[1]})"
+        case "source":
+            if not _SOURCE.fullmatch(text):
+                reason = "a function of a Python file is named file.py:function"
+                fail(errors.BadName, node, text=text, what=named(what), reason=reason, remedy=f"{text}.py:kernel")
         case "name" | "type variable":
             if not _IDENTIFIER.fullmatch(text):
                 _bad_name(node, text, what, "a name is made of letters, digits and _, and starts with no digit")

@@ -145,6 +145,8 @@ def _name(what: str) -> dict[str, Json]:
             return {"enum": [*TARGETS, *short]}
         case "assumption":
             return {"type": "string", "pattern": rf"^finite\( *{_IDENTIFIER} *\)$"}
+        case "source":
+            return {"type": "string", "pattern": rf"^[^:]+\.py:{_IDENTIFIER}$"}
         case "name" | "type variable":
             return {"type": "string", "pattern": f"^{_IDENTIFIER}$"}
         case _:

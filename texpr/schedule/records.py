@@ -32,6 +32,7 @@ from texpr.schedule.base import (
     Only,
     PlainName,
     Record,
+    SourceName,
     Spelling,
     TargetName,
     TensorName,
@@ -459,13 +460,38 @@ class Scan(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Extern(Record):
+    """A kernel written by hand: a Gluon function that computes what the kernel writes. It is checked, packed and
+    shipped like the compiler's own; the algorithm stays its reference."""
+
+    source: SourceName = field(
+        metadata=about(
+            """The function, decorated with `@gluon.jit`, in a Python file whose path is relative to the schedule's
+            folder. The rest of that file comes along, but for imports of what is not Triton.""",
+            "../kernels/onesweep.py:ranking_pass",
+        )
+    )
+    programs: IntExpr = field(
+        metadata=about("How many programs are launched: over dims, statics and `sms`.", '"ceil(N / 4096)"')
+    )
+    arguments: Map[PlainName, IntExpr] = field(
+        default=Map(),
+        metadata=about(
+            """What the function's parameters are given: a tensor, a func that the kernel writes or that an earlier one
+            stored, scratch, a scalar, `has_x` for an optional tensor, or an integer expression; a constant is known
+            when the function is compiled. Parameters that are not named here are given what has their own name.""",
+            "{keys: k1, values: v1, shift: 8}",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel(Record):
     """One launch: what it writes, how its tiles cover the outputs, and where everything it needs is computed."""
 
     LATER: ClassVar[Mapping[str, str]] = {
         "roles": "warp specialisation",
         "trim": "leave out tiles of the grid whose guard holds nowhere",
-        "extern": "a hand-written kernel",
         "visit": "visit rows through a permutation",
         "ctas": "programs that share a cluster",
         "programs": "a bound on the programs of a ragged grid",
@@ -565,6 +591,14 @@ class Kernel(Record):
         metadata=about(
             "Workspace that a hand-written kernel uses while it runs: an element type with a shape over dims.",
             '{state: "u32[2 * N]"}',
+        ),
+    )
+    extern: Extern | None = field(
+        default=None,
+        metadata=about(
+            "The function that computes what this kernel writes, instead of the compiler; with `warps`, `scratch` and "
+            "`fill` it is all that such a kernel has.",
+            '{source: "mine.py:scan", programs: "ceil(N / 4096)"}',
         ),
     )
     like: PlainName | None = field(

@@ -15,6 +15,7 @@ from texpr.plan.ir import Cover, KernelPlan, TileAxis
 from texpr.plan.resolve import constant
 from texpr.schedule.records import OrderKind
 from texpr.tile.evaluate import Needs
+from texpr.tile.extern import extern_program
 from texpr.tile.ir import (
     CopyAsync,
     Expr,
@@ -52,6 +53,8 @@ def lower_kernel(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, arg
     algorithm's arguments and dims, which nothing in the kernel may take: pointers come in their order (then the
     workspace's)."""
     with located(plan.record.location):
+        if plan.extern is not None:
+            return extern_program(plan, plan.extern, name, facts, guard)
         return _lowered(plan, name, facts, guard, arguments)
 
 
