@@ -10,7 +10,7 @@ import pytest
 
 import texpr as te
 from tests.integration.running import bundle, halves, worst
-from texpr.plan.errors import AliasNotElementwise, NotLowered
+from texpr.plan.errors import AliasNotElementwise
 
 ROWS = "  - name: k\n    writes: [{writes}]\n    grid: {{i: 2}}\n    place: {{{place}}}\n"
 
@@ -138,9 +138,12 @@ def recurrence(x: Any, a: Any, b: Any) -> None:
     a[i], b[i] = te.reduce(composed, (0.5 * x[i, j], x[i, j]), over=j)
 
 
-def test_an_operator_that_does_not_commute_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotLowered, match="not commutative"):
-        bundle(recurrence, ROWS.format(writes="a, b", place="a: {loop: {j: 32}}"), tmp_path)
+@pytest.mark.parametrize("size", [1, 32])
+def test_an_operator_that_does_not_commute_combines_in_order(size: int, tmp_path: Path) -> None:
+    built = bundle(recurrence, ROWS.format(writes="a, b", place=f"a: {{loop: {{j: {size}}}}}"), tmp_path)
+    rng = np.random.default_rng(7)
+    for m, n in ((1, 0), (3, 1), (5, 31), (4, 32), (7, 45)):
+        assert worst(built, recurrence, {"x": rng.standard_normal((m, n)).astype(np.float32)}) <= 1
 
 
 @te.algorithm("i0: f32[pid, j_tiles], tile: f32[j_tiles] -> step: f32[pid, j_tiles]")

@@ -68,6 +68,33 @@ def test_every_type_and_operator(op: str, dtype: str, target: str, tmp_path: Pat
         assert worst(built, definition, data(dtype, 2, n), {"T": dtype}) <= 1
 
 
+def two_passes(writes: str, scans: str, stems: str, axis: str, size: int, grid: str) -> str:
+    """Three kernels: tiles reduced, the results scanned, tiles scanned on from there."""
+    parts, carries = (", ".join(f"{stem}.{what}" for stem in stems.split()) for what in ("part", "carry"))
+    loops = ", ".join(f"{f}.carry: {{across: loop, by: {{{axis}.part: 4}}}}" for f in scans.split())
+    cuts = ", ".join(f"{f}: {{across: two_pass, by: {{{axis}: {size}}}}}" for f in scans.split())
+    return (
+        f"  - {{name: a, writes: [{parts}], grid: {{{grid}, {axis}.part: 1}}, whole: {{{axis}: {size}}}, warps: 2}}\n"
+        f"  - {{name: b, writes: [{carries}], grid: {{{grid}}}, scan: {{{loops}}}, warps: 1}}\n"
+        f"  - {{name: c, writes: [{writes}], grid: {{{grid}, {axis}: {size}}}, scan: {{{cuts}}}, warps: 2}}\n"
+    )
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize(("op", "dtype"), [("+", "i32"), ("max", "f32")])
+def test_lines_in_two_passes(op: str, dtype: str, exclusive: bool, reverse: bool, tmp_path: Path) -> None:
+    """Each scan has parts of its own, over an axis of its own."""
+    definition = sums(op, exclusive, reverse)
+    first = two_passes("y", "y", "y", "j", 16, "i: 1")
+    second = two_passes("z", "z", "z z.reset", "j", 16, "i: 1")
+    for old, new in (("name: a", "name: d"), ("name: b", "name: e"), ("name: c", "name: f")):
+        second = second.replace(old, new)
+    built = bundle(definition, first + second, tmp_path, {"T": dtype})
+    for n in LENGTHS:
+        assert worst(built, definition, data(dtype, 2, n), {"T": dtype}) <= 1
+
+
 @te.algorithm("x: f32[M, N] -> any_: bool[M, N], all_: bool[M, N]")
 def conditions(x: Any, any_: Any, all_: Any) -> None:
     i, j = te.axes(i="M", j="N")
@@ -107,6 +134,27 @@ def test_a_monoid_that_does_not_commute(tiles: str, tmp_path: Path) -> None:
         rng = np.random.default_rng(length)
         a, b = (rng.standard_normal((3, length, width)).astype(np.float32) for _ in range(2))
         assert worst(built, recurrences, {"a": a, "b": b, "f": rng.random(length) < 0.2}) <= 1
+
+
+@te.algorithm("a: f32[B, L, D], b: f32[B, L, D], f: bool[L] -> h: f32[B, L, D]")
+def compositions(a: Any, b: Any, f: Any, h: Any) -> None:
+    """From the last to the first, exclusive, with segments: the operator's sides matter everywhere."""
+    n, t, d = te.axes(n="B", t="L", d="D")
+    compose = te.monoid(lambda p, q: (p[0] * q[0], q[0] * p[1] + q[1]), identity=(1.0, 0.0), name="compose")
+    factor = te.func("factor")
+    factor[n, t, d], h[n, t, d] = te.scan(
+        compose, (a[n, t, d], b[n, t, d]), along=t, exclusive=True, reverse=True, reset=f[t]
+    )
+
+
+@pytest.mark.parametrize("grid", ["n: 1, d: 32", "n: 2, d: 1"])
+def test_a_monoid_that_does_not_commute_in_two_passes(grid: str, tmp_path: Path) -> None:
+    kernels = two_passes("h", "factor", "factor.reset factor h", "t", 8, grid)
+    built = bundle(compositions, kernels, tmp_path)
+    for length, width in ((0, 3), (1, 1), (7, 2), (8, 33), (9, 4), (37, 7)):
+        rng = np.random.default_rng(length)
+        a, b = (rng.standard_normal((3, length, width)).astype(np.float32) for _ in range(2))
+        assert worst(built, compositions, {"a": a, "b": b, "f": rng.random(length) < 0.2}) <= 1
 
 
 @te.algorithm("x: f16[M, N], g: f32[N] -> y: f32[M, N], t: f16[M, N]", require=["N % 8 == 0"])

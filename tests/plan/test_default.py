@@ -8,6 +8,7 @@ import math
 import pytest
 
 from kernels import convolution, linear, movement, rows, stencil
+from tests.errors.plan import algorithms as mistakes
 from tests.lang import examples
 from tests.plan import shapes
 from texpr.instructions import mma_form
@@ -34,7 +35,7 @@ ALGORITHMS = {
     f"{module.__name__.rpartition('.')[2]}.{value.name}": value
     for module in (examples, shapes, convolution, linear, movement, rows, stencil)
     for value in vars(module).values()
-    if isinstance(value, AlgorithmDef) and value is not examples.last_of_recurrence
+    if isinstance(value, AlgorithmDef)
 }
 
 
@@ -118,7 +119,7 @@ def test_the_schedule_is_the_same_every_time(name):
 
 def test_what_no_schedule_can_do_yet_is_refused_as_the_plan_refuses_it():
     with pytest.raises(NotLowered, match="not commutative"):
-        default_schedule(examples.last_of_recurrence, CHOSEN)
+        default_schedule(mistakes.recurrence, CHOSEN)
 
 
 # ---- the floor ---------------------------------------------------------------------------------------------------

@@ -70,8 +70,8 @@ from texpr.plan.resolve import (
     written_out,
 )
 from texpr.plan.resolved import DEFAULT_WARPS
+from texpr.plan.scan_split import with_partials
 from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, position_in, prefixes_node
-from texpr.plan.split import split_reductions
 from texpr.plan.workspace import fills_of, lives_of, shared_slots
 from texpr.schedule.like import written_out_kernels
 from texpr.schedule.records import LoopOf, Memory, Mma, Place, Position, Program, Tile, Variant
@@ -87,7 +87,7 @@ def plan_variant(algorithm: Algorithm, variant: Variant, target: Target) -> Vari
 def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantPlan:
     check_mentions(algorithm, variant)
     variant = written_out_kernels(variant)
-    algorithm = split_reductions(algorithm, variant)
+    algorithm = with_partials(algorithm, variant)
     facts = variant_facts(algorithm, variant, target)
     writer: dict[Func, str] = {}
     for record in variant.kernels:

@@ -177,12 +177,12 @@ def is_finite(context: Context, operand: Expr) -> bool:
 
 
 def check_commutative(context: Context, definition: Def, top: Reduce, place: Place) -> None:
-    """Threads combine partial results in any order, which only a commutative operator allows."""
-    if isinstance(top.op, Monoid) and not top.op.commutative:
+    """Points along one axis are combined in order, as prefixes; those of several axes have no order in a tile."""
+    if isinstance(top.op, Monoid) and not top.op.commutative and len(top.axes) > 1:
         raise NotLowered(
-            what=f"the reduction {definition.name} by {top.op.name}, which is not commutative, over more than "
-            f"{EXPANDED_POINTS} points or with a place",
-            instead="commutative=True if it is, or a reduction over few constant points without place",
+            what=f"the reduction {definition.name} by {top.op.name}, which is not commutative, over several axes with "
+            f"more than {EXPANDED_POINTS} points or with a place",
+            instead="commutative=True if it is, one axis, or a reduction over few constant points without place",
             at=place.location or context.record.location,
         )
 

@@ -104,6 +104,42 @@ def combine(op: ReduceOp | Monoid, left: Sequence[Expr], right: Sequence[Expr]) 
     return tuple(rewrite(expr, change) for expr in op.combine)
 
 
+def scan_monoid(op: ReduceOp | Monoid, dtypes: tuple[DType, ...], *, flagged: bool, exclusive: bool) -> Monoid:
+    """The operator of a scan with more to each element than its values, components in this order:
+
+        flagged    whether the scan starts anew at some point of the range (I32, 0 or 1)
+        exclusive  the prefix that ends before the last point of the range
+        always     the prefix that ends with it
+
+    It is associative; its only left identity is (0, e, e), and it has none on the right (Blelloch, Prefix sums and
+    their applications, 1990, section 1.5, for the flags)."""
+    sides = []
+    for side in ("a", "b"):
+        flag = [Var(f"anew_{side}", DType.I32)] if flagged else []
+        before = [Var(f"before_{side}{n}", dtype) for n, dtype in enumerate(dtypes)] if exclusive else []
+        sides.append((flag, before, [Var(f"with_{side}{n}", dtype) for n, dtype in enumerate(dtypes)]))
+    (flag_a, before_a, with_a), (flag_b, before_b, with_b) = sides
+    inclusive = combine(op, with_a, with_b)
+    earlier = combine(op, with_a, before_b) if exclusive else ()
+    results: tuple[Expr, ...] = (*earlier, *inclusive)
+    flags: tuple[Expr, ...] = ()
+    if flagged:
+        anew = Op(OpName.NE, (flag_b[0], Const(0, DType.I32)), DType.BOOL)
+        results = tuple(Select(anew, own, new) for own, new in zip((*before_b, *with_b), results, strict=True))
+        flags = (Op(OpName.OR, (flag_a[0], flag_b[0]), DType.I32),)
+    start = identity(op, dtypes)
+    neutral = (*([Const(0, DType.I32)] if flagged else []), *(start if exclusive else ()), *start)
+    name = op.name if isinstance(op, Monoid) else op.value
+    return Monoid(
+        f"{'segmented_' if flagged else ''}{'exclusive_' if exclusive else ''}{name}",
+        (*flag_a, *before_a, *with_a),
+        (*flag_b, *before_b, *with_b),
+        (*flags, *results),
+        neutral,
+        commutative=False,
+    )
+
+
 def is_small(definition: Def) -> bool:
     """Whether a reduction runs over few enough constant points to be written out."""
     top = definition.top

@@ -7,7 +7,7 @@ import dataclasses
 
 from texpr.lang.ir import Algorithm, Func, Reduce
 from texpr.plan.resolve import func_named, needed_definitions, written_out
-from texpr.plan.split import split_reductions
+from texpr.plan.scan_split import with_partials
 from texpr.schedule.base import Map
 from texpr.schedule.like import written_out_kernels
 from texpr.schedule.records import Copy, Kernel, LoopOf, Place, Schedule, Stage, Tile, Variant
@@ -23,7 +23,7 @@ def resolved_schedule(schedule: Schedule, algorithm: Algorithm) -> Schedule:
 
 def _variant(variant: Variant, algorithm: Algorithm) -> Variant:
     variant = written_out_kernels(variant)
-    split = split_reductions(algorithm, variant)
+    split = with_partials(algorithm, variant)
     stored: set[Func] = set()
     kernels = []
     for record in variant.kernels:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from texpr.lang.ir import Def, Scan
-from texpr.plan.partition import Job
+from texpr.plan.monoids import constant_extent
+from texpr.plan.partition import Job, is_symbolic
 from texpr.plan.tiling import WARPS, Frame, budgets, fastest, fill, named, names
 from texpr.schedule.base import Map
 from texpr.schedule.records import Across, Kernel
@@ -14,21 +15,62 @@ from texpr.schedule.records import Scan as ScanRecord
 
 _RUN = 2048  # points of a tile: 16 per thread of four warps
 _STEPS = 16  # points of the scan in a thread where lanes lie along another axis
+_PARTS = 512  # tiles that are scanned at a time in the second of two passes
 
 
 def scanned(job: Job, definition: Def, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
-    """One program for every line (or a few lines), carried from tile to tile."""
+    """One program for every line (or a few lines), carried from tile to tile; where the other axes alone give too few
+    programs, one for every tile, in two passes."""
     scan = definition.top
     assert isinstance(scan, Scan)
     fast = fastest(job, frame.guard)
+    if fast is None:
+        fast = scan.axis
     others = [axis for axis in reversed(job.programs) if axis is not fast]
     for budget in budgets(job, _RUN // len(definition.funcs)):
-        if fast is None or fast is scan.axis:
+        if fast is scan.axis:
             sizes = fill([scan.axis, *reversed(job.programs)], budget)
         else:
             sizes = fill([fast, *others], max(1, min(WARPS * 32, budget)))
             sizes[scan.axis] = max(1, min(_STEPS, budget // (WARPS * 32)))
-        by = Map.of({scan.axis.name: sizes[scan.axis]})
-        entry = {definition.name: ScanRecord(across=Across.LOOP, by=by)}
+        if constant_extent(scan.axis) is None and not is_symbolic(job.programs) and fast is scan.axis:
+            yield _two_passes(job, definition, scan, sizes[scan.axis], name)
+            continue
+        entry = {definition.name: _record(Across.LOOP, scan.axis.name, sizes[scan.axis])}
         grid = named(sizes, job.programs)
         yield (Kernel(name=name, writes=names(job.writes), grid=grid, warps=WARPS, scan=Map.of(entry)),)
+
+
+def _record(across: Across, axis: str, size: int) -> ScanRecord:
+    return ScanRecord(across=across, by=Map.of({axis: size}))
+
+
+def _two_passes(job: Job, definition: Def, scan: Scan, size: int, name: str) -> tuple[Kernel, ...]:
+    """Three kernels: every tile reduced, the results scanned, every tile scanned on from there."""
+    axis = scan.axis.name
+    stems = [func.name for func in definition.funcs]
+    if scan.reset is not None:
+        stems = [f"{definition.name}.reset", *stems]
+    lines = dict.fromkeys((other.name for other in job.programs), 1)
+    parts = Kernel(
+        name=f"{name}_parts",
+        writes=tuple(f"{stem}.part" for stem in stems),
+        grid=Map.of({**lines, f"{axis}.part": 1}),
+        whole=Map.of({axis: size}),
+        warps=WARPS,
+    )
+    carries = Kernel(
+        name=f"{name}_parts_carry",
+        writes=tuple(f"{stem}.carry" for stem in stems),
+        grid=Map.of(lines),
+        warps=WARPS,
+        scan=Map.of({f"{stems[0]}.carry": _record(Across.LOOP, f"{axis}.part", _PARTS)}),
+    )
+    last = Kernel(
+        name=name,
+        writes=names(job.writes),
+        grid=Map.of({**lines, axis: size}),
+        warps=WARPS,
+        scan=Map.of({definition.name: _record(Across.TWO_PASS, axis, size)}),
+    )
+    return parts, carries, last

@@ -29,7 +29,7 @@ from texpr.plan.errors import (
 from texpr.plan.inline import inline
 from texpr.plan.ir import Cover, Prefixes, TileAxis
 from texpr.plan.resolve import Context
-from texpr.schedule.records import LoopOf, Memory, Place
+from texpr.schedule.records import Across, LoopOf, Memory, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def is_carried(context: Context, definition: Def) -> bool:
 def _entry(context: Context, definition: Def) -> tuple[str, int, Location | None] | None:
     for func in definition.funcs:
         record = context.record.scan.get(func.name)
-        if record is not None:
+        if record is not None and record.across is Across.LOOP:
             (size,) = record.by.values()
             return func.name, size, record.location or context.record.scan.location_of(func.name)
     return None
@@ -99,7 +99,8 @@ def _check_names(context: Context) -> None:
         if name not in known:
             owner = context.algorithm.name
             raise UnknownFunc(directive="scan", name=name, algorithm=owner, near=near(name, known), at=at)
-        definition = known[name]
+        cut = context.record.scan[name].across is Across.TWO_PASS
+        definition = known[f"{name}.local" if cut else name]
         if definition not in context.needed:
             why = f"kernel {context.record.name} does not compute it"
             raise NoEffect(directive="scan", name=name, why=why, at=at)

@@ -29,6 +29,8 @@ def wide_guard(plan: VariantPlan, algorithm: Algorithm, facts: Facts) -> BoolExp
     found: dict[BoolExpr, None] = {}
     for kernel in plan.kernels:
         accesses = list(_accesses(kernel))
+        if all(isinstance(a.read.source, Func) and a.read.source.output is None for a in accesses):
+            continue  # what only goes from workspace to workspace is small beside what calls bring
         most = max((access.elements for access in accesses), default=0)
         for read, size, fast, elements in accesses:
             needed = wide_facts(read, fast, size, facts.assume(*found))

@@ -109,7 +109,7 @@ class Across(Enum):
 
 NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
     {MmaOp.WGMMA, MmaOp.TCGEN05, Copy.TMA, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
-    | {Across.TWO_PASS, Across.LOOKBACK}
+    | {Across.LOOKBACK}
 )
 """Words that are understood and refused with "not lowered yet"."""
 
@@ -452,7 +452,9 @@ class Scan(Record):
 
     across: Across = field(
         metadata=about(
-            "`loop`: one program takes the tiles one after the other, in scan order, and keeps the state in registers.",
+            """`loop`: one program takes the tiles one after the other, in scan order, and keeps the state in registers.
+            `two_pass`: a program takes one tile; an earlier kernel reduces every tile to `func.part`, another scans
+            these along the axis `axis.part` to `func.carry`.""",
             "loop",
         )
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from texpr.dtypes import DType
-from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Ranking
+from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Monoid, Ranking
 from texpr.plan.access import memory_of
 from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of
@@ -26,6 +26,7 @@ from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin, sp
 from texpr.tile.layouts import Blocked, Linear, operand_swizzle
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine, identity
+from texpr.tile.ordered import lower_ordered
 from texpr.tile.ranking import lower_ranking
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scans import begin_carried, lower_prefixes
@@ -62,6 +63,8 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
         return lower_contraction(node, node.dot, kernel, scope, block, lower_nodes)
     if isinstance(node.op, Ranking):
         return lower_ranking(node, node.op, kernel, scope, block, lower_nodes)
+    if isinstance(node.op, Monoid) and not node.op.commutative:
+        return lower_ordered(node, kernel, scope, block, lower_nodes)
     sizes = {axis: scope.lanes(axis) for axis in node.keep if axis in scope.axes}
     sizes |= {axis: scope.lanes(axis) for axis in node.axes if axis in scope.axes}
     sizes |= {loop.axis: loop.size for loop in node.loops}

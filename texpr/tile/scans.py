@@ -7,18 +7,19 @@ the left operand of the first point, so that nothing has to be added afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from texpr.dtypes import DType
 from texpr.lang.ir import Axis, Monoid, OpName, ReduceOp
 from texpr.plan.ir import LoopAxis, Prefixes, Write
+from texpr.plan.monoids import scan_monoid
 from texpr.tile import build as tile
 from texpr.tile.evaluate import evaluate, live
 from texpr.tile.ir import Assign, Full, Literal, Reduce, Scan, Space, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin
 from texpr.tile.layouts import Blocked
-from texpr.tile.monoids import combine, identity, scan_monoid
+from texpr.tile.monoids import combine, identity
 from texpr.tile.scope import Scope
 from texpr.tile.spaces import blocked_space
 
@@ -28,7 +29,7 @@ def begin_carried(node: Write, kernel: Kernel, scope: Scope, block: Block) -> Sc
     for inner in node.body:
         if isinstance(inner, Prefixes) and inner.carried:
             _, work = _spaces(inner, kernel, scope, node.loops)
-            dims = _dims_without(work, inner.axis)
+            dims = dims_without(work, inner.axis)
             names = [kernel.name(f"{func.name}_carry") for func in inner.funcs]
             dtypes = _dtypes(inner)
             start = identity(inner.op, dtypes)
@@ -102,12 +103,12 @@ def _along_lanes(
     block: Block,
 ) -> tuple[tuple[TileExpr, ...], tuple[TileExpr, ...]]:
     assert home is not None
-    own = tuple(_everywhere(value, home, work) for value in values)
-    flags = [] if anew is None else [_everywhere(anew, home, work)]
+    own = tuple(everywhere(value, home, work) for value in values)
+    flags = [] if anew is None else [everywhere(anew, home, work)]
     reached = len(work.dims)
     difference = node.exclusive and _has_inverse(node.op, values[0].dtype)
     exclusive = node.exclusive and not difference
-    earlier: tuple[TileExpr, ...] = tuple(_everywhere(e, home, work) for e in start) if exclusive else ()
+    earlier: tuple[TileExpr, ...] = tuple(everywhere(e, home, work) for e in start) if exclusive else ()
     entering = own
     if carry is not None:
         position = tile.position(work, dim)
@@ -143,7 +144,7 @@ def _along_lanes(
     if carry is None:
         return results, ()
     end = 0 if node.reverse else work.dims[dim].size - 1
-    return results, tuple(_picked(value, work, dim, end) for value in inclusive)
+    return results, tuple(picked(value, work, dim, end) for value in inclusive)
 
 
 def _has_inverse(op: ReduceOp | Monoid, dtype: DType) -> bool:
@@ -151,7 +152,7 @@ def _has_inverse(op: ReduceOp | Monoid, dtype: DType) -> bool:
     return (op is ReduceOp.SUM and dtype.is_int) or op is ReduceOp.XOR
 
 
-def _picked(value: TileExpr, space: Space, dim: int, position: int) -> TileExpr:
+def picked(value: TileExpr, space: Space, dim: int, position: int) -> TileExpr:
     """The value at one position along ``dim``: a sum with zeros elsewhere, which is exact (-0.0 + -0.0 = -0.0)."""
     here = tile.op(OpName.EQ, tile.position(space, dim), tile.uniform(position))
     nothing = False if value.dtype is DType.BOOL else -0.0 if value.dtype.is_float else 0
@@ -161,7 +162,7 @@ def _picked(value: TileExpr, space: Space, dim: int, position: int) -> TileExpr:
     return Reduce(op, (alone,), dim, 0, value.dtype, space, dims)
 
 
-def _everywhere(value: TileExpr, home: Space, work: Space) -> TileExpr:
+def everywhere(value: TileExpr, home: Space, work: Space) -> TileExpr:
     """``value`` made to vary along all dims of the scan's space, and brought there."""
     if value.dims and value.space is not None and value.space != home and value.space != work:
         value = tile.relayout(value, home)
@@ -179,15 +180,18 @@ def _everywhere(value: TileExpr, home: Space, work: Space) -> TileExpr:
 def _spaces(
     node: Prefixes, kernel: Kernel, scope: Scope, loops: Sequence[LoopAxis]
 ) -> tuple[Space | None, Space | None]:
-    """Where a scan's values are evaluated, and where they are scanned: the same where the latter is as good for
-    memory."""
     sizes = {axis: scope.lanes(axis) for axis in node.axes if axis in scope.axes}
     sizes |= {loop.axis: loop.size for loop in loops if loop.axis in node.axes}
+    return spaces_of(sizes, node.axis, kernel)
+
+
+def spaces_of(sizes: Mapping[Axis, int], axis: Axis, kernel: Kernel) -> tuple[Space | None, Space | None]:
+    """Where values over a tile are evaluated, and where they are scanned along ``axis``: the same where the latter is
+    as good for memory."""
     home = blocked_space(kernel.plan, kernel.grouping, sizes)
-    if home is None or home.dim_of(node.axis.name) is None:
+    dim = None if home is None else home.dim_of(axis.name)
+    if home is None or dim is None:
         return home, home
-    dim = home.dim_of(node.axis.name)
-    assert dim is not None
     work = scan_space(home, dim, kernel.plan.warps)
     if work.layout == home.layout:
         return home, home
@@ -214,7 +218,8 @@ def scan_space(home: Space, dim: int, warps: int) -> Space:
     return Space("scan", home.dims, Blocked(tuple(each), tuple(lanes), tuple(warp_count), order))
 
 
-def _dims_without(work: Space | None, axis: Axis) -> tuple[int, ...]:
+def dims_without(work: Space | None, axis: Axis) -> tuple[int, ...]:
+    """The dims of a space that an axis does not run along."""
     if work is None:
         return ()
     dim = work.dim_of(axis.name)
