@@ -91,9 +91,12 @@ def test_a_listing_is_read_with_its_loops() -> None:
 @pytest.mark.parametrize("name", ["cumsum", "cumsum_exclusive"])
 def test_a_scan_of_4096_numbers_takes_few_shuffles(name: str, dtype: str) -> None:
     """Every thread adds up 32 neighbours; only the 128 totals go between lanes."""
-    kernel = compiled(f"{ROOT}/kernels/scans.py:{name}", "rows", "sm_80", T=dtype)
+    kernel = compiled(f"{ROOT}/kernels/scans.py:{name}", "aligned", "sm_80", T=dtype)
     assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
-    assert disassembled(kernel).count("SHFL") <= 10
+    code = disassembled(kernel)
+    assert code.count("SHFL") <= 10
+    assert (code.count("LDG", "128"), code.count("STG", "128")) == (8, 8)
+    assert code.count("LDG") == code.count("STG") == 8
 
 
 def test_a_recurrence_with_lanes_along_another_axis_takes_none() -> None:
