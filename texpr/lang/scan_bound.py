@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
+from texpr.dtypes import DType
 from texpr.lang import bounded
 from texpr.lang.accuracy import unit
 from texpr.lang.arrays import Array
@@ -16,12 +18,17 @@ from texpr.lang.ir import Monoid, ReduceOp, Scan
 from texpr.lang.reduce_bound import gamma
 from texpr.lang.scan import before, operation, prefixes, scan_points, starts_of, turned
 
+_LARGEST_RANGE: Final = 2.0**60
+"""What no range of points comes to if every other way to combine them stays far from overflow as well."""
+_LEAST_NORMAL: Final = 2.0**-126
+
 
 def scan_bound(scan: Scan, rectangle: Rectangle) -> list[Bounded]:
     """One result per component; the last dimension of the rectangle is the scan's.
 
     A sum is bounded like a reduction of its prefix; a monoid by the analyses of combining one after the other and in a
-    tree, added and doubled: other orders make other errors of about that size.
+    tree, added and doubled: other orders make other errors of about that size. After ranges of points that come to very
+    large values nothing is said, since other ranges may overflow.
     """
     points = rectangle.points
     values = scan_points(scan, points)
@@ -112,7 +119,18 @@ def _product(part: Bounded, starts: Array, relative: Array) -> Array:
 
 def _monoid(monoid: Monoid, parts: Sequence[Bounded], starts: Array, rectangle: Rectangle) -> list[Bounded]:
     flat = [array for part in parts for array in (part.value, part.bound, part.ambiguous)]
-    tree = prefixes(flat, starts, lambda a, b: _flat(_combined(monoid, _bounded(a), _bounded(b), rectangle)))
+    peak = _largest(parts, starts.shape)
+
+    def longer_ranges(a: Sequence[Array], b: Sequence[Array]) -> list[Array]:
+        combined = _combined(monoid, _bounded(a), _bounded(b), rectangle)
+        tail = peak[..., starts.shape[-1] - combined[0].value.shape[-1] :]
+        np.maximum(tail, _largest(combined, tail.shape), out=tail)
+        return _flat(combined)
+
+    tree = prefixes(flat, starts, longer_ranges)
+    peak = np.maximum.accumulate(peak, axis=-1)
+    limit = _LARGEST_RANGE if all(c.dtype is not DType.F64 for c in monoid.identity) else _LARGEST_RANGE**8
+    unknown = np.isnan(peak) | (peak > limit)
     line: list[list[Array]] = []
     state = [array[..., 0] for array in flat] if starts.shape[-1] else []
     for k in range(starts.shape[-1]):
@@ -128,7 +146,17 @@ def _monoid(monoid: Monoid, parts: Sequence[Bounded], starts: Array, rectangle: 
             continue
         sequential = np.stack([step[3 * n + 1] for step in line], axis=-1)
         doubt = result.ambiguous | np.stack([step[3 * n + 2] for step in line], axis=-1).astype(np.bool_)
-        found.append(Bounded(result.value, 2.0 * (result.bound + sequential), doubt))
+        flushed = _LEAST_NORMAL * np.where(unknown, 0.0, peak) * starts.shape[-1]
+        bound = np.where(unknown, np.inf, 2.0 * (result.bound + sequential) + flushed)
+        found.append(Bounded(result.value, bound, doubt))
+    return found
+
+
+def _largest(parts: Sequence[Bounded], shape: tuple[int, ...]) -> Array:
+    """The largest magnitude that a component may have, NaN where one is NaN."""
+    found = np.zeros(shape)
+    for part in parts:
+        found = np.maximum(found, np.abs(part.value.astype(np.float64)) + part.bound)
     return found
 
 

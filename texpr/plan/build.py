@@ -31,7 +31,6 @@ from texpr.plan.errors import (
     NotWritten,
     UnknownAxis,
     UnrollNotConstant,
-    WithNotWritten,
     WrittenTwice,
     near,
 )
@@ -55,6 +54,7 @@ from texpr.plan.ir import (
     VariantPlan,
     Write,
 )
+from texpr.plan.leaders import leaders_of
 from texpr.plan.mentions import check_mentions
 from texpr.plan.ranking import check_ranking
 from texpr.plan.recut import recut
@@ -256,7 +256,7 @@ def _nodes(
         pending.append((definition, place, position))
 
     # Innermost first: a reduction's body must be complete before the reduction itself is built.
-    leaders = _leaders(context, carried)
+    leaders = leaders_of(context, carried)
     stores = {f.name: _write_loops(context, f, sizes, carried) for f in context.writes if f not in leaders}
     own = {d.name: _loops(context, d, p, sizes) for d, p, _ in pending if not isinstance(d.top, Scan)}
     loops_of = {**stores, **own}
@@ -327,31 +327,6 @@ def _dot_again(context: Context, sizes: Mapping[Axis, int], node: Reduction) -> 
     )
 
 
-def _leaders(context: Context, carried: Carried | None) -> dict[Func, Func]:
-    """``with``: the written funcs that are stored inside another one's loops. So are all that have the axis along
-    which scans are carried."""
-    by_name = {func.name: func for func in context.writes}
-    leaders: dict[Func, Func] = {}
-    if carried is not None:
-        others = [f for f in context.writes if f is not carried.leader]
-        leaders = {f: carried.leader for f in others if carried.axis in context.algorithm.definition(f).axes}
-    for func in context.writes:
-        place = context.record.place.get(func.name)
-        if place is None or place.with_ is None:
-            continue
-        leader = by_name.get(place.with_)
-        other = context.record.place.get(place.with_)
-        if leader is None or leader is func or (other is not None and other.with_ is not None):
-            raise WithNotWritten(
-                func=func.name,
-                leader=place.with_,
-                choices=", ".join(n for n in by_name if n != func.name) or "none",
-                at=place.location_of("with"),
-            )
-        leaders[func] = leader
-    return leaders
-
-
 def _inside(position: Position, definition: Def) -> bool:
     return (
         isinstance(position, LoopOf)
@@ -370,7 +345,8 @@ def _depth(position: Position, pending: list[tuple[Def, Place, Position]], conte
     while isinstance(position, LoopOf):
         depth += 1
         owner = position.func
-        position = next((p for d, _, p in pending if any(f.name == owner for f in d.funcs) and not _is_scan(d)), Tile())
+        held = [p for d, _, p in pending if any(f.name == owner for f in d.funcs) and not isinstance(d.top, Scan)]
+        position = held[0] if held else Tile()  # the loop of a scan is the one that stores it
         if depth > len(pending) + 1:
             raise BadPosition(
                 position=str(position),
@@ -380,11 +356,6 @@ def _depth(position: Position, pending: list[tuple[Def, Place, Position]], conte
                 at=context.record.location,
             )
     return depth
-
-
-def _is_scan(definition: Def) -> bool:
-    """A position in a loop of a scan means the loop that stores it."""
-    return isinstance(definition.top, Scan)
 
 
 def _sizes_at(
