@@ -163,6 +163,8 @@ def _bodies(context: Context) -> Callable[[Func], tuple[Def, Expr]]:
 
 
 def _may_round(context: Context, name: str) -> bool:
+    """Whether the schedule relaxes the rounding of a func, or of the one whose part over a split axis this is."""
+    name = name.removesuffix(".part")
     return any(relax.kind is RelaxKind.ROUNDING and relax.name == name for relax in context.variant.relax)
 
 

@@ -32,8 +32,10 @@ from texpr.lang.ir import (
     Read,
     Reduce,
     ReduceOp,
+    Scan,
     Select,
     children,
+    top_exprs,
 )
 from texpr.math.expr import IntExpr
 from texpr.math.integer import product
@@ -149,9 +151,8 @@ class Separation:
 
     def _body(self, func: Func) -> Expr:
         definition, body = self.body_of(func)
-        if isinstance(definition.top, Reduce):  # of another group: its summands say what it depends on
-            parts = [*definition.top.exprs, *([] if definition.top.where is None else [definition.top.where])]
-            for part in parts:
+        if isinstance(definition.top, Reduce | Scan):  # its summands say what it depends on
+            for part in top_exprs(definition.top):
                 if Depends.STATE in self.depends(part):
                     return part
             return Const(0, DType.I32)
@@ -165,6 +166,8 @@ class Separation:
         definition, body = self.body_of(func)
         if isinstance(definition.top, Reduce):
             raise Inseparable(read, f"is another reduction that reads {self._names()}", "add it to the group")
+        if isinstance(definition.top, Scan):
+            raise Inseparable(read, f"is a scan that reads {self._names()}")
         indices = bounded_indices(read, definition.axes)
         value = filled(read, definition.axes, substitute(body, dict(zip(definition.axes, indices, strict=True))))
         if value.dtype is not func.dtype:

@@ -14,6 +14,7 @@ combined in index order, so the result does not depend on timing. Placed before 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from texpr.dtypes import DType
 from texpr.lang.ir import (
@@ -37,7 +38,8 @@ from texpr.math.expr import substitute as with_values
 from texpr.plan.errors import LoopAxisInvalid, PartialsMissing, SplitNotAssociative, UnknownFunc, near
 from texpr.plan.inline import plain_read, substitute
 from texpr.plan.monoids import is_arg
-from texpr.schedule.records import SplitReduction, Variant
+from texpr.plan.split_group import Cut, reads_members, split_group
+from texpr.schedule.records import RelaxKind, SplitReduction, Variant
 
 
 def split_reductions(algorithm: Algorithm, variant: Variant) -> Algorithm:
@@ -49,7 +51,10 @@ def split_reductions(algorithm: Algorithm, variant: Variant) -> Algorithm:
                 place = kernel.place.get(f"{name}.part")
                 if place is not None:
                     step = max(step, place.loop.get(kernel.split_reduction.over, 1))
-            algorithm = _split(algorithm, kernel.split_reduction, step)
+                for group in (kernel.online, kernel.merge):
+                    if group is not None and f"{name}.part" in group.funcs:
+                        step = max(step, group.loop.get(kernel.split_reduction.over, 1))
+            algorithm = _split(algorithm, kernel.split_reduction, step, variant)
             _check_kernels(variant, kernel.split_reduction)
     return algorithm
 
@@ -63,12 +68,12 @@ def _check_kernels(variant: Variant, record: SplitReduction) -> None:
                 raise PartialsMissing(func=name, why=f"no kernel writes {needed}", axis=record.over, at=record.location)
 
 
-def _split(algorithm: Algorithm, record: SplitReduction, step: int) -> Algorithm:
+def _split(algorithm: Algorithm, record: SplitReduction, step: int, variant: Variant) -> Algorithm:
     by_name = {func.name: definition for definition in algorithm.defs for func in definition.funcs}
     parts = with_values(record.parts.value, dict(algorithm.statics))
     part_axes: dict[str, Axis] = {}
     new_axes: list[Axis] = []
-    replaced: dict[int, tuple[Def, Def]] = {}
+    replaced: dict[int, tuple[Def, ...]] = {}
     for name in record.of:
         definition = by_name.get(name)
         if definition is None:
@@ -108,16 +113,38 @@ def _split(algorithm: Algorithm, record: SplitReduction, step: int) -> Algorithm
         inner, pair = _parts_of(definition, top, axis, part, parts, step)
         new_axes.append(inner)
         replaced[id(definition)] = pair
+    members = tuple(definition for definition in algorithm.defs if id(definition) in replaced)
+    funcs = [func for definition in members for func in definition.funcs]
+    if any(reads_members(definition, funcs, algorithm) for definition in members):
+        relaxed = {relax.name for relax in variant.relax if relax.kind is RelaxKind.ROUNDING}
+        (axis,) = (a for a in _reduced_axes(members) if a.name == record.over)
+        inner = next(a for a in new_axes if a.name == record.over)
+        new_axes = [part_axes[axis.name], inner]
+        cut = Cut(axis, part_axes[axis.name], inner, _chunk(axis, parts, step), record.location)
+        replaced = split_group(algorithm, members, cut, relaxed.__contains__)
     defs: list[Def] = []
     for definition in algorithm.defs:
         defs.extend(replaced.get(id(definition), (definition,)))
     return dataclasses.replace(algorithm, defs=tuple(defs), axes=(*algorithm.axes, *new_axes))
 
 
+def _chunk(axis: Axis, parts: IntExpr, step: int) -> IntExpr:
+    """The points of one part: whole loop steps."""
+    return ceildiv(ceildiv(axis.extent, parts), step) * step
+
+
+def _reduced_axes(definitions: Sequence[Def]) -> list[Axis]:
+    found: dict[Axis, None] = {}
+    for definition in definitions:
+        assert isinstance(definition.top, Reduce)
+        found.update(dict.fromkeys(definition.top.axes))
+    return list(found)
+
+
 def _parts_of(
     definition: Def, top: Reduce, axis: Axis, part: Axis, parts: IntExpr, step: int
 ) -> tuple[Axis, tuple[Def, Def]]:
-    chunk = ceildiv(ceildiv(axis.extent, parts), step) * step
+    chunk = _chunk(axis, parts, step)
     inner = Axis(axis.name, chunk)
     position: Expr = Op(OpName.ADD, (Op(OpName.MUL, (AxisRef(part), DimRef(chunk)), INDEX), AxisRef(inner)), INDEX)
     inside: Expr = Op(OpName.LT, (position, DimRef(axis.extent)), DType.BOOL)

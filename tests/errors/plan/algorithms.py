@@ -40,6 +40,14 @@ def chained(x: Any, y: Any) -> None:
 
 
 @te.algorithm("x: f32[M, N] -> y: f32[M]")
+def deviation(x: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    mu = te.func("mu")
+    mu[i] = te.mean(x[i, j], over=j)
+    y[i] = te.mean((x[i, j] - mu[i]) ** 2, over=j)
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M]")
 def sum_rows(x: Any, y: Any) -> None:
     i, j = te.axes(i="M", j="N")
     y[i] = te.sum(x[i, j], over=j)
