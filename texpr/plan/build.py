@@ -13,20 +13,18 @@ from functools import partial
 from pathlib import Path
 
 from texpr.errors import Location
-from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Monoid, Ranking, Reduce, Scan
+from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Ranking, Reduce, Scan
 from texpr.math.expr import ceildiv, eq, maximum, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
 from texpr.plan import checks, legality, ragged
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
-from texpr.plan.contraction import NoDot, match_dot, one_sided
 from texpr.plan.copies import check_unrolled, copied_axes
 from texpr.plan.errors import (
     AxisCoveredTwice,
     AxisNotCovered,
     BadPosition,
     LoopAxisInvalid,
-    NoInstruction,
     NotLowered,
     NotWritten,
     UnknownAxis,
@@ -38,12 +36,11 @@ from texpr.plan.excerpt import in_kernel, in_variant
 from texpr.plan.extern import plan_extern, stored_by_others
 from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_members
 from texpr.plan.guards import trimmed
-from texpr.plan.inline import inline, key_of, plain_read, reads_of
+from texpr.plan.inline import inline, plain_read, reads_of
 from texpr.plan.into import continue_accumulators
 from texpr.plan.ir import (
     Compute,
     Cover,
-    Dot,
     KernelPlan,
     LoopAxis,
     Node,
@@ -72,9 +69,10 @@ from texpr.plan.resolve import (
 from texpr.plan.resolved import DEFAULT_WARPS
 from texpr.plan.scan_split import with_partials
 from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, position_in, prefixes_node
+from texpr.plan.units import dot_again, dot_of
 from texpr.plan.workspace import fills_of, lives_of, shared_slots
 from texpr.schedule.like import written_out_kernels
-from texpr.schedule.records import LoopOf, Memory, Mma, Place, Position, Program, Tile, Variant
+from texpr.schedule.records import LoopOf, Memory, Place, Position, Program, Tile, Variant
 from texpr.targets import Target
 
 
@@ -312,19 +310,10 @@ def _at_tile(
         kept = ((held | context.stored) - item.inlined) | item.counters
         loops = next(node.loops for node in inner if isinstance(node, Reduction) and node.loops)
         local = {**sizes, **{loop.axis: loop.size for loop in loops}}
-        nodes.append(gathered(context, item, inner, kept.__contains__, partial(_dot_again, context, local)))
+        nodes.append(gathered(context, item, inner, kept.__contains__, partial(dot_again, context, local)))
     return nodes
 
 
-def _dot_again(context: Context, sizes: Mapping[Axis, int], node: Reduction) -> Reduction:
-    """The reduction with the matrix unit that its new summand calls for."""
-    definition = context.algorithm.definition(node.funcs[0])
-    place = context.record.place[definition.name]
-    if node.dot is None or not isinstance(definition.top, Reduce):
-        return node
-    return dataclasses.replace(
-        node, dot=_dot(context, definition, definition.top, node.exprs[:1], node.where, sizes, place)
-    )
 
 
 def _inside(position: Position, definition: Def) -> bool:
@@ -492,7 +481,7 @@ def _node(
         at = place.location or context.record.location
         check_ranking(definition, top, top.op, local, loops, context.record.whole, at)
         kept = tuple(axis for axis in kept if axis is not top.op.into)
-    dot = _dot(context, definition, top, exprs, where, local, place)
+    dot = dot_of(context, definition, top, exprs, where, local, place)
     if copies and dot is None:
         names = ", ".join(axis.name for axis in copies)
         raise NotLowered(
@@ -503,43 +492,6 @@ def _node(
     return Reduction(
         definition.funcs, kept, top.axes, top.op, exprs, where, loops, body, dot, None, origin_line, None, copies
     )
-
-
-def _dot(
-    context: Context,
-    definition: Def,
-    top: Reduce,
-    exprs: tuple[Expr, ...],
-    where: Expr | None,
-    sizes: Mapping[Axis, int],
-    place: Place,
-) -> Dot | None:
-    if isinstance(top.op, Monoid | Ranking):
-        return None
-    found = match_dot(top, exprs, where, sizes, definition.axes, place.mma or Mma(), context.target)
-    if isinstance(found, NoDot):
-        if place.mma is not None:
-            raise NoInstruction(func=definition.name, why=found.why, hint=found.hint, at=place.location_of("mma"))
-        return None
-    if legality.may_saturate(context, top, found):
-        if place.mma is not None:
-            raise legality.saturates(definition.name, top, place.location_of("mma"))
-        return None
-    found = _without_idle_guards(context, found)
-    for guard, side in one_sided(found):
-        other = found.b if side == "b" else found.a
-        if place.mma is None and not checks.is_finite(context, other):
-            return None  # nobody asked for a matrix unit: the guard is then applied to every summand
-        checks.check_finite_side(context, definition, guard, other)
-    return found
-
-
-def _without_idle_guards(context: Context, dot: Dot) -> Dot:
-    """A guard that zeroes one operand need not zero the other if that is finite: zero times it is zero."""
-    keys = {key_of(guard) for guard in dot.a_where}
-    if not checks.is_finite(context, dot.b):
-        return dot
-    return dataclasses.replace(dot, b_where=tuple(guard for guard in dot.b_where if key_of(guard) not in keys))
 
 
 def _write(

@@ -1,0 +1,66 @@
+"""The unit that multiplies in a reduction of the loop tree: what the pattern of a contraction and the instruction table
+allow, the schedule asks for, and the guards permit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from texpr.lang.ir import Axis, Def, Expr, Monoid, Ranking, Reduce
+from texpr.plan import checks, legality
+from texpr.plan.contraction import NoDot, match_dot, one_sided
+from texpr.plan.errors import NoInstruction
+from texpr.plan.inline import key_of
+from texpr.plan.ir import Dot, Reduction
+from texpr.plan.resolve import Context
+from texpr.schedule.records import Mma, Place
+
+
+def dot_again(context: Context, sizes: Mapping[Axis, int], node: Reduction) -> Reduction:
+    """The reduction with the matrix unit that its new summand calls for."""
+    definition = context.algorithm.definition(node.funcs[0])
+    place = context.record.place[definition.name]
+    if node.dot is None or not isinstance(definition.top, Reduce):
+        return node
+    return dataclasses.replace(
+        node, dot=dot_of(context, definition, definition.top, node.exprs[:1], node.where, sizes, place)
+    )
+
+
+def dot_of(
+    context: Context,
+    definition: Def,
+    top: Reduce,
+    exprs: tuple[Expr, ...],
+    where: Expr | None,
+    sizes: Mapping[Axis, int],
+    place: Place,
+) -> Dot | None:
+    """The contraction that a reduction is, on the unit that its place asks for; None if it is summed element by
+    element. Raises ``NoInstruction`` or ``NeedsFinite`` where a unit was asked for that does not fit."""
+    if isinstance(top.op, Monoid | Ranking):
+        return None
+    found = match_dot(top, exprs, where, sizes, definition.axes, place.mma or Mma(), context.target)
+    if isinstance(found, NoDot):
+        if place.mma is not None:
+            raise NoInstruction(func=definition.name, why=found.why, hint=found.hint, at=place.location_of("mma"))
+        return None
+    if legality.may_saturate(context, top, found):
+        if place.mma is not None:
+            raise legality.saturates(definition.name, top, place.location_of("mma"))
+        return None
+    found = _without_idle_guards(context, found)
+    for guard, side in one_sided(found):
+        other = found.b if side == "b" else found.a
+        if place.mma is None and not checks.is_finite(context, other):
+            return None  # nobody asked for a matrix unit: the guard is then applied to every summand
+        checks.check_finite_side(context, definition, guard, other)
+    return found
+
+
+def _without_idle_guards(context: Context, dot: Dot) -> Dot:
+    """A guard that zeroes one operand need not zero the other if that is finite: zero times it is zero."""
+    keys = {key_of(guard) for guard in dot.a_where}
+    if not checks.is_finite(context, dot.b):
+        return dot
+    return dataclasses.replace(dot, b_where=tuple(guard for guard in dot.b_where if key_of(guard) not in keys))
