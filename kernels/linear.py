@@ -5,6 +5,7 @@
     triangular_matmul  y[i, j] = sum_{k <= i} l[i, k] x[k, j]: what lies above the diagonal of l is never read
     batched_matmul   y[n] = x[n] w[n]
     w8a16_linear     y[i, j] = sum_k x[i, k] (w[k, j] s[j]) + b[j]         w in 8 bits, dequantised on the way in
+    w4a16_linear     y[i, j] = sum_k x[i, k] ((w[k, j] - 8) s[k / 128, j])                 w in 4 bits, two to a byte
     matmul_tf32, matmul_i8, matmul_f8, matmul_f64: one product per operand type of the matrix units
 
 Products of 16-bit operands accumulate in float32. ``gelu`` is the tanh form.
@@ -80,6 +81,20 @@ def w8a16_linear(x, w, s, b, y):
     acc = te.func("acc")
     acc[i, j] = te.sum(x[i, k] * (w[k, j].to("f32") * s[j]).to(te.type("T")), over=k)
     y[i, j] = acc[i, j] + b.get(j, 0)
+
+
+@te.algorithm(
+    "x: T[M, (KG, 128)], w: u4[(KG, 128), N] packed(0), s: T[KG, N] -> y: T[M, N]",
+    T=("f16", "bf16"),
+    require=["N % 16 == 0"],
+)
+def w4a16_linear(x, w, s, y):
+    """y = x @ ((w - 8) * s): 4-bit weights with a scale per 128 rows and column, dequantised to T first."""
+    i, j, g, k = te.axes(i="M", j="N", g="KG", k=128)
+    acc = te.func("acc")
+    weight = ((w[(g, k), j].to("f32") - 8) * s[g, j]).to(te.type("T"))
+    acc[i, j] = te.sum(x[i, (g, k)] * weight, over=(g, k))
+    y[i, j] = acc[i, j]
 
 
 @te.algorithm("x: f32[M, K], w: f32[K, N] -> y: f32[M, N]")

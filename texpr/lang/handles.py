@@ -17,6 +17,7 @@ from texpr.lang.errors import (
     user_location,
 )
 from texpr.lang.ir import NO_BOUNDARY, Boundary, BoundaryMode, Const, Expr, Present, Read, Select, Tensor
+from texpr.lang.packed import PACKED_TYPES, packed_read
 from texpr.lang.value import Number, Value, cast, coerce, computed, literal, retype, unify
 
 
@@ -81,8 +82,9 @@ class TensorHandle(Handle):
 
     @property
     def dtype(self) -> DType:
-        """The element type."""
-        return self.source.dtype
+        """The type of the values that reads give: 8 bits for packed elements."""
+        element = self.source.element
+        return self.source.dtype if element is None else PACKED_TYPES[element]
 
 
 class FuncHandle(Handle):
@@ -146,6 +148,8 @@ def read(handle: Handle, index: object, boundary: Boundary, default: object = _M
     if isinstance(handle, TensorHandle):
         _check_optional(handle, index, default, at)
         indices = index_exprs(handle, index, handle.source.groups)
+        if handle.source.packed is not None:
+            return Value(packed_read(handle.source, indices, boundary, at))
         if default is _MISSING:
             return Value(Read(handle.source, indices, boundary, None, at))
         return _read_optional(handle.source, indices, boundary, default, at)

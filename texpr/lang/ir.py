@@ -55,7 +55,8 @@ class Tensor:
     dim (a composite dim ``(G, R)`` is one storage dim of two logical ones). Storage is dense row-major except for the
     storage dims in ``strided``, whose element stride is the free integer argument ``<name>_stride_<d>``.
     ``low``/``high`` bound the values (half-open, exclusive high), ``contracts`` say more of them. ``may_alias`` names
-    an input that this output is allowed to overlap exactly.
+    an input that this output is allowed to overlap exactly. A ``packed`` tensor is one of bytes, each with two
+    elements of the 4-bit type ``element`` that are neighbours along that logical dim, which ``shape`` has halved.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Tensor:
     may_alias: str | None = None
     strided: tuple[int, ...] = ()
     packed: int | None = None
+    element: DType | None = None
     low: IntExpr | None = None
     high: IntExpr | None = None
     contracts: tuple[Contract, ...] = ()

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from texpr.contracts import ContractKind
 from texpr.dtypes import DType, dtype_named
@@ -26,12 +25,11 @@ from texpr.lang.errors import (
     did_you_mean,
 )
 from texpr.lang.ir import Contract, Dim, Param, Role, Scalar, Tensor
+from texpr.lang.packed import PACKED_TYPES, bytes_shape, check_packed, even_fact, packed_dim
 from texpr.lang.syntax import ContractSyntax, ParamSyntax, RangeSyntax, parse_signature
 from texpr.math.bounds import Facts, bounds
 from texpr.math.expr import FALSE, TRUE, BoolExpr, Const, IntExpr, atoms_of, const, free_symbols, substitute
 from texpr.math.parse import parse_bool, parse_int
-
-_PACKED: Final = (DType.I4, DType.U4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,8 @@ def read_signature(
         derived = _resolve_derived(dims, free, statics)
         checker.check_params(free, derived)
         facts = tuple(_read_fact(fact, (*free, *derived, *statics)) for fact in require)
+        even = (even_fact(param) for param in params)
+        facts += tuple(fact for fact in dict.fromkeys(even) if fact is not TRUE and fact not in facts)
         return Signature(text, params, checker.types, statics, free, derived, facts, at)
 
 
@@ -103,6 +103,8 @@ def _read_types(types: Mapping[str, object]) -> dict[str, tuple[DType, ...]]:
             dtype = dtype_named(name) if isinstance(name, str) else None
             if dtype is None:
                 raise UnknownTypeError(name=name)
+            if dtype in PACKED_TYPES:
+                raise NotSupportedYetError(what=f"the packed type {dtype} in {variable}", instead="u4 by its name")
             dtypes.append(_storable(dtype, variable))
         result[variable] = tuple(dict.fromkeys(dtypes))
     return result
@@ -113,8 +115,6 @@ def _storable(dtype: DType, where: str) -> DType:
         raise ContractError(
             name=where, problem="tf32 is a precision, not a storage type", hint="f32 here, and .to('tf32') in the body"
         )
-    if dtype in _PACKED:
-        raise NotSupportedYetError(what=f"the packed type {dtype} ({where})", instead="i8 or u8")
     return dtype
 
 
@@ -193,6 +193,7 @@ class _Checker:
                 if param.bounds is not None:
                     self.check_bounds(param, param.bounds, known)
                 self.check_contracts(param)
+                check_packed(param, self.dtypes(param))
                 for contract in param.contracts:
                     self.check_contract(param, contract, known)
 
@@ -407,15 +408,19 @@ def _bind_param(
             high = contract.limit + 1 if contract.kind is ContractKind.OFFSETS else contract.limit
     if param.dims is None:
         return Scalar(param.name, dtype, low, high, at)
+    shape = tuple(substitute(dim, statics) for dim in itertools.chain.from_iterable(param.dims))
+    packed = packed_dim(param)
     return Tensor(
         name=param.name,
-        dtype=dtype,
-        shape=tuple(substitute(dim, statics) for dim in itertools.chain.from_iterable(param.dims)),
+        dtype=dtype if packed is None else DType.U8,
+        shape=bytes_shape(shape, packed),
         groups=tuple(len(group) for group in param.dims),
         role=Role.OUTPUT if param.output else Role.INPUT,
         optional=param.optional,
         may_alias=param.alias,
         strided=param.strided,
+        packed=packed,
+        element=None if packed is None else dtype,
         low=low,
         high=high,
         contracts=contracts,

@@ -4,7 +4,7 @@
     param     ::= name ':' type ('[' dim, ... ']' '?'?)? contract*
     dim       ::= int | int '*' | '(' int, int, ... ')' | '(' int, int, ... ')' '*'
     contract  ::= 'in' ('[' | '(') int ',' int (']' | ')') | 'alias' '(' name ')'
-                | ('offsets' | 'permutation') '(' int ')' | 'sorted' | 'unique' | 'finite'
+                | ('offsets' | 'permutation') '(' int ')' | 'sorted' | 'unique' | 'finite' | 'packed' '(' int ')'
 
 ``int`` is cut out here as text and read by :mod:`texpr.math.parse`. A trailing ``*`` marks a storage dim with a free
 stride.
@@ -19,11 +19,13 @@ from typing import Final, NoReturn
 from texpr.contracts import ContractKind, contract_text
 from texpr.errors import Location, located
 from texpr.lang.errors import NotSupportedYetError, SignatureSyntaxError, caret
-from texpr.math.expr import IntExpr
+from texpr.math.expr import Const, IntExpr
 from texpr.math.parse import ExprSyntaxError, parse_int
 
-_LATER_CONTRACTS: Final = ("packed", "order", "where")
-_SUPPORTED: Final = "'in [lo, hi)', 'alias(x)', 'offsets(Z)', 'permutation(N)', 'sorted', 'unique' and 'finite'"
+_LATER_CONTRACTS: Final = ("order", "where")
+_SUPPORTED: Final = (
+    "'in [lo, hi)', 'alias(x)', 'offsets(Z)', 'permutation(N)', 'sorted', 'unique', 'finite' and 'packed(d)'"
+)
 _CONTRACTS: Final = {kind.value: kind for kind in ContractKind}
 
 
@@ -48,7 +50,8 @@ class ContractSyntax:
 
 @dataclass(frozen=True, slots=True)
 class ParamSyntax:
-    """One argument as written. ``dims`` is None for a scalar; a composite dim has several expressions."""
+    """One argument as written. ``dims`` is None for a scalar; a composite dim has several expressions. ``packed`` is
+    the storage dim along which neighbours share a byte."""
 
     name: str
     type_name: str
@@ -58,6 +61,7 @@ class ParamSyntax:
     bounds: RangeSyntax | None
     alias: str | None
     contracts: tuple[ContractSyntax, ...]
+    packed: int | None
     output: bool
     column: int
 
@@ -179,8 +183,8 @@ def _parse_param(scanner: _Scanner, output: bool) -> ParamSyntax:
     if scanner.accept("["):
         dims, strided = _parse_dims(scanner, name)
     optional = scanner.accept("?")
-    bounds, alias, contracts = _parse_contracts(scanner, name)
-    return ParamSyntax(name, type_name, dims, strided, optional, bounds, alias, contracts, output, column)
+    bounds, alias, contracts, packed = _parse_contracts(scanner, name)
+    return ParamSyntax(name, type_name, dims, strided, optional, bounds, alias, contracts, packed, output, column)
 
 
 def _parse_dims(scanner: _Scanner, name: str) -> tuple[tuple[tuple[IntExpr, ...], ...], tuple[int, ...]]:
@@ -229,8 +233,9 @@ def _composite_parts(text: str) -> list[tuple[int, str]] | None:
 
 def _parse_contracts(
     scanner: _Scanner, name: str
-) -> tuple[RangeSyntax | None, str | None, tuple[ContractSyntax, ...]]:
+) -> tuple[RangeSyntax | None, str | None, tuple[ContractSyntax, ...], int | None]:
     bounds: RangeSyntax | None = None
+    packed: int | None = None
     alias: str | None = None
     contracts: list[ContractSyntax] = []
     while word := scanner.word():
@@ -244,6 +249,8 @@ def _parse_contracts(
             scanner.expect("(", "alias")
             alias = scanner.identifier("the aliased input")
             scanner.expect(")", "the aliased input")
+        elif word == "packed":
+            packed = _parse_packed(scanner, name)
         elif word in _CONTRACTS:
             kind = _CONTRACTS[word]
             if any(contract.kind is kind for contract in contracts):
@@ -253,7 +260,17 @@ def _parse_contracts(
             scanner.later(f"the contract '{word}'", f"leave it out; supported contracts are {_SUPPORTED}", column)
         else:
             scanner.fail(f"unknown contract '{word}'", column, _SUPPORTED)
-    return bounds, alias, tuple(contracts)
+    return bounds, alias, tuple(contracts), packed
+
+
+def _parse_packed(scanner: _Scanner, name: str) -> int:
+    scanner.expect("(", "packed")
+    column = scanner.position
+    dim = scanner.integer(scanner.balanced(lambda c: c == ")", f"packed of '{name}'"), column, "dim")
+    scanner.expect(")", "the dim")
+    if not isinstance(dim, Const):
+        scanner.fail("packed takes the number of a dim, from 0", column, "packed(0)")
+    return dim.value
 
 
 def _parse_limit(scanner: _Scanner, word: str) -> IntExpr:

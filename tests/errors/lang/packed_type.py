@@ -1,9 +1,9 @@
-# expect: TX0102
-# try: u8
+# expect: TX0115
+# try: packed(0)
 import texpr as te
 
 
 @te.algorithm("x: u4[N] -> y: u8[N]")  # here
 def bad(x, y):
     (i,) = te.axes(i="N")
-    y[i] = x[i]
+    y[i] = x[i].to("u8")
