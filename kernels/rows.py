@@ -2,6 +2,7 @@
 
     softmax           y[i, j] = exp(x[i, j] - m[i]) / sum_j exp(x[i, j] - m[i]),   m[i] = max_j x[i, j]
     layernorm         y = (x - mu) rs g + b,   mu = mean_j x,   rs = 1 / sqrt(mean_j (x - mu)^2 + eps)
+    layernorm_backward  its gradients: dx, and dg = sum_i dy h, db = sum_i dy with h = (x - mu) rs
     rmsnorm_residual  z = x + r,   y = z g / sqrt(mean_j z^2 + eps);  z is an output as well
     argmax_rows       the position of the largest element (ties: the first; NaN ranks highest), and its value
     sum_rows          y[i] = sum_j x[i, j]
@@ -31,6 +32,22 @@ def layernorm(x, g, b, eps, y, mu, rs):
     var[i] = te.mean((x[i, j] - mu[i]) ** 2, over=j)
     rs[i] = te.rsqrt(var[i] + eps)
     y[i, j] = (x[i, j] - mu[i]) * rs[i] * g[j] + b[j]
+
+
+@te.algorithm(
+    "dy: T[M, N], x: T[M, N], g: T[N], mu: f32[M], rs: f32[M] -> dx: T[M, N], dg: f32[N], db: f32[N]",
+    T=("f16", "bf16", "f32"),
+)
+def layernorm_backward(dy, x, g, mu, rs, dx, dg, db):
+    """The gradients of layernorm from its input, its statistics and the gradient of its output."""
+    i, j = te.axes(i="M", j="N")
+    h, c1, c2 = te.funcs("h c1 c2")
+    h[i, j] = (x[i, j] - mu[i]) * rs[i]
+    c1[i] = te.mean(dy[i, j] * g[j] * h[i, j], over=j)
+    c2[i] = te.mean(dy[i, j] * g[j], over=j)
+    dx[i, j] = (dy[i, j] * g[j] - c2[i] - h[i, j] * c1[i]) * rs[i]
+    dg[j] = te.sum(dy[i, j] * h[i, j], over=i)
+    db[j] = te.sum(dy[i, j], over=i)
 
 
 @te.algorithm("x: T[M, N], r: T[M, N], g: T[N], eps: f32 -> y: T[M, N], z: T[M, N]", T=("f16", "bf16"))

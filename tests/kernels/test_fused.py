@@ -76,3 +76,41 @@ def test_blocks_of_8_bit_floats_agree_with_a_sum_of_scaled_products() -> None:
     ]
     expected = scaled[0].reshape(3, 256) @ scaled[1].reshape(144, 256).T
     np.testing.assert_allclose(decode(ours, DType.BF16), expected, rtol=8e-3, atol=8e-3)
+
+
+def test_gradients_of_layernorm_are_those_of_finite_differences() -> None:
+    rng = np.random.default_rng(3)
+    rows = FUSED.parent / "rows.py"
+    x, dy = rng.standard_normal((4, 6)), rng.standard_normal((4, 6))
+    g, b = rng.standard_normal(6), rng.standard_normal(6)
+
+    def loss(x: np.ndarray, g: np.ndarray, b: np.ndarray) -> float:
+        h = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+        return float(((h * g + b) * dy).sum())
+
+    def slope(n: int) -> np.ndarray:
+        arguments = [x, g, b]
+        found = np.zeros_like(arguments[n])
+        for point in np.ndindex(found.shape):
+            moved = [[a.copy() for a in arguments] for _ in range(2)]
+            moved[0][n][point] += 1e-5
+            moved[1][n][point] -= 1e-5
+            found[point] = (loss(*moved[0]) - loss(*moved[1])) / 2e-5
+        return found
+
+    statistics = {"mu": x.mean(1), "rs": 1 / np.sqrt(x.var(1) + 1e-5)}
+    arrays = {"dy": dy, "x": x, "g": g, **statistics}
+    algorithm = load_algorithm(f"{rows}:layernorm_backward")
+    ours = reference(algorithm, types={"T": "f32"})(**{name: a.astype(np.float32) for name, a in arrays.items()})
+    for n, name in enumerate(("dx", "dg", "db")):
+        np.testing.assert_allclose(ours[name], slope(n), rtol=1e-3, atol=1e-4)
+
+
+def test_four_bit_weights_are_dequantised_by_group_and_column() -> None:
+    rng = np.random.default_rng(4)
+    x, w = halves(rng, 3, 256), rng.integers(0, 256, (128, 16), np.uint8)
+    s = (rng.random((2, 16)) * 0.1).astype(np.float16)
+    ours = reference(load_algorithm(f"{FUSED.parent / 'linear.py'}:w4a16_linear"), types={"T": "f16"})(x=x, w=w, s=s)
+    weights = np.stack((w & 15, w >> 4), axis=1).reshape(256, 16).astype(np.float32) - 8
+    scaled = (weights * s.astype(np.float32).repeat(128, 0)).astype(np.float16)
+    np.testing.assert_allclose(ours["y"].astype(np.float64), x.astype(np.float64) @ scaled, rtol=2e-3, atol=2e-3)

@@ -33,30 +33,30 @@ from texpr.lang.ir import (
     Ranking,
     Reduce,
 )
-from texpr.math.expr import IntExpr, ceildiv
+from texpr.math.expr import ceildiv
 from texpr.math.expr import substitute as with_values
 from texpr.plan.errors import LoopAxisInvalid, PartialsMissing, SplitNotAssociative, UnknownFunc, near
 from texpr.plan.inline import plain_read, substitute
 from texpr.plan.monoids import is_arg
 from texpr.plan.split_group import Cut, reads_members, split_group
-from texpr.schedule.records import RelaxKind, SplitReduction, Variant
+from texpr.schedule.records import Kernel, RelaxKind, SplitReduction, Variant
 
 
 def split_reductions(algorithm: Algorithm, variant: Variant) -> Algorithm:
     """Apply every ``split_reduction`` of the variant's kernels."""
     for kernel in variant.kernels:
         if kernel.split_reduction is not None:
-            step = 1
-            for name in kernel.split_reduction.of:
-                place = kernel.place.get(f"{name}.part")
-                if place is not None:
-                    step = max(step, place.loop.get(kernel.split_reduction.over, 1))
-                for group in (kernel.online, kernel.merge):
-                    if group is not None and f"{name}.part" in group.funcs:
-                        step = max(step, group.loop.get(kernel.split_reduction.over, 1))
+            step = _step(kernel, kernel.split_reduction)
             algorithm = _split(algorithm, kernel.split_reduction, step, variant)
             _check_kernels(variant, kernel.split_reduction)
     return algorithm
+
+
+def _step(kernel: Kernel, record: SplitReduction) -> int:
+    """The step in which the pieces are walked, alone or together."""
+    loops = [kernel.place[part].loop for part in (f"{name}.part" for name in record.of) if part in kernel.place]
+    loops += [group.loop for group in (kernel.online, kernel.merge) if group is not None]
+    return max((loop.get(record.over, 1) for loop in loops), default=1)
 
 
 def _check_kernels(variant: Variant, record: SplitReduction) -> None:
@@ -73,6 +73,7 @@ def _split(algorithm: Algorithm, record: SplitReduction, step: int, variant: Var
     parts = with_values(record.parts.value, dict(algorithm.statics))
     part_axes: dict[str, Axis] = {}
     new_axes: list[Axis] = []
+    inside: dict[str, Axis] = {}  # reductions that are split together run over the same points of a piece
     replaced: dict[int, tuple[Def, ...]] = {}
     for name in record.of:
         definition = by_name.get(name)
@@ -110,27 +111,23 @@ def _split(algorithm: Algorithm, record: SplitReduction, step: int, variant: Var
             part = Axis(f"{axis.name}.part", parts)
             part_axes[axis.name] = part
             new_axes.append(part)
-        inner, pair = _parts_of(definition, top, axis, part, parts, step)
-        new_axes.append(inner)
-        replaced[id(definition)] = pair
+        chunk = ceildiv(ceildiv(axis.extent, parts), step) * step
+        if axis.name not in inside:
+            inside[axis.name] = Axis(axis.name, chunk)
+            new_axes.append(inside[axis.name])
+        replaced[id(definition)] = _parts_of(definition, top, axis, part, inside[axis.name])
     members = tuple(definition for definition in algorithm.defs if id(definition) in replaced)
     funcs = [func for definition in members for func in definition.funcs]
     if any(reads_members(definition, funcs, algorithm) for definition in members):
         relaxed = {relax.name for relax in variant.relax if relax.kind is RelaxKind.ROUNDING}
         (axis,) = (a for a in _reduced_axes(members) if a.name == record.over)
-        inner = next(a for a in new_axes if a.name == record.over)
-        new_axes = [part_axes[axis.name], inner]
-        cut = Cut(axis, part_axes[axis.name], inner, _chunk(axis, parts, step), record.location)
+        inner = inside[axis.name]
+        cut = Cut(axis, part_axes[axis.name], inner, inner.extent, record.location)
         replaced = split_group(algorithm, members, cut, relaxed.__contains__)
     defs: list[Def] = []
     for definition in algorithm.defs:
         defs.extend(replaced.get(id(definition), (definition,)))
     return dataclasses.replace(algorithm, defs=tuple(defs), axes=(*algorithm.axes, *new_axes))
-
-
-def _chunk(axis: Axis, parts: IntExpr, step: int) -> IntExpr:
-    """The points of one part: whole loop steps."""
-    return ceildiv(ceildiv(axis.extent, parts), step) * step
 
 
 def _reduced_axes(definitions: Sequence[Def]) -> list[Axis]:
@@ -141,12 +138,10 @@ def _reduced_axes(definitions: Sequence[Def]) -> list[Axis]:
     return list(found)
 
 
-def _parts_of(
-    definition: Def, top: Reduce, axis: Axis, part: Axis, parts: IntExpr, step: int
-) -> tuple[Axis, tuple[Def, Def]]:
-    chunk = _chunk(axis, parts, step)
-    inner = Axis(axis.name, chunk)
-    position: Expr = Op(OpName.ADD, (Op(OpName.MUL, (AxisRef(part), DimRef(chunk)), INDEX), AxisRef(inner)), INDEX)
+def _parts_of(definition: Def, top: Reduce, axis: Axis, part: Axis, inner: Axis) -> tuple[Def, Def]:
+    """The reduction over the points of a piece, ``inner``, and that over the pieces, ``part``."""
+    start: Expr = Op(OpName.MUL, (AxisRef(part), DimRef(inner.extent)), INDEX)
+    position: Expr = Op(OpName.ADD, (start, AxisRef(inner)), INDEX)
     inside: Expr = Op(OpName.LT, (position, DimRef(axis.extent)), DType.BOOL)
     exprs = tuple(substitute(e, {axis: position}) for e in top.exprs)
     where = (
@@ -174,4 +169,4 @@ def _parts_of(
         Reduce(top.op, tuple(plain_read(p, axes) for p in partials), (part,), found),
         definition.location,
     )
-    return inner, (first, second)
+    return first, second
