@@ -105,3 +105,15 @@ def test_a_recurrence_with_lanes_along_another_axis_takes_none() -> None:
     step = disassembled(kernel).main_loop()
     assert step.count("SHFL") == step.count("BAR") == step.count("STS") == 0
     assert (step.count("LDG"), step.count("STG")) == (2 * 16, 16)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+def test_a_histogram_counts_by_shared_atomics_without_loops_that_retry(target: str) -> None:
+    """2048 values by 128 threads are 16 counts per thread and turn; what was counted is added once per bin."""
+    kernel = compiled(f"{ROOT}/kernels/scatter.py:histogram", "any", target, T="u8")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+    code = disassembled(kernel)
+    assert code.count("ATOMS") == 16
+    assert code.count("ATOMS", "CAS") == code.count("ATOMG") == 0
+    assert code.count("RED") + code.count("REDG") == 2  # 256 bins by 128 threads
+    assert len(code.loops) == 1

@@ -50,6 +50,13 @@ def parts_of_rows(x: Any, first: Any, s: Any, t: Any) -> None:
     t[i] = te.sum(x[i, k], over=k, where=(k < i) & ((k + 8) % 3 == 1))
 
 
+@te.algorithm("key: i32[N], x: f32[N, C], like: u8[B] -> s: f32[B, C], n: i32[32]")
+def by_key(key: Any, x: Any, like: Any, s: Any, n: Any) -> None:
+    i, b, c, d = te.axes(i="N", b="B", c="C", d=32)
+    s[b, c] = te.sum(x[i, c], over=i, where=(key[i] == b) & (x[i, 0] > 0))
+    n[d] = te.sum(te.i32(1), over=i, where=key[i] // 4 == d)
+
+
 F16 = (("T", "f16"),)
 
 NESTS = {
@@ -209,6 +216,21 @@ NESTS = {
     grid: {i: 8}
     warps: 4
     place: {s: {loop: {k: 64}, trim: {k: split}}, t: {loop: {k: 1}, trim: [k]}}
+""",
+    ),
+    "inverted": Nest(
+        by_key,
+        """
+- name: any
+  target: sm_80
+  relax: [{order: s}]
+  kernels:
+  - name: keys
+    writes: [s, n]
+    fill: {s: 0, n: 0}
+    grid: {i: 64, c: 32}
+    warps: 4
+    place: {s: {invert: i}, n: {invert: i, in: shared, once: c}}
 """,
     ),
     "monoid_in_parts": Nest(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import PurePath
-from typing import assert_never
+from typing import Final, assert_never
 
 from texpr.aot.ir import Origin
 from texpr.gluon.expressions import access_parts, combined, root, typed
@@ -13,12 +14,15 @@ from texpr.gluon.helpers import ASYNC_COPY
 from texpr.gluon.integers import NONNEGATIVE, narrow_text, range_of
 from texpr.gluon.memory import address, buffer_view, to_storage
 from texpr.gluon.names import Hint
-from texpr.gluon.shapes import lift, spread
+from texpr.gluon.shapes import lift, shape_of, spread
 from texpr.gluon.text import Text, call, method
+from texpr.lang.ir import ReduceOp
 from texpr.math.expr import Const, IntExpr, Sym, free_symbols
 from texpr.math.intervals import ANY, Bounds
 from texpr.tile.ir import (
     Assign,
+    Atomic,
+    AtomicShared,
     Commit,
     CopyAsync,
     Expr,
@@ -34,6 +38,15 @@ from texpr.tile.ir import (
     Wait,
 )
 from texpr.tile.uses import changed_by
+
+_ATOMICS: Final = {
+    ReduceOp.SUM: "add",
+    ReduceOp.MIN: "min",
+    ReduceOp.MAX: "max",
+    ReduceOp.AND: "and",
+    ReduceOp.OR: "or",
+    ReduceOp.XOR: "xor",
+}
 
 
 def statement(f: Function, item: Statement) -> None:
@@ -77,6 +90,12 @@ def statement(f: Function, item: Statement) -> None:
         case Store(origin=origin):
             _announce(f, "", origin)
             f.emit(_store(f, item).code)
+        case Atomic(origin=origin):
+            _announce(f, "", origin)
+            f.emit(_atomic(f, item).code)
+        case AtomicShared(origin=origin):
+            _announce(f, "", origin)
+            f.emit(_atomic_shared(f, item).code)
         case _:
             assert_never(item)
 
@@ -216,3 +235,40 @@ def _store(f: Function, item: Store) -> Text:
 
     parts = [*access_parts(item.tensor, item.offset, item.mask), (item.value, Hint(item.tensor, f"{item.tensor}_tile"))]
     return combined(f, parts, build, lambda expr, text: lift(f, expr, text, dims))
+
+
+def _atomic(f: Function, item: Atomic) -> Text:
+    """One relaxed operation per element: what the order of programs leaves open is open."""
+    frame = item.offset or item.mask or item.value
+    parts = [*access_parts(item.tensor, item.offset, item.mask), (item.value, Hint(item.tensor, f"{item.tensor}_part"))]
+    dims = tuple(sorted({d for part, _ in parts for d in part.dims}))
+    space = next((part.space for part, _ in parts if part.dims), None)
+
+    def build(texts: list[Text]) -> Text:
+        where = address(f, item.tensor, item.base, texts[0] if item.offset is not None else None, frame)
+        mask = [] if item.mask is None else [f"mask={texts[-2].code}"]
+        return call(f"gl.atomic_{_ATOMICS[item.op]}", where, typed(f, item.value, texts[-1]), *mask, 'sem="relaxed"')
+
+    return combined(f, parts, build, lambda expr, text: spread(f, expr, text, space, dims))
+
+
+def _atomic_shared(f: Function, item: AtomicShared) -> Text:
+    """Gluon updates along one dim: tiles of other ranks are flattened, which moves no data."""
+    parts = [(item.index, Hint(f"{item.buffer}_at")), (item.value, Hint(f"{item.buffer}_part"))]
+    if item.mask is not None:
+        parts.append((item.mask, Hint(f"{item.buffer}_mask")))
+    dims = tuple(sorted({d for part, _ in parts for d in part.dims}))
+    space = next((part.space for part, _ in parts if part.dims), None)
+    view = buffer_view(f, item.buffer, None)
+
+    def build(texts: list[Text]) -> Text:
+        texts = [typed(f, part, text) for (part, _), text in zip(parts, texts, strict=True)]
+        if len(dims) > 1:
+            assert space is not None
+            points = math.prod(shape_of(space, dims))
+            texts = [call("gl.reshape", text, f"[{points}]") for text in texts]
+        mask = [] if item.mask is None else [f"mask={texts[2].code}"]
+        arguments = ", ".join([texts[1].code, texts[0].code, "0", *mask])
+        return method(view, f"atomic_scatter_{_ATOMICS[item.op]}({arguments})")
+
+    return combined(f, parts, build, lambda expr, text: spread(f, expr, text, space, dims))

@@ -26,8 +26,10 @@ Owner = Reduction | Write | Group
 def node_exprs(node: Node) -> tuple[Expr, ...]:
     """The expressions a node evaluates itself, those of its body excluded."""
     match node:
-        case Compute(expr=expr) | Write(expr=expr):
+        case Compute(expr=expr):
             return (expr,)
+        case Write(expr=expr, indices=indices, update=update):
+            return (expr,) if update is None else (expr, *indices, *update.where)
         case Reduction(exprs=exprs, where=where, loops=loops, carried=carried):
             bounds = [half.bound for loop in loops if loop.trim is not None for half in loop.trim.halves]
             own = (*exprs, *([] if where is None else [where]), *bounds)

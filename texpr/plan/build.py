@@ -38,6 +38,7 @@ from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_m
 from texpr.plan.guards import trimmed
 from texpr.plan.inline import inline, plain_read, reads_of
 from texpr.plan.into import continue_accumulators
+from texpr.plan.invert import inverted
 from texpr.plan.ir import (
     Compute,
     Cover,
@@ -109,6 +110,8 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
                 stored.update(written)
                 continue
             cut = recut(algorithm, record, frozenset(stored), facts)
+            before = [cut.funcs.get(func, func) for func in written]
+            cut, updates = inverted(cut, record, variant, before)
             writes = tuple(cut.funcs.get(func, func) for func in written)
             later = {cut.funcs.get(func, func): name for func, name in writer.items() if func not in stored}
             needed = needed_definitions(cut.algorithm, writes, frozenset(stored), later, record)
@@ -124,6 +127,7 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
                 axes_in_play(needed),
                 {new: old for old, new in cut.funcs.items()},
                 cut.indices,
+                updates,
             )
             kernels.append(plan_kernel(context))
             read = [func for definition in needed for func in funcs_read(definition)]
@@ -131,7 +135,8 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
         stored.update(written)
     legality.check_overwritten(kernels)
     workspace = shared_slots(lives_of(kernels, writer, reads))
-    return VariantPlan(variant.name, target, variant.when, tuple(kernels), workspace, algorithm.defs)
+    fixed = not any(legality.depends_on_order(kernel) for kernel in kernels)
+    return VariantPlan(variant.name, target, variant.when, tuple(kernels), workspace, algorithm.defs, fixed)
 
 
 def plan_kernel(context: Context) -> KernelPlan:
@@ -512,12 +517,17 @@ def _write(
         expr: Expr = plain_read(func, definition.axes)
     else:
         expr = inline(context.body_of(func)[1], keep, context.body_of)
+    update = context.updates.get(func)
+    if update is not None:
+        conditions = tuple(inline(part, keep, context.body_of) for part in update.where)
+        update = dataclasses.replace(update, where=conditions)
+    indices = context.store_indices.get(func) or tuple(AxisRef(axis) for axis in definition.axes)
+    indices = tuple(inline(index, keep, context.body_of) for index in indices)
     local = {**sizes, **{loop.axis: loop.size for loop in loops}}
     checks.check_visible(context, func.name, (expr,), local, place, ())
     chunk = tuple(place.by.items())
     for name, _ in chunk:
         context.axis(name, f"by of {func.name}", place.by.location_of(name))
-    indices = context.store_indices.get(func) or tuple(AxisRef(axis) for axis in definition.axes)
     return Write(
         context.originals.get(func, func),
         definition.axes,
@@ -528,6 +538,7 @@ def _write(
         chunk,
         place.via is Memory.SHARED,
         _schedule_line(place.location or context.record.location),
+        update,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from texpr.contracts import ContractKind
@@ -45,6 +46,7 @@ from texpr.plan.ir import (
     Stage,
     TileAxis,
     Unit,
+    Update,
     Window,
     Write,
 )
@@ -95,7 +97,7 @@ def check_lowered(context: Context) -> None:
             raise NotLowered(what=f"with: of {name}, which is not written here", instead="at: a loop", at=at)
         if place.via is not None and (place.via is not Memory.SHARED or not written):
             raise NotLowered(what=f"via: {place.via.value} of {name}", instead="via: shared of a written func", at=at)
-        if place.where is Memory.GLOBAL:
+        if place.where is Memory.GLOBAL and not place.invert:
             raise NotLowered(what=f"in: global of {name}", instead=f"write {name} in an earlier kernel", at=at)
     if record.scratch:
         raise NotLowered(
@@ -153,7 +155,9 @@ def check_replication(context: Context, tile: Sequence[TileAxis]) -> None:
         for t in tile:
             single = isinstance(prove(le(t.axis.extent, t.size), context.facts), Proved)
             if t.cover is Cover.GRID and t.axis not in own and not single:
-                raise ReplicatedWrite(func=func.name, axis=t.axis.name, at=context.record.grid.location_of(t.axis.name))
+                at = context.record.grid.location_of(t.axis.name)
+                hint = f"place: {{{func.name}: {{once: {t.axis.name}}}}}" if func in context.updates else None
+                raise ReplicatedWrite(func=func.name, axis=t.axis.name, at=at, hint=hint)
 
 
 def check_visible(
@@ -419,6 +423,9 @@ def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
                 found.append(
                     (source.name, _rounded(window.points) * source.dtype.bytes * depth, f"window {window.extent}")
                 )
+            case Write(func=func, update=Update(memory=Memory.SHARED)):
+                points = _rounded(math.prod(constant(axis.extent) or 1 for axis in func.axes))
+                found.append((func.name, points * func.dtype.bytes, f"a copy of {func.name} per program"))
             case Compute(memory=Memory.SHARED, func=func, window=Window() as window):
                 found.append((func.name, _rounded(window.points) * func.dtype.bytes, f"window {window.extent}"))
             case _:
@@ -447,8 +454,10 @@ def nodes_of(nodes: Sequence[Node]) -> Iterator[Node]:
 
 def _own_exprs(node: Node) -> tuple[Expr, ...]:
     match node:
-        case Compute(expr=expr) | Write(expr=expr):
+        case Compute(expr=expr):
             return (expr,)
+        case Write(expr=expr, indices=indices, update=update):
+            return (expr,) if update is None else (expr, *indices, *update.where)
         case Reduction(exprs=exprs, where=where, loops=loops):
             bounds = [half.bound for loop in loops if loop.trim is not None for half in loop.trim.halves]
             return (*exprs, *([] if where is None else [where]), *bounds)

@@ -329,6 +329,20 @@ class TrimInvalid(PlanError):
     default_hint = "remove {axis} from trim (the guard is then tested at every point)"
 
 
+class InvertInvalid(PlanError):
+    code = "TX0371"
+    title = "reduction that cannot be inverted"
+    template = "invert of {func}: {why}"
+    default_hint = "remove invert (every point of {func} then tests all of its summands)"
+
+
+class OrderNotRelaxed(PlanError):
+    code = "TX0372"
+    title = "floats added in an order that differs from run to run"
+    template = "atomic updates of {func} ({dtype}) come in any order, and sums of floats depend on it"
+    default_hint = "relax: [{{order: {func}}}], or remove invert"
+
+
 class SharedOverLimit(PlanError):
     code = "TX0401"
     title = "shared memory over the limit"

@@ -269,6 +269,18 @@ class Prefixes:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """A write that is combined with what is in memory by ``op``, one atomic operation per point, where all of ``where``
+    hold and the indices lie inside of the memory. ``memory``: each program updates the memory itself, or a copy of its
+    own in shared memory that it adds to the memory in the end. Along axes of ``once`` only the first point counts."""
+
+    op: ReduceOp
+    where: tuple[Expr, ...]
+    memory: Memory
+    once: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """Store ``expr`` (rounded to the func's dtype) as ``func[indices]``, over ``axes``; ``loops`` walk axes that the
     tile does not hold.
@@ -286,6 +298,7 @@ class Write:
     chunk: tuple[tuple[str, int], ...] = ()
     via_shared: bool = False
     schedule: str = ""
+    update: Update | None = None
 
 
 Node = Stage | Compute | Reduction | Prefixes | Group | Write

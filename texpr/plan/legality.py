@@ -20,6 +20,7 @@ from texpr.plan.errors import (
     AsyncNeedsTensor,
     BadPosition,
     ByInvalid,
+    InvertInvalid,
     LoopAxisInvalid,
     NoEffect,
     NoInstruction,
@@ -90,6 +91,9 @@ def check_places(context: Context, held: Callable[[Func], bool], tile: Sequence[
         definition = next(d for d in context.needed if any(f.name == name for f in d.funcs))
         func = next(f for f in definition.funcs if f.name == name)
         written = func in context.writes
+        if place.invert and not written:
+            why = "it is not written by this kernel"
+            raise InvertInvalid(func=name, why=why, hint=f"add {name} to writes", at=place.location_of("invert"))
         reduction = isinstance(definition.top, Reduce) and held(func) and not written_out(definition, context.record)
         if isinstance(definition.top, Scan):
             check_place(name, place, definition.top, written)
@@ -111,7 +115,7 @@ def _check_elementwise(name: str, place: Place, written: bool) -> None:
         if isinstance(place.at, LoopOf):
             why = "a written func is stored in loops of its own"
             raise BadPosition(position=str(place.at), name=name, why=why, choices="tile", at=place.location_of("at"))
-        if place.where is Memory.SHARED:
+        if place.where is Memory.SHARED and not place.invert:
             what = f"in: shared of {name}, which is written"
             raise NotLowered(what=what, instead="via: shared", at=place.location_of("in"))
         return
@@ -171,6 +175,12 @@ def saturates(func: str, top: Reduce, at: Location | None) -> NoInstruction:
     """The error for an instruction whose sums may stick."""
     why = f"its 32-bit sums stick at the ends of their range, which more than {I8_SATURATION_FREE_K} products can reach"
     return NoInstruction(func=func, why=why, hint=f"when: {exact_sum(top)}, or the same in require", at=at)
+
+
+def depends_on_order(plan: KernelPlan) -> bool:
+    """Whether floats are added up in the order in which programs come."""
+    writes = [node for node in nodes_of(plan.nodes) if isinstance(node, Write)]
+    return any(write.update is not None and write.func.dtype.is_float for write in writes)
 
 
 def check_order_of_nodes(context: Context, plan: KernelPlan) -> None:

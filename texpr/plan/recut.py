@@ -67,7 +67,7 @@ class Cut:
 def recut(algorithm: Algorithm, record: Kernel, stored: frozenset[Func], facts: Facts) -> Recut:
     """Apply a kernel's ``split`` and ``fuse``, in that order."""
     result = Recut(algorithm, {}, {})
-    axes = {axis.name: axis for axis in _axes(algorithm)}
+    axes = {axis.name: axis for axis in axes_of_algorithm(algorithm)}
     for name, split in record.split.items():
         axis = _known(axes, name, "split", record)
         cut = _split(axis, split.into, split.by, facts)
@@ -81,7 +81,8 @@ def recut(algorithm: Algorithm, record: Kernel, stored: frozenset[Func], facts: 
     return result
 
 
-def _axes(algorithm: Algorithm) -> list[Axis]:
+def axes_of_algorithm(algorithm: Algorithm) -> list[Axis]:
+    """Every axis that a definition runs over, each once."""
     found: dict[Axis, None] = {}
     for definition in algorithm.defs:
         found.update(dict.fromkeys(definition.axes))

@@ -4,7 +4,7 @@ that hold."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from texpr.errors import Location
 from texpr.lang.ir import Algorithm, Axis, Def, Expr, Func, Reduce, Scalar, Scan, components, top_exprs
@@ -13,6 +13,7 @@ from texpr.math.expr import BoolExpr, IntExpr, Sym, eq, ge, le, sym
 from texpr.math.expr import Const as IntConst
 from texpr.plan.errors import ReadBeforeWritten, UnknownAxis, UnknownFunc, near
 from texpr.plan.inline import axes_of, reads_of
+from texpr.plan.ir import Update
 from texpr.plan.monoids import expanded, is_small
 from texpr.schedule.records import Kernel, Memory, Variant
 from texpr.targets import Target
@@ -36,6 +37,7 @@ class Context:
     axes: Mapping[str, Axis]
     originals: Mapping[Func, Func]
     store_indices: Mapping[Func, tuple[Expr, ...]]
+    updates: Mapping[Func, Update] = field(default_factory=dict)
 
     def body_of(self, func: Func) -> tuple[Def, Expr]:
         """The right-hand side of a func that is not kept: its expression, or its small reduction written out."""

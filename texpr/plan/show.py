@@ -60,6 +60,7 @@ from texpr.plan.ir import (
     TileAxis,
     Trim,
     Unit,
+    Update,
     VariantPlan,
     Window,
     Workspace,
@@ -369,10 +370,24 @@ def _write(node: Write, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterat
     expr = shortened(node.expr)
     value = "" if expr == left else f" = {expr}"
     where = "workspace" if node.func.output is None else "global"
+    if node.update is not None:
+        yield indent + _update_line(node, node.update, left, where, sizes)
+        return
     chunk = f"   in pieces of {_pairs(node.chunk)}" if node.chunk else ""
     via = "   via shared" if node.via_shared else ""
     shape = _shape(node.axes, sizes)
     yield indent + _line(f"store {left}{value}   {shape} {node.func.dtype} -> {where}{via}{chunk}", "", node.schedule)
+
+
+def _update_line(node: Write, update: Update, left: str, where: str, sizes: Mapping[Axis, int]) -> str:
+    conditions = [shortened(part) for part in update.where] + [f"{axis.name} == 0" for axis in update.once]
+    guard = f"   where {' & '.join(conditions)}" if conditions else ""
+    symbol = _SYMBOLS.get(update.op)
+    combined = f"{symbol} {shortened(node.expr)}" if symbol else f"= {update.op.value}(.., {shortened(node.expr)})"
+    shared = update.memory is Memory.SHARED
+    how = f"atomic in shared, then once per element to {where}" if shared else f"atomic in {where}"
+    shape = _shape([axis for axis in node.axes if axis not in update.once], sizes)
+    return _line(f"update {left} {combined}{guard}   {shape} {node.func.dtype}", how, node.schedule)
 
 
 def _loops(node: Reduction | Write, name: str, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:

@@ -277,9 +277,7 @@ class Place(Record):
     """Where a func or an output is computed, in what steps, and where its values are kept."""
 
     LATER: ClassVar[Mapping[str, str]] = {
-        "invert": "run over the reduction axis and update the func at the data's own index",
-        "once": "let only the first program along an axis contribute",
-        "combine": "how inverted updates from several programs meet",
+        "combine": "how inverted updates from several programs meet; they are atomic",
         "skip": "leave out iterations whose guard holds nowhere in the tile",
         "copy": "how an output passed through shared memory is copied out",
         "depth": "how many output tiles are in flight",
@@ -347,6 +345,25 @@ class Place(Record):
             (also `<`, `>`, `==`), where `e` does not depend on `k`, bound the loop, and `(a*k + e) % c == 0` makes it
             step by `c`. `mask` tests the guard in every step, `split` only in those where it may fail.""",
             "{k: split}",
+        ),
+    )
+    invert: tuple[AxisName, ...] = field(
+        default=(),
+        metadata=about(
+            """Run over the axes that a written func reduces over, all of them, and update the func at the index that
+            its guard names: `where=key[i] == b`. Updates are atomic: `in: global` one by one, `in: shared` in a copy
+            per program, which is added to the memory in the end. Needs `fill:` with the value of no points, and for
+            floats `relax: [{order: func}]`.""",
+            "[i]",
+            bare=True,
+        ),
+    )
+    once: tuple[AxisName, ...] = field(
+        default=(),
+        metadata=about(
+            "Axes of the grid that an inverted func does not run over: only their first point contributes.",
+            "[c]",
+            bare=True,
         ),
     )
     via: SharedOnly | None = field(

@@ -49,6 +49,8 @@ def check_record(record: Record, subject: str) -> None:
             _distinct(record, "rows", axes, "give each axis to rows or to cols", subject)
         case Place():
             _distinct(record, "unroll", record.unroll, "name each axis once", f"{subject}.unroll")
+            _distinct(record, "invert", record.invert, "name each axis once", f"{subject}.invert")
+            _distinct(record, "once", record.once, "name each axis once", f"{subject}.once")
         case Split():
             _distinct(record, "into", record.into, "give the two halves different names", f"{subject}.into")
             _new_names(record, "into", record.into)

@@ -2,6 +2,7 @@
 
     TileProgram ::= Parameter*  Buffer*  Statement*
     Statement   ::= Scalar | ScalarOf | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
+                  | Atomic | AtomicShared
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
                   | Load | SharedTile | SharedGather | Reduce | Scan | Rank | Relayout | Dot | Full
 
@@ -429,7 +430,46 @@ class Store:
     origin: str = ""
 
 
-Statement = Scalar | ScalarOf | ProgramId | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
+@dataclass(frozen=True, slots=True)
+class Atomic:
+    """``tensor[base + offset]`` combined with ``value`` by ``op`` where ``mask`` holds, each element at once."""
+
+    op: ReduceOp
+    tensor: str
+    base: IntExpr
+    offset: Expr | None
+    mask: Expr | None
+    value: Expr
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AtomicShared:
+    """The element at ``index`` of a flat buffer combined with ``value`` by ``op`` where ``mask`` holds, each element
+    at once. Index, mask and value vary along the dims of ``index``."""
+
+    op: ReduceOp
+    buffer: str
+    index: Expr
+    mask: Expr | None
+    value: Expr
+    origin: str = ""
+
+
+Statement = (
+    Scalar
+    | ScalarOf
+    | ProgramId
+    | Assign
+    | For
+    | CopyAsync
+    | Commit
+    | Wait
+    | StoreShared
+    | Store
+    | Atomic
+    | AtomicShared
+)
 
 
 # ---- programs -------------------------------------------------------------------------------------------------------
@@ -548,8 +588,10 @@ def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
             return (value,)
         case CopyAsync(load=load):
             return (load,)
-        case Store(offset=offset, mask=mask, value=value):
+        case Store(offset=offset, mask=mask, value=value) | Atomic(offset=offset, mask=mask, value=value):
             return tuple(e for e in (offset, mask, value) if e is not None)
+        case AtomicShared(index=index, mask=mask, value=value):
+            return tuple(e for e in (index, mask, value) if e is not None)
         case _:
             assert_never(statement)
 

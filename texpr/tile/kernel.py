@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from texpr.lang.ir import Axis, Expr
+from texpr.lang.ir import Axis, Expr, Func
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import KernelPlan, Node, Reduction
@@ -29,7 +29,8 @@ class Block:
 @dataclass(slots=True)
 class Kernel:
     """What the whole kernel shares while it is lowered: the plan, its spaces, its buffers and what it needs from the
-    launcher. ``staged``: the buffer of every stage and window, by the identity of its node."""
+    launcher. ``staged``: the buffer of every stage and window, by the identity of its node;
+    ``privates``: the buffer of each func of which the program keeps a copy of its own."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -39,6 +40,7 @@ class Kernel:
     conflicts: list[Conflict] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     staged: dict[int, Buffer] = field(default_factory=dict)
+    privates: dict[Func, str] = field(default_factory=dict)
 
     def name(self, wanted: str) -> str:
         """``wanted``, or with a number if it is taken."""

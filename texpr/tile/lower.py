@@ -32,6 +32,7 @@ from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scans import begin_carried, lower_prefixes
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import lower_stage, lower_window_func
+from texpr.tile.updates import lower_update
 
 
 def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Block) -> Scope:
@@ -111,7 +112,10 @@ def lower_write(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None
 
     def body(at: Scope, inner: Block) -> None:
         for piece in _pieces(node, at):
-            _store(node, kernel, piece, inner)
+            if node.update is None:
+                _store(node, kernel, piece, inner)
+            else:
+                lower_update(node, node.update, kernel, piece, inner)
 
     if node.loops:
         scope = begin_carried(node, kernel, scope, block)

@@ -17,6 +17,7 @@ from texpr.schedule.records import OrderKind
 from texpr.tile.evaluate import Needs
 from texpr.tile.extern import extern_program
 from texpr.tile.ir import (
+    Atomic,
     CopyAsync,
     Expr,
     For,
@@ -43,6 +44,7 @@ from texpr.tile.kernel import Block, Kernel
 from texpr.tile.lower import lower_nodes
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import all_sizes, grouping
+from texpr.tile.updates import finish_copies, start_copies
 
 _SMALL = 1 << 24  # offsets whose literal bound is below this need no check at launch
 _DIVISOR = 16  # Triton's analysis gains nothing from more
@@ -74,9 +76,11 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     )
     for t in grid_axes:  # there is a program
         scope = scope.with_fact(ge(t.axis.extent, 1))
+    start_copies(kernel, block)
     if plan.persistence is None:
         block.add(*_positions(plan, grid_axes, origins, sym(pid), kernel))
         lower_nodes(plan.nodes, kernel, scope, block)
+        finish_copies(kernel, scope, block)
         body, grid = tuple(block.statements), tiles
     else:
         scope = lower_nodes(plan.prologue, kernel, scope, block)
@@ -97,6 +101,7 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
                 "persistent: one tile after the other",
             )
         )
+        finish_copies(kernel, scope, block)
         body = tuple(block.statements)
     limits = tuple(limit for limit in needs.limits if not _small(limit))
     body = without_unused_scalars(body)
@@ -262,7 +267,7 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
                 _symbols(body, defined, used)
             case CopyAsync(stage=stage) | StoreShared(stage=stage):
                 integers(stage)
-            case Store(base=base):
+            case Store(base=base) | Atomic(base=base):
                 integers(base)
             case _:
                 pass

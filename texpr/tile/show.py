@@ -15,6 +15,8 @@ from texpr.math.expr import IntExpr
 from texpr.tile.ir import (
     Argument,
     Assign,
+    Atomic,
+    AtomicShared,
     Buffer,
     Cast,
     Choose,
@@ -189,6 +191,13 @@ class _Printer:
                 where = "" if mask is None else f" where {self.expr(mask)}"
                 stored = f"{self.expr(value)} : {type_text(value)}"
                 return _noted(f"{tensor}[{self._offset(base, offset)}] = {stored}{where}", "", origin)
+            case Atomic(op=op, tensor=tensor, base=base, offset=offset, mask=mask, value=value, origin=origin):
+                where = "" if mask is None else f" where {self.expr(mask)}"
+                element = f"{tensor}[{self._offset(base, offset)}]"
+                return _noted(f"atomic {op.value} {element}, {self.expr(value)}{where}", "", origin)
+            case AtomicShared(op=op, buffer=buffer, index=index, mask=mask, value=value, origin=origin):
+                where = "" if mask is None else f" where {self.expr(mask)}"
+                return _noted(f"atomic {op.value} {buffer}[{self.expr(index)}], {self.expr(value)}{where}", "", origin)
             case _:
                 assert_never(item)
 

@@ -24,6 +24,8 @@ from texpr.tile.check_types import (
 )
 from texpr.tile.ir import (
     Assign,
+    Atomic,
+    AtomicShared,
     Commit,
     CopyAsync,
     Dims,
@@ -186,19 +188,33 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
         case StoreShared():
             _store_shared(item, state)
         case Store(tensor=tensor, base=base, offset=offset, mask=mask, value=value):
-            require(tensor in state.context.pointers, f"no pointer parameter {tensor}")
-            require(tensor not in state.loaded, f"{tensor} is loaded from and stored to: its loads may not move")
-            pointer = state.context.pointers[tensor]
-            require(value.dtype is pointer.dtype, f"{tensor} has {pointer.dtype} elements, not {value.dtype}")
-            _symbols(base, state)
-            check_access(offset, mask)
-            frame = offset if offset is not None else value
-            for part in (mask, value):
-                inside = part is None or set(part.dims) <= set(frame.dims)
-                require(inside, f"a store to {tensor} varies where its addresses do not")
-                same = part is None or part.space is None or frame.space is None or part.space == frame.space
-                require(same, f"a store to {tensor} mixes two spaces")
-            state.stored.add(tensor)
+            _written(tensor, base, offset, mask, value, state)
+        case Atomic(tensor=tensor, base=base, offset=offset, mask=mask, value=value):
+            _written(tensor, base, offset, mask, value, state)
+        case AtomicShared(buffer=name, index=index, mask=mask, value=value):
+            buffer = check_stage(name, None, state.context)
+            require(len(buffer.shape) == 1, f"buffer {name} is updated by position but is not flat")
+            require(value.dtype is buffer.dtype, f"buffer {name} holds {buffer.dtype}, not {value.dtype}")
+            require(index.dtype is DType.I32, f"positions in buffer {name} are {index.dtype}")
+            check_access(index, mask)
+
+
+def _written(
+    tensor: str, base: IntExpr, offset: Expr | None, mask: Expr | None, value: Expr, state: _State
+) -> None:
+    require(tensor in state.context.pointers, f"no pointer parameter {tensor}")
+    require(tensor not in state.loaded, f"{tensor} is loaded from and stored to: its loads may not move")
+    pointer = state.context.pointers[tensor]
+    require(value.dtype is pointer.dtype, f"{tensor} has {pointer.dtype} elements, not {value.dtype}")
+    _symbols(base, state)
+    check_access(offset, mask)
+    frame = offset if offset is not None else value
+    for part in (mask, value):
+        inside = part is None or set(part.dims) <= set(frame.dims)
+        require(inside, f"a store to {tensor} varies where its addresses do not")
+        same = part is None or part.space is None or frame.space is None or part.space == frame.space
+        require(same, f"a store to {tensor} mixes two spaces")
+    state.stored.add(tensor)
 
 
 def _loop(loop: For, state: _State, program: TileProgram) -> None:

@@ -238,4 +238,56 @@ def scans(x: Any, y: Any, z: Any) -> None:
     z[i, j] = te.scan("+", x[i, j], along=j, reverse=True)
 
 
+@te.algorithm("key: i32[N], x: f32[N] -> y: f32[8]")
+def by_key(key: Any, x: Any, y: Any) -> None:
+    """Floats added up by key."""
+    i, b = te.axes(i="N", b=8)
+    y[b] = te.sum(x[i], over=i, where=key[i] == b)
+
+
+@te.algorithm("key: i32[N], x: f32[N] -> y: i32[8], z: f32[N]")
+def counted(key: Any, x: Any, y: Any, z: Any) -> None:
+    """A count and something else; nothing reads it."""
+    i, b = te.axes(i="N", b=8)
+    y[b] = te.sum(te.i32(1), over=i, where=key[i] == b)
+    z[i] = x[i] + 1.0
+
+
+@te.algorithm("key: i32[N] -> y: i32[8], z: i32[8]")
+def count_that_is_read(key: Any, y: Any, z: Any) -> None:
+    i, b = te.axes(i="N", b=8)
+    y[b] = te.sum(te.i32(1), over=i, where=key[i] == b)
+    z[b] = y[b] + 1
+
+
+@te.algorithm("key: i32[N] -> y: i32[8]")
+def product_by_key(key: Any, y: Any) -> None:
+    i, b = te.axes(i="N", b=8)
+    y[b] = te.prod(key[i], over=i, where=key[i] == b)
+
+
+@te.algorithm("key: i32[N] -> y: i64[8]")
+def widened_by_key(key: Any, y: Any) -> None:
+    i, b = te.axes(i="N", b=8)
+    y[b] = te.sum(key[i], over=i, where=key[i] == b)
+
+
+@te.algorithm("key: i32[N], x: f16[N] -> y: f16[8]")
+def halves_by_key(key: Any, x: Any, y: Any) -> None:
+    i, b = te.axes(i="N", b=8)
+    y[b] = te.sum(x[i], over=i, where=key[i] == b)
+
+
+@te.algorithm("key: i32[N], like: u8[B] -> y: i32[B]")
+def below_key(key: Any, like: Any, y: Any) -> None:
+    i, b = te.axes(i="N", b="B")
+    y[b] = te.sum(key[i], over=i, where=key[i] <= b)
+
+
+@te.algorithm("key: i32[N], like: u8[B] -> y: i32[B]")
+def sized_by_key(key: Any, like: Any, y: Any) -> None:
+    i, b = te.axes(i="N", b="B")
+    y[b] = te.sum(key[i], over=i, where=key[i] == b)
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
