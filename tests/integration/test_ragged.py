@@ -100,3 +100,112 @@ def test_a_cursor_per_row_is_not_lowered_yet(tmp_path: Path) -> None:
     place = "place: {y: {at: tile, loop: {p: 16, c: 1}, base: {p: row}}}"
     with pytest.raises(NotLowered, match="base: row of p"):
         bundle(weighted, f"  - name: k\n    writes: [y]\n    grid: {{r: 1}}\n    {place}\n", tmp_path)
+
+
+@te.algorithm("x: f16[M, K], w: f16[E, K, N], off: i32[E + 1] offsets(M) -> y: f16[M, N]")
+def grouped(x: Any, w: Any, off: Any, y: Any) -> None:
+    e, j, k = te.axes(e="E", j="N", k="K")
+    m = te.ragged("m", off, e)
+    y[m, j] = te.sum(x[m, k] * w[e, k, j], over=k)
+
+
+GROUPED = "place: {y: {at: tile, loop: {k: 16}, mma: {op: mma, rows: m, cols: j}}}"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "grid: {m: 16, j: 16}",
+        "grid: {j: 16, m: 16}\n    order: {reverse: m}",
+        "grid: {m: 32, j: 16}\n    order: {group: m, by: 2}\n    persistent: true",
+        "grid: {m: 16, j: 16}\n    stage: {x: {at: y.k, in: shared, depth: 3, copy: async}}",
+        "grid: {m: 64}\n    whole: {j: 32}\n    persistent: {programs: 3}",
+    ],
+)
+def test_tiles_of_rows_lie_in_one_group(more: str, tmp_path: Path) -> None:
+    when = "  when: N <= 32 and K % 8 == 0 and aligned(x, 16)\n"
+    schedule = (
+        f"texpr: 1\nalgorithm: grouped\nvariants:\n- name: only\n  target: [sm_80]\n{when}  kernels:\n"
+        f"  - name: k\n    writes: [y]\n    {more}\n    {GROUPED}\n"
+        "- name: rest\n  target: [sm_80]\n  kernels:\n  - {name: r, writes: [y], grid: {m: 1, j: 1},"
+        " place: {y: {at: tile, loop: {k: 1}}}}\n"
+    )
+    built = bundle(grouped, schedule, tmp_path)
+    rng = np.random.default_rng(0)
+    for offsets in OFFSETS:
+        groups = len(offsets) - 1
+        for columns in (1, 19):
+            arrays = {"x": halves(rng, offsets[-1], 24), "w": halves(rng, groups, 24, columns)}
+            assert worst(built, grouped, arrays | {"off": np.asarray(offsets, np.int32)}) <= 1
+
+
+def test_many_empty_groups_between_two_rows(tmp_path: Path) -> None:
+    built = bundle(grouped, f"  - name: k\n    writes: [y]\n    grid: {{m: 16, j: 16}}\n    {GROUPED}\n", tmp_path)
+    rng = np.random.default_rng(0)
+    off = np.asarray([0] * 40 + [1] * 60 + [2], np.int32)
+    arrays = {"x": halves(rng, 2, 8), "w": halves(rng, 100, 8, 3), "off": off}
+    assert worst(built, grouped, arrays) <= 1
+
+
+@te.algorithm("x: f32[Z], s: f32[R], off: i32[R + 1] offsets(Z), at: i32[N] in [0, Z) -> y: f32[Z], z: f32[N]")
+def scaled(x: Any, s: Any, off: Any, at: Any, y: Any, z: Any) -> None:
+    r, i = te.axes(r="R", i="N")
+    p = te.ragged("p", off, r)
+    low = te.func("low")
+    low[r] = te.min(x[p], over=p)
+    y[p] = (x[p] - low[r]) * s[r]
+    z[i] = y[at[i]]
+
+
+SCALED = """  - name: lows
+    writes: [low]
+    grid: {{r: 2}}
+    place: {{low: {{at: tile, loop: {{p: 16}}}}}}
+  - name: points
+    writes: [y]
+    {points}
+  - name: picked
+    writes: [z]
+    grid: {{i: 32}}
+"""
+
+
+@pytest.mark.parametrize("points", ["grid: {p: 32}", "grid: {r: 1}\n    place: {y: {loop: {p: 8}}}"])
+def test_points_know_their_group(points: str, tmp_path: Path) -> None:
+    built = bundle(scaled, SCALED.format(points=points), tmp_path)
+    rng = np.random.default_rng(0)
+    for offsets in OFFSETS:
+        size = offsets[-1]
+        x, s = rng.standard_normal(size), rng.standard_normal(len(offsets) - 1)
+        at = rng.integers(0, max(size, 1), 9 if size else 0)
+        arrays = {"x": x.astype(np.float32), "s": s.astype(np.float32), "at": at.astype(np.int32)}
+        assert worst(built, scaled, arrays | {"off": np.asarray(offsets, np.int32)}) <= 1
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ("grid: {r: 2}\n    place: {y: {loop: {p: 8}}}", "points p of 2 groups at once"),
+        ("grid: {p: 8, r: 1}", "p in the grid beside its groups r"),
+    ],
+)
+def test_tiles_of_several_groups_are_not_stored_along_their_points(points: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(NotLowered, match=message):
+        bundle(scaled, SCALED.format(points=points), tmp_path)
+
+
+def test_a_func_whose_group_is_not_known_is_not_inlined(tmp_path: Path) -> None:
+    @te.algorithm("x: f32[Z], s: f32[R], off: i32[R + 1] offsets(Z), at: i32[N] in [0, Z) -> z: f32[N]")
+    def picked(x: Any, s: Any, off: Any, at: Any, z: Any) -> None:
+        r, i = te.axes(r="R", i="N")
+        p = te.ragged("p", off, r)
+        y = te.func("y")
+        y[p] = x[p] * s[r]
+        z[i] = y[at[i]]
+
+    with pytest.raises(NotLowered, match="y at another point than p, where its r is not known"):
+        bundle(picked, "  - name: k\n    writes: [z]\n    grid: {i: 32}\n", tmp_path)
+    kernels = "  - {name: a, writes: [y], grid: {p: 32}}\n  - {name: b, writes: [z], grid: {i: 32}}\n"
+    built = bundle(picked, kernels, tmp_path)
+    arrays = {"x": np.float32([1, 2, 3]), "s": np.float32([10, 20]), "at": np.int32([2, 0, 2])}
+    assert worst(built, picked, arrays | {"off": np.int32([0, 1, 3])}) <= 1

@@ -30,6 +30,7 @@ from texpr.math.intervals import ANY, Bounds
 from texpr.tile.ir import (
     Assign,
     Conflict,
+    FindGroup,
     For,
     IntParam,
     Parameter,
@@ -122,7 +123,9 @@ def _name_everything(f: Function, program: TileProgram) -> None:
 
     def visit(item: Statement) -> None:
         match item:
-            case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) if name not in f.scalars:
+            case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) | FindGroup(name=name) if (
+                name not in f.scalars
+            ):
                 f.scalars[name] = f.identifiers.fresh(name)
             case Assign(name=name) if name not in f.variables:
                 f.variables[name] = f.identifiers.fresh(name, f"{name}_tile", f"{name}_value")

@@ -69,6 +69,18 @@ def floor_mod(a, b):
     rest = a % b
     return gl.where((rest != 0) & ((rest < 0) != (b < 0)), rest + b, rest)
 '''),
+    "find_group": _function('''
+def find_group(offsets, groups, slot, size: gl.constexpr):
+    """The last group e with offsets[e] // size + e <= slot: the one whose tiles have the number slot among them."""
+    low = slot - slot
+    high = groups + low
+    while high - low > 1:
+        middle = (low + high) // 2
+        before = gl.load(offsets + middle).to(gl.int32) // size + middle <= slot
+        low = gl.where(before, middle, low)
+        high = gl.where(before, high, middle)
+    return low
+'''),
     "max_nan": _function('''
 def max_nan(a, b):
     """The greater of two floats, NaN if either is NaN."""

@@ -26,6 +26,7 @@ from texpr.tile.ir import (
     Commit,
     CopyAsync,
     Expr,
+    FindGroup,
     For,
     Full,
     Literal,
@@ -65,6 +66,11 @@ def statement(f: Function, item: Statement) -> None:
         case ScalarOf(name=name, value=value, note=note):
             text = typed(f, value, root(f, value, Hint(f.scalars[name])))
             f.emit(f"{f.scalars[name]} = {text.code}" + (f"  # {note}" if note else ""))
+            _settle(f, name, NONNEGATIVE)
+        case FindGroup(name=name, offsets=offsets, groups=groups, slot=slot, size=size, note=note):
+            integers = [narrow_text(e, f.symbols()) for e in (groups, slot)]
+            found = call(f.preamble.use("find_group"), Text(f.pointers[offsets]), *integers, Text(str(size)))
+            f.emit(f"{f.scalars[name]} = {found.code}" + (f"  # {note}" if note else ""))
             _settle(f, name, NONNEGATIVE)
         case ProgramId(name=name):
             f.emit(f"{f.scalars[name]} = gl.program_id(0)")

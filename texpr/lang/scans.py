@@ -87,4 +87,12 @@ def _axis(along: object) -> Axis:
             fix="along=i, one axis from te.axes",
             at=user_location(),
         )
+    if axis.ragged is not None:
+        raise ReductionAxisError(
+            op="te.scan",
+            axis=axis.name,
+            problem="it is ragged, and a scan runs over all points",
+            fix="along=i, an axis from te.axes over all points, and reset= where a group begins",
+            at=user_location(),
+        )
     return axis

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from texpr.errors import Location
 from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Ranking, Reduce, Scan
-from texpr.math.expr import ceildiv, eq, maximum, minimum, substitute, sym
+from texpr.math.expr import eq, maximum, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
 from texpr.plan import checks, legality, ragged
@@ -211,6 +211,9 @@ def _cut_tiles(context: Context) -> tuple[TileAxis, ...]:
                 raise AxisCoveredTwice(axis=name, first="grid", second="whole", at=sizes.location_of(name))
             if cover is Cover.WHOLE:
                 checks.check_whole(context, axis, size)
+            if cover is Cover.GRID and axis.ragged is not None:
+                tiles += ragged.grouped_tiles(context, axis, size, tiles)
+                continue
             full, missing = full_tiles(axis, size, context, whole=cover is Cover.WHOLE)
             tiles.append(TileAxis(axis, size, cover, full, missing))
     order = {name: n for n, name in enumerate(record.reorder)}
@@ -229,7 +232,7 @@ def _persistence(context: Context, tile: Sequence[TileAxis]) -> Persistence | No
     record = context.record.persistent
     if record is None:
         return None
-    tiles = product(ceildiv(t.axis.extent, t.size) for t in tile if t.cover is Cover.GRID)
+    tiles = product(t.count for t in tile if t.cover is Cover.GRID)
     programs = sym("sms") if record.programs is None else record.programs.value
     programs = substitute(programs, dict(context.algorithm.statics))
     return Persistence(minimum(tiles, maximum(programs, 1)))
@@ -418,6 +421,7 @@ def _write_loops(
     for axis in own.values():
         if axis not in covered:
             raise AxisNotCovered(axis=axis.name, func=func.name, at=context.record.location)
+    ragged.check_one_group(context, func, loops, sizes)
     return tuple(loops)
 
 
@@ -474,7 +478,7 @@ def _node(
     where = None if top.where is None else inline(top.where, keep, context.body_of)
     copies = copied_axes(definition, place)
     local = {**sizes, **{loop.axis: loop.size for loop in loops}, **dict.fromkeys(copies, 1)}
-    where = ragged.without_bounds(where, loops, local)
+    where = ragged.without_bounds(where, loops, {**sizes, **{loop.axis: loop.size for loop in loops}})
     checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
     inside = beside.union(func for node in body for func in computed_by(node))
     loops, where = trimmed(definition.name, where, loops, local, place, inside)

@@ -51,6 +51,7 @@ from texpr.plan.ir import (
     Write,
 )
 from texpr.plan.monoids import EXPANDED_POINTS
+from texpr.plan.ragged import covers_groups
 from texpr.plan.resolve import Context, constant, mentioned
 from texpr.schedule.records import Copy, LoopOf, Memory, Place
 from texpr.schedule.records import Stage as StageRecord
@@ -154,7 +155,7 @@ def check_replication(context: Context, tile: Sequence[TileAxis]) -> None:
         own = set(context.algorithm.definition(func).axes)
         for t in tile:
             single = isinstance(prove(le(t.axis.extent, t.size), context.facts), Proved)
-            if t.cover is Cover.GRID and t.axis not in own and not single:
+            if t.cover is Cover.GRID and t.axis not in own and not single and not covers_groups(func, t.axis, context):
                 at = context.record.grid.location_of(t.axis.name)
                 hint = f"place: {{{func.name}: {{once: {t.axis.name}}}}}" if func in context.updates else None
                 raise ReplicatedWrite(func=func.name, axis=t.axis.name, at=at, hint=hint)

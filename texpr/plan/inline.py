@@ -32,6 +32,7 @@ from texpr.lang.ir import (
     map_children,
 )
 from texpr.math.expr import IntExpr
+from texpr.plan.errors import NotLowered
 
 Key: TypeAlias = tuple[object, ...]
 _BOOL: Final = DType.BOOL
@@ -113,6 +114,7 @@ def inline(expr: Expr, keep: Callable[[Func], bool], body_of: Callable[[Func], t
             return None
         definition, body = body_of(node.source)
         indices = bounded_indices(node, definition.axes)
+        _check_groups(node, definition, indices, body)
         value = substitute(body, dict(zip(definition.axes, indices, strict=True)))
         value = inline(value, keep, body_of)
         if value.dtype is not node.source.dtype:
@@ -120,6 +122,21 @@ def inline(expr: Expr, keep: Callable[[Func], bool], body_of: Callable[[Func], t
         return filled(node, definition.axes, value)
 
     return rewrite(expr, change)
+
+
+def _check_groups(read: Read, definition: Def, indices: Sequence[Expr], body: Expr) -> None:
+    """What depends on the group of a point is known at points of an axis over the same groups only."""
+    for axis, index in zip(definition.axes, indices, strict=True):
+        if axis.ragged is None or axis.ragged.group not in axes_of(body):
+            continue
+        other = index.axis.ragged if isinstance(index, AxisRef) else None
+        same = other is not None and other.offsets is axis.ragged.offsets and other.group is axis.ragged.group
+        if not same:
+            group = axis.ragged.group.name
+            raise NotLowered(
+                what=f"{read.source.name} at another point than {axis.name}, where its {group} is not known,",
+                instead=f"an earlier kernel that writes {read.source.name}",
+            )
 
 
 def bounded_indices(read: Read, axes: Sequence[Axis]) -> tuple[Expr, ...]:

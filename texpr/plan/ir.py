@@ -31,6 +31,7 @@ from texpr.lang.ir import (
     Func,
     Monoid,
     Present,
+    Ragged,
     Ranking,
     Read,
     ReduceOp,
@@ -38,7 +39,7 @@ from texpr.lang.ir import (
     Tensor,
     Var,
 )
-from texpr.math.expr import BoolExpr, IntExpr
+from texpr.math.expr import BoolExpr, IntExpr, ceildiv
 from texpr.plan.online import Member
 from texpr.schedule.records import Base, Copy, Memory, Order, Position, TrimMode
 from texpr.schedule.records import Kernel as KernelRecord
@@ -50,6 +51,7 @@ class Cover(Enum):
 
     GRID = "grid"  # different programs (or turns of a persistent loop)
     WHOLE = "whole"  # one tile covers the axis
+    GROUP = "group"  # the group that a tile of a ragged axis lies in
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,19 @@ class TileAxis:
     cover: Cover
     full: bool
     missing: str = ""
+
+    @property
+    def grouped(self) -> Ragged | None:
+        """The groups that no tile of a ragged axis of the grid crosses."""
+        return self.axis.ragged if self.cover is Cover.GRID else None
+
+    @property
+    def count(self) -> IntExpr:
+        """How many tiles there are. Of a grouped axis: numbers of tiles, some of which stand for none: group e has
+        those from ``offsets[e] // size + e`` on, enough wherever it begins."""
+        if self.grouped is not None:
+            return self.axis.extent // self.size + self.grouped.group.extent
+        return ceildiv(self.axis.extent, self.size)
 
 
 @dataclass(frozen=True, slots=True)

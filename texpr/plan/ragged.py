@@ -1,16 +1,52 @@
-"""Ragged axes in a kernel: loops over the points of the groups that a tile is at, and what these make superfluous."""
+"""Ragged axes in a kernel: tiles of the grid that lie in one group each, loops over the points of the groups that a
+tile is at, and what these make superfluous."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from texpr.lang.ir import Axis, Expr, group_conditions
+from texpr.lang.ir import Axis, Expr, Func, group_conditions
 from texpr.lang.show import expr_text
 from texpr.plan.errors import LoopAxisInvalid, NotLowered, TrimInvalid
 from texpr.plan.inline import conjunction, conjuncts
-from texpr.plan.ir import LoopAxis
+from texpr.plan.ir import Cover, LoopAxis, TileAxis
 from texpr.plan.resolve import Context
 from texpr.schedule.records import Base, Place
+
+
+def grouped_tiles(context: Context, axis: Axis, size: int, earlier: Sequence[TileAxis]) -> list[TileAxis]:
+    """The tiles of a ragged axis in the grid, none of which crosses a group, and the group that each lies in."""
+    assert axis.ragged is not None
+    group, at = axis.ragged.group, context.record.grid.location_of(axis.name)
+    if group.name in context.record.grid or group.name in context.record.whole:
+        raise NotLowered(
+            what=f"{axis.name} in the grid beside its groups {group.name}",
+            instead=f"one of them: tiles of {axis.name} lie in one {group.name} each",
+            at=at,
+        )
+    if any(t.grouped is not None for t in earlier):
+        raise NotLowered(what="two ragged axes in one grid", instead="a loop over one of them", at=at)
+    missing = f"groups of {axis.name} of multiples of {size}"
+    return [TileAxis(axis, size, Cover.GRID, False, missing), TileAxis(group, 1, Cover.GROUP, True)]
+
+
+def covers_groups(func: Func, axis: Axis, context: Context) -> bool:
+    """Whether ``func`` is stored at all points of the groups ``axis`` in the tile, by a loop over them."""
+    place = context.record.place.get(func.name, Place())
+    own = context.algorithm.definition(func).axes
+    return any(a.ragged is not None and a.ragged.group is axis and a.name in place.loop for a in own)
+
+
+def check_one_group(context: Context, func: Func, loops: Sequence[LoopAxis], sizes: Mapping[Axis, int]) -> None:
+    """What is stored along the points of groups belongs to the one group that the tile is at."""
+    for loop in loops:
+        ragged = loop.axis.ragged
+        if loop.base is not None and ragged is not None and sizes[ragged.group] > 1:
+            raise NotLowered(
+                what=f"{func.name} over the points {loop.axis.name} of {sizes[ragged.group]} groups at once",
+                instead=f"grid: {{{ragged.group.name}: 1}}",
+                at=context.record.grid.location_of(ragged.group.name),
+            )
 
 
 def base_of(context: Context, axis: Axis, place: Place, at_hand: Collection[Axis]) -> Base | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from texpr.errors import Location
-from texpr.lang.ir import Algorithm, Axis, Def, Expr, Func, Reduce, Scalar, Scan, components, top_exprs
+from texpr.lang.ir import Algorithm, Axis, Def, Expr, Func, Reduce, Scalar, Scan, components, top_exprs, with_groups
 from texpr.math.bounds import Facts, bounds, divisor
 from texpr.math.expr import BoolExpr, IntExpr, Sym, eq, ge, le, sym
 from texpr.math.expr import Const as IntConst
@@ -131,10 +131,10 @@ def funcs_read(definition: Def) -> list[Func]:
 
 
 def axes_in_play(needed: Iterable[Def]) -> dict[str, Axis]:
-    """Axes by name over all needed definitions: free ones and reduced ones."""
+    """Axes by name over all needed definitions: free ones, the groups that these determine, and reduced ones."""
     found: dict[str, Axis] = {}
     for definition in needed:
-        own = [*definition.axes]
+        own = [*with_groups(definition.axes)]
         if isinstance(definition.top, Reduce):
             own += definition.top.axes
         for axis in own:

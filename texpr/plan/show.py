@@ -153,7 +153,7 @@ def _hidden(title: str, entries: Sequence[str], nothing: str) -> list[str]:
 
 def _tile_line(kernel: KernelPlan) -> str:
     axes = "  ".join(_axis_tile(t) for t in kernel.tile)
-    counts = [ceil_text(t.axis.extent, t.size) for t in kernel.tile if t.cover is Cover.GRID]
+    counts = [_count_text(t) for t in kernel.tile if t.cover is Cover.GRID]
     grid = " * ".join(counts) or "1"
     parts = [f"tile  {axes or 'one point'}", f"grid {grid}"]
     if kernel.order is not None:
@@ -170,6 +170,10 @@ def _tile_line(kernel: KernelPlan) -> str:
 def _axis_tile(tile: TileAxis) -> str:
     whole = f" (whole {tile.axis.extent})" if tile.cover is Cover.WHOLE else ""
     return f"{tile.axis.name}:{tile.size}{whole}"
+
+
+def _count_text(tile: TileAxis) -> str:
+    return ceil_text(tile.axis.extent, tile.size) if tile.grouped is None else f"({tile.count})"
 
 
 def ceil_text(extent: IntExpr, size: int) -> str:

@@ -526,7 +526,11 @@ class Kernel(Record):
     )
     grid: Map[AxisName, TileSize] = field(
         default=Map(),
-        metadata=about("The tile that one program computes at a time; the grid covers these axes.", "{i: 128, j: 128}"),
+        metadata=about(
+            """The tile that one program computes at a time; the grid covers these axes. Tiles of a ragged axis lie in
+            one group each.""",
+            "{i: 128, j: 128}",
+        ),
     )
     whole: Map[AxisName, TileSize] = field(
         default=Map(),

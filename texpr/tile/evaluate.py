@@ -426,6 +426,7 @@ def distinct_conditions(
     doubtful = []
     for axis in axes:
         others = axis_facts([other for other in axes if other is not axis], inside).assume(ge(sym(axis.name), 0))
-        if not isinstance(prove(lt(sym(axis.name), axis.extent), others), Proved):
+        ends_early = axis in scope.axes and scope.axes[axis].stop is not None
+        if ends_early or not isinstance(prove(lt(sym(axis.name), axis.extent), others), Proved):
             doubtful.append(axis)
     return live(doubtful, scope, space)

@@ -1,7 +1,7 @@
 """The tile program: a small typed IR between the plan and Gluon.
 
     TileProgram ::= Parameter*  Buffer*  Statement*
-    Statement   ::= Scalar | ScalarOf | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
+    Statement   ::= Scalar | ScalarOf | FindGroup | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
                   | Atomic | AtomicShared
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
                   | Load | SharedTile | SharedGather | Reduce | Scan | Rank | Relayout | Dot | Full
@@ -361,6 +361,18 @@ class ProgramId:
 
 
 @dataclass(frozen=True, slots=True)
+class FindGroup:
+    """``name`` = the last group e < ``groups`` with ``offsets[e] // size + e <= slot``: i32, found by bisection."""
+
+    name: str
+    offsets: str
+    groups: IntExpr
+    slot: IntExpr
+    size: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Assign:
     """``name = value``. A name assigned again inside a loop is carried by it; its type never changes."""
 
@@ -460,6 +472,7 @@ Statement = (
     Scalar
     | ScalarOf
     | ProgramId
+    | FindGroup
     | Assign
     | For
     | CopyAsync
@@ -582,7 +595,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
     """The expressions a statement evaluates itself (not those of its body)."""
     match statement:
-        case Scalar() | ProgramId() | For() | Commit() | Wait():
+        case Scalar() | ProgramId() | FindGroup() | For() | Commit() | Wait():
             return ()
         case Assign(value=value) | StoreShared(value=value) | ScalarOf(value=value):
             return (value,)

@@ -8,10 +8,10 @@ from collections.abc import Container, Mapping, Sequence
 from texpr.errors import located
 from texpr.lang.ir import Axis
 from texpr.math.bounds import Facts, divisor
-from texpr.math.expr import BoolExpr, IntExpr, Sym, ceildiv, const, free_symbols, ge, minimum, sym
+from texpr.math.expr import BoolExpr, IntExpr, Sym, const, free_symbols, ge, minimum, sym
 from texpr.math.integer import product
 from texpr.plan.access import memory_of
-from texpr.plan.ir import Cover, KernelPlan, TileAxis
+from texpr.plan.ir import Cover, KernelPlan, Node, TileAxis
 from texpr.plan.resolve import constant
 from texpr.schedule.records import OrderKind
 from texpr.tile.evaluate import Needs
@@ -20,6 +20,7 @@ from texpr.tile.ir import (
     Atomic,
     CopyAsync,
     Expr,
+    FindGroup,
     For,
     IntParam,
     Load,
@@ -42,6 +43,7 @@ from texpr.tile.ir import (
 )
 from texpr.tile.kernel import Block, Kernel
 from texpr.tile.lower import lower_nodes
+from texpr.tile.ragged import TileInGroup, tile_in_group
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import all_sizes, grouping
 from texpr.tile.updates import finish_copies, start_copies
@@ -67,27 +69,36 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     block = Block()
     pid = kernel.name("pid")
     grid_axes = [t for t in plan.tile if t.cover is Cover.GRID]
-    counts = {t.axis.name: ceildiv(t.axis.extent, t.size) for t in grid_axes}
-    tiles = product(counts.values())
+    tiles = product(t.count for t in grid_axes)
     block.add(ProgramId(pid))
     origins = {t.axis: sym(kernel.name(f"{t.axis.name}0")) for t in grid_axes}
-    scope = Scope(
-        {t.axis: AxisValue(origins.get(t.axis, const(0)), t.size, t.full) for t in plan.tile}, facts, guard
-    )
+    within = next((tile_in_group(t, t.grouped, kernel) for t in grid_axes if t.grouped is not None), None)
+    axes = {t.axis: AxisValue(origins.get(t.axis, const(0)), t.size, t.full) for t in plan.tile}
+    if within is not None:
+        axes |= within.axes(origins)
+    scope = Scope(axes, facts, guard)
     for t in grid_axes:  # there is a program
         scope = scope.with_fact(ge(t.axis.extent, 1))
+
+    def lower_tile(nodes: Sequence[Node], index: IntExpr, at: Scope, into: Block) -> None:
+        into.add(*_positions(plan, grid_axes, origins, index, kernel, within))
+        if within is None:
+            lower_nodes(nodes, kernel, at, into)
+            return
+        body = Block()
+        lower_nodes(nodes, kernel, at, body)
+        into.add(within.around(origins, body))
+
     start_copies(kernel, block)
     if plan.persistence is None:
-        block.add(*_positions(plan, grid_axes, origins, sym(pid), kernel))
-        lower_nodes(plan.nodes, kernel, scope, block)
+        lower_tile(plan.nodes, sym(pid), scope, block)
         finish_copies(kernel, scope, block)
         body, grid = tuple(block.statements), tiles
     else:
         scope = lower_nodes(plan.prologue, kernel, scope, block)
         inner = Block()
         turn = kernel.name("tile")
-        inner.add(*_positions(plan, grid_axes, origins, sym(turn), kernel))
-        lower_nodes(plan.body, kernel, scope, inner)
+        lower_tile(plan.body, sym(turn), scope, inner)
         grid = minimum(tiles, plan.persistence.programs)
         programs = kernel.name("programs")
         block.add(Scalar(programs, grid, "programs launched"))
@@ -115,13 +126,14 @@ def _small(limit: IntExpr) -> bool:
 
 
 def _positions(
-    plan: KernelPlan, axes: Sequence[TileAxis], origins: Mapping[Axis, Sym], index: IntExpr, kernel: Kernel
+    plan: KernelPlan, axes: Sequence[TileAxis], origins: Mapping[Axis, Sym], index: IntExpr, kernel: Kernel,
+    within: TileInGroup | None,
 ) -> list[Statement]:
     """``i0 = ..`` for every grid axis from the linear tile index: row-major, grouped or reversed as ``order`` says."""
     statements: list[Statement] = []
     counts: dict[str, IntExpr] = {}
     for t in axes[1:] if plan.order is None else axes:
-        count = ceildiv(t.axis.extent, t.size)
+        count = t.count
         if constant(count) is None and not isinstance(count, Sym):
             name = kernel.name(f"{t.axis.name}_tiles")
             statements.append(Scalar(name, count))
@@ -141,6 +153,9 @@ def _positions(
         if plan.order is not None and plan.order.kind is OrderKind.REVERSE:
             numbers[plan.order.axis] = counts[plan.order.axis] - 1 - numbers[plan.order.axis]
     for t in axes:
+        if within is not None and t is within.tile:
+            statements += within.located(numbers[t.axis.name])
+            continue
         note = f"tile of {t.size} along {t.axis.name}"
         statements.append(Scalar(origins[t.axis].name, numbers[t.axis.name] * t.size, note))
     return statements
@@ -255,6 +270,10 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
         for expr in statement_exprs(statement):
             visit(expr)
         match statement:
+            case FindGroup(name=name, groups=groups, slot=slot):
+                defined.add(name)
+                integers(groups)
+                integers(slot)
             case ProgramId(name=name) | ScalarOf(name=name):
                 defined.add(name)
             case Scalar(name=name, value=value):

@@ -25,6 +25,7 @@ from texpr.tile.ir import (
     DotStep,
     Elementwise,
     Expr,
+    FindGroup,
     For,
     Full,
     InlinePtx,
@@ -171,6 +172,8 @@ class _Printer:
                 return _noted(f"{name} = {value}", note)
             case ScalarOf(name=name, value=value, note=note):
                 return _noted(f"{name} = {self.expr(value)}", note)
+            case FindGroup(name=name, offsets=offsets, slot=slot, size=size, note=note):
+                return _noted(f"{name} = last e with {offsets}[e] // {size} + e <= {slot}", note)
             case ProgramId(name=name):
                 return f"{name} = program index"
             case Assign(name=name, value=value, note=note, origin=origin):

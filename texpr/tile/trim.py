@@ -34,8 +34,8 @@ from texpr.tile.scope import AxisValue, Scope
 @dataclass(frozen=True, slots=True)
 class Steps:
     """Steps of ``size`` points along ``axis`` at ``first``, ``first + by``, .. below ``stop``. ``full``: they do not
-    reach past the axis' end; ``holds``: parts of guards that are true in all of them. ``reverse``: the last one first.
-    Points from ``end`` on, if there is one, are dead."""
+    reach past the axis' end; ``holds``: parts of guards that are true in all of them; points from ``end`` on, if there
+    is one, are dead. ``reverse``: the last one first."""
 
     axis: Axis
     size: int

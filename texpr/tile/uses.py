@@ -7,6 +7,7 @@ from texpr.tile.ir import (
     Argument,
     Assign,
     Expr,
+    FindGroup,
     For,
     Load,
     ProgramId,
@@ -54,7 +55,9 @@ class NamesOf:
 def assigned_name(statement: Statement) -> str | None:
     """The name that a statement gives a (new) value."""
     match statement:
-        case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) | Assign(name=name) | For(counter=name):
+        case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) | FindGroup(name=name):
+            return name
+        case Assign(name=name) | For(counter=name):
             return name
         case _:
             return None

@@ -30,6 +30,7 @@ from texpr.tile.ir import (
     CopyAsync,
     Dims,
     Expr,
+    FindGroup,
     For,
     IntParam,
     Load,
@@ -159,6 +160,14 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             _define_scalar(name, state)
         case ScalarOf(name=name, value=value):
             require(value.dtype is DType.I32 and not value.dims, f"{name} is {type_text(value)}, no 32-bit integer")
+            _define_scalar(name, state)
+        case FindGroup(name=name, offsets=offsets, groups=groups, slot=slot, size=size):
+            require(offsets in state.context.pointers, f"no pointer parameter {offsets}")
+            require(state.context.pointers[offsets].dtype.is_int, f"{offsets} has no integers")
+            require(size > 0, f"tiles of {size}")
+            _symbols(groups, state)
+            _symbols(slot, state)
+            state.loaded.add(offsets)
             _define_scalar(name, state)
         case ProgramId(name=name):
             _define_scalar(name, state)

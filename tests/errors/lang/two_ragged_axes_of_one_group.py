@@ -1,0 +1,10 @@
+# expect: TX0164
+# try: another axis
+import texpr as te
+
+
+@te.algorithm("x: f32[Z], off: i32[R + 1] offsets(Z) -> y: f32[Z, Z]")
+def bad(x, off, y):
+    (r,) = te.axes(r="R")
+    p, q = te.ragged("p", off, r), te.ragged("q", off, r)
+    y[p, q] = x[p] * x[q]  # here
