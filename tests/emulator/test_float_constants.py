@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from tests.emulator.snippets import Array, run_lanes, run_one
+from texpr.emulator.isa_float import with_modifiers
+from texpr.emulator.rows import Modifiers
 
 
 def half_values(bits: Array, name: str) -> Array:
@@ -49,3 +51,12 @@ def test_all_operands_may_be_constants() -> None:
     assert list(got["a"].view(np.float32)) == [3] * 3 and list(got["b"].view(np.float32)) == [3] * 3
     assert list(got["c"].view(np.float64)) == [3] * 3 and list(got["h"].view(np.float16)) == [1] * 3
     assert list(got["e"]) == [3] * 3 and list(got["f"].view(np.float32)) == [2] * 3 and list(got["g"]) == [0x3800] * 3
+
+
+def test_a_nan_of_single_precision_has_one_pattern_whatever_it_comes_from() -> None:
+    """Partial sums that threads add in different orders agree, so that storing them twice is no race."""
+    add = with_modifiers(np.add, Modifiers({}))
+    inf, nan = np.float32(np.inf), np.uint32(0xFFC01234).view(np.float32)
+    with np.errstate(invalid="ignore"):
+        found = add(np.array([inf, -inf, nan, 1], np.float32), np.array([-inf, inf, 1, nan], np.float32))
+    assert found.view(np.uint32).tolist() == [0x7FFFFFFF] * 4

@@ -31,6 +31,8 @@ from texpr.emulator.floats import (
 )
 from texpr.emulator.rows import Array, ArrayFunction, Modifiers, Row, elementwise, family
 
+_CANONICAL_NAN = np.uint32(0x7FFFFFFF).view(np.float32)
+
 # Building blocks --------------------------------------------------------------------------------------------
 
 
@@ -39,16 +41,26 @@ def element_format(modifiers: Modifiers) -> str:
     return modifiers.get("type", "f32").removesuffix("x2")
 
 
+def canonical(result: Array) -> Array:
+    """Single-precision operations do not keep the payloads or signs of NaNs but give 0x7fffffff (PTX ISA, "Floating
+    Point Instructions"): two threads that add the same numbers in either order agree to the bit."""
+    if result.dtype != np.float32:
+        return result
+    nan = np.isnan(result)
+    return np.where(nan, _CANONICAL_NAN, result) if nan.any() else result
+
+
 def with_modifiers(function: ArrayFunction, modifiers: Modifiers) -> ArrayFunction:
-    """Add .ftz (flush inputs and result), .sat (clamp to [0, 1], NaN to 0) and .relu around a function."""
+    """Add .ftz (flush inputs and result), .sat (clamp to [0, 1], NaN to 0) and .relu around a function, and make NaNs
+    of single precision canonical."""
     flush, saturate, relu = "ftz" in modifiers, "sat" in modifiers, "relu" in modifiers
     if not (flush or saturate or relu):
-        return function
+        return lambda *sources: canonical(function(*sources))
 
     def run(*sources: Array) -> Array:
         if flush:
             sources = tuple(flush_subnormals(source) for source in sources)
-        result = function(*sources)
+        result = canonical(function(*sources))
         if flush:
             result = flush_subnormals(result)
         zero, one = result.dtype.type(0), result.dtype.type(1)
