@@ -344,6 +344,27 @@ class Draft:
         self.lines.append(f"{left} = {right}")
         self.sources += new
 
+    def scan(self, axes: Sequence[str], output: bool) -> None:
+        """A scan of any kind along one of ``axes``."""
+        rng = self.rng
+        left = self.define(axes, output)
+        new = self.forget(1)
+        value = self.matched(self.value(axes, rng.randint(0, 2)), axes)
+        along = rng.choice(list(axes))
+        flags = [flag for flag in ("exclusive=True", "reverse=True") if rng.random() < 0.4]
+        flags += [f"reset={self.condition(axes)}"] if rng.random() < 0.3 else []
+        words = "".join(f", {flag}" for flag in (f"along={along}", *flags))
+        if self.kind != "int" and rng.random() < 0.3:
+            body = "(p[0] * q[0], q[0] * p[1] + q[1])"
+            self.monoids.append(f"m{len(self.monoids)} = te.monoid(lambda p, q: {body}, identity=(1.0, 0.0))")
+            first = self.matched(f"te.tanh({self.leaf(axes)})", axes)
+            right = f"te.scan(m{len(self.monoids) - 1}, ({first}, {value}){words})[1]"
+        else:
+            op = rng.choice(("+", "+", "max", "min", "*", *(("xor", "and") if self.kind == "int" else ())))
+            right = f"te.scan('{op}', {value}{words})"
+        self.lines.append(f"{left} = {right}")
+        self.sources += new
+
     def by_monoid(self, value: str, axes: Sequence[str], over: str, where: str) -> str:
         """A user's operator: a pair whose order matters, or one number."""
         rng = self.rng
@@ -433,7 +454,7 @@ def random_algorithm(seed: int) -> str:
         rng, rng.choice(("float", "float", "float", "int", "double")), rng.choice(("i32", "i32", *TYPES["int"]))
     )
     family = rng.choice(
-        ("elementwise", "elementwise", "rows", "rows", "chain", "contraction", "contraction", "stencil")
+        ("elementwise", "elementwise", "rows", "rows", "chain", "contraction", "contraction", "stencil", "scan")
     )
     match family:
         case "elementwise":
@@ -468,6 +489,17 @@ def random_algorithm(seed: int) -> str:
                 draft.elementwise(kept, True)
             else:
                 draft.elementwise(kept, True)
+        case "scan":
+            axes = [draft.axis() for _ in range(rng.randint(1, 3))]
+            if rng.random() < 0.3:
+                draft.elementwise(axes, False)
+            draft.scan(axes, rng.random() < 0.6)
+            if rng.random() < 0.3:
+                draft.scan(axes, rng.random() < 0.6)
+            if len(axes) > 1 and rng.random() < 0.3:
+                draft.reduction(axes[:1], axes[1:], True)
+            elif not draft.outputs or rng.random() < 0.4:
+                draft.elementwise(axes, True)
         case "stencil":
             _stencil(draft)
     if not draft.outputs:
