@@ -5,6 +5,7 @@
     cumsum_reverse     y[i, j] = x[i, j] + ... + x[i, N - 1]
     segmented_scan     y[i] = the sum of x from the last start of a segment at or before i up to x[i]
     linear_recurrence  h[n, t, d] = a[n, t, d] h[n, t - 1, d] + b[n, t, d],  h[n, -1, d] = h0[n, d] (0 if it is absent)
+    equalise           y[i] = 255 c[x[i]] // N,   c[v] = how many of x are at most v: a histogram, its scan, a table
 """
 
 import texpr as te
@@ -46,3 +47,13 @@ def linear_recurrence(a, b, h0, h):
     compose = te.monoid(lambda p, q: (p[0] * q[0], q[0] * p[1] + q[1]), identity=(1.0, 0.0), name="compose")
     factor[n, t, d], rest[n, t, d] = te.scan(compose, (a[n, t, d], b[n, t, d]), along=t)
     h[n, t, d] = rest[n, t, d] + factor[n, t, d] * h0.get((n, d), 0)
+
+
+@te.algorithm("x: u8[N] -> y: u8[N]")
+def equalise(x, y):
+    """Histogram equalisation: every value is replaced by its rank, in 255ths."""
+    i, k, b = te.axes(i="N", k="N", b=256)
+    count, upto = te.funcs("count upto")
+    count[b] = te.sum(te.u32(1), over=k, where=x[k] == b)
+    upto[b] = te.scan("+", count[b], along=b)
+    y[i] = (upto[x[i].to("i32")].to("u64") * 255 // te.dim("N").to("u64")).to("u8")
