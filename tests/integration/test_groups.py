@@ -12,6 +12,12 @@ import pytest
 import texpr as te
 from tests.integration.running import bundle, worst
 from texpr.lang.algorithm import AlgorithmDef
+from texpr.plan.build import plan_variant
+from texpr.plan.default import default_schedule
+from texpr.plan.ir import Group
+from texpr.plan.resolved import resolved_schedule
+from texpr.schedule import dump_schedule, load_schedule
+from texpr.targets import TARGETS
 
 SIZES = [(0, 5), (3, 0), (1, 1), (3, 63), (2, 64), (5, 65), (2, 131), (3, 257)]
 
@@ -70,6 +76,23 @@ ENTROPY = """
     warps: 2
     online: {funcs: [m, total, mean, z, best], at: tile, loop: {j: 64}}
 """
+
+
+def test_a_group_written_out_is_the_same_group() -> None:
+    """What ``texpr show --stage schedule`` prints can be read, and places members once."""
+    text = f"texpr: 1\nalgorithm: guarded\nvariants:\n- name: only\n  target: sm_80\n  kernels:{ONE_PASS}"
+    algorithm = guarded.bind({})
+    written = load_schedule(dump_schedule(resolved_schedule(load_schedule(text), algorithm)))
+    (variant,) = written.variants
+    assert "m" not in variant.kernels[0].place
+    (kernel,) = plan_variant(algorithm, variant, TARGETS["sm_80"]).kernels
+    assert any(isinstance(node, Group) for node in kernel.body)
+
+
+def test_default_schedules_make_one_pass_of_what_allows_it() -> None:
+    schedule = default_schedule(guarded, ["sm_80"])
+    long = schedule.variants[-1].kernels[0].online
+    assert long is not None and long.funcs == ("m", "total")
 
 
 def check(definition: AlgorithmDef, schedule: str, folder: Path) -> None:

@@ -36,11 +36,12 @@ def _kernel(record: Kernel, algorithm: Algorithm, stored: frozenset[Func]) -> Ke
     if record.extern is not None:
         return dataclasses.replace(record, warps=record.warps or DEFAULT_WARPS)
     writes = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
-    places = {name: _place(place) for name, place in record.place.items()}
+    members = {name for group in (record.online, record.merge) if group is not None for name in group.funcs}
+    places = {name: place if name in members else _place(place) for name, place in record.place.items()}
     if not record.split and not record.fuse:
         for definition in needed_definitions(algorithm, writes, stored, {}, record):
             kept = isinstance(definition.top, Reduce) and not written_out(definition, record)
-            if kept and not any(func.name in places for func in definition.funcs):
+            if kept and not any(func.name in places or func.name in members for func in definition.funcs):
                 places[definition.name] = Place(at=Tile())
     stages = {name: _stage(stage) for name, stage in record.stage.items()}
     return dataclasses.replace(

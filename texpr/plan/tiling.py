@@ -22,6 +22,7 @@ from texpr.plan.partition import Job, contiguous_axes, is_symbolic, power_of_two
 from texpr.plan.ranking import MOST_ROUNDS, rank_axes
 from texpr.schedule.base import Map
 from texpr.schedule.records import (
+    Group,
     Kernel,
     LoopOf,
     Memory,
@@ -266,12 +267,29 @@ def looped(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
             if inner:
                 place[func.name] = Place(at=Tile(), loop=named(sizes, inner))
         grid = named(sizes, job.programs)
-        yield (
-            Kernel(
-                name=name, writes=names(job.writes), grid=grid, warps=WARPS, place=Map.of(place),
-                whole=named(whole, whole),
-            ),
+        kernel = Kernel(
+            name=name, writes=names(job.writes), grid=grid, warps=WARPS, place=Map.of(place),
+            whole=named(whole, whole),
         )  # fmt: skip
+        group = _one_pass(job, place)
+        if group is not None:
+            rest = {func: record for func, record in place.items() if func not in group.funcs}
+            yield (dataclasses.replace(kernel, place=Map.of(rest), online=group),)
+        yield (kernel,)
+
+
+def _one_pass(job: Job, places: Mapping[str, Place]) -> Group | None:
+    """All reductions of a job in one pass, if they run over the same points in the same loop. Whether that is exact is
+    for the plan to say."""
+    tops = [d.top for d in job.reductions if isinstance(d.top, Reduce)]
+    found = [places.get(definition.name) for definition in job.reductions]
+    if len(tops) < 2 or len(tops) < len(found) or any(top.axes != tops[0].axes for top in tops):
+        return None
+    loops = {place.loop for place in found if place is not None and place.at == Tile()}
+    plain = all(place is not None and place == Place(at=Tile(), loop=place.loop) for place in found)
+    if len(loops) != 1 or not plain:
+        return None
+    return Group(tuple(definition.name for definition in job.reductions), Tile(), next(iter(loops)))
 
 
 def sorts_rows(job: Job) -> bool:
