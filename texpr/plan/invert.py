@@ -117,6 +117,10 @@ def _invert(
         name = top.op.value if isinstance(top.op, ReduceOp) else top.op.name
         hint = f"remove invert; {', '.join(op.value for op in _TYPES)} are"
         raise request.refusal(f"{name} is no single atomic operation", hint)
+    for axis in top.axes:
+        if axis.ragged is not None:
+            why = f"{axis.name} is ragged: which of its points belong to a group is not in the guard"
+            raise request.refusal(why, "remove invert")
     _check_type(request, top.op, top.exprs[0])
     keys, rest = _keys(definition, top)
     if not keys:

@@ -309,6 +309,8 @@ def masked_load(read: Read, scope: Scope, space: Space | None, needs: Needs) -> 
     conditions += bounds_conditions(memory, indices, assumed, space, needs)
     if isinstance(read.source, Tensor) and read.source.optional:
         conditions.append(_present(read.source, needs))
+    if scope.only is not None:
+        conditions.append(scope.only)
     mask = tile.both(conditions)
     fill = read.boundary.fill if mode is BoundaryMode.FILL else 0
     other = Literal(float(fill) if memory.dtype.is_float else fill, memory.dtype)

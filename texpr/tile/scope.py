@@ -62,7 +62,7 @@ class StagedWindow:
 @dataclass(frozen=True, slots=True)
 class Scope:
     """An immutable environment; the ``with_`` methods give extended copies. ``holds``: parts of guards that are true
-    all over the tile."""
+    all over the tile. ``only``: a condition without which nothing is read."""
 
     axes: Mapping[Axis, AxisValue]
     facts: Facts
@@ -74,6 +74,7 @@ class Scope:
     windows: Mapping[Tensor | Func, StagedWindow] = field(default_factory=dict)
     variables: Mapping[Var, Expr] = field(default_factory=dict)
     holds: frozenset[Condition] = frozenset()
+    only: Expr | None = None
     carries: Mapping[Func, tuple[Carry, ...]] = field(default_factory=dict)
 
     def with_carry(self, func: Func, state: tuple[Carry, ...]) -> Scope:
@@ -111,6 +112,9 @@ class Scope:
 
     def with_holding(self, conditions: Iterable[Condition]) -> Scope:
         return dataclasses.replace(self, holds=self.holds.union(conditions))
+
+    def reading_only(self, condition: Expr) -> Scope:
+        return dataclasses.replace(self, only=condition)
 
     def with_fact(self, fact: BoolExpr) -> Scope:
         return dataclasses.replace(self, facts=self.facts.assume(fact))

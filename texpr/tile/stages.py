@@ -134,6 +134,8 @@ def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | Non
     """A staged tile as loaded, coalesced along the tensor's contiguous axis. Nothing is read unless ``when``."""
     form = tile_form(node)
     space = tile_copy_space(node, form, kernel, scope)
+    if when is not None and any(reads_of(index) for index in form.read.indices):
+        scope, when = scope.reading_only(when), None  # the indices are found by reads of their own
     loaded = masked_load(form.read, scope, space, kernel.needs)
     if when is not None:
         loaded = guarded(loaded, when)

@@ -290,4 +290,20 @@ def sized_by_key(key: Any, like: Any, y: Any) -> None:
     y[b] = te.sum(key[i], over=i, where=key[i] == b)
 
 
+@te.algorithm("x: f32[P], ptr: i32[M+1] offsets(P) -> y: f32[M]")
+def early_points(x: Any, ptr: Any, y: Any) -> None:
+    """A guard on a ragged axis."""
+    (i,) = te.axes(i="M")
+    p = te.ragged("p", ptr, i)
+    y[i] = te.sum(x[p], over=p, where=p <= 2 * i)
+
+
+@te.algorithm("key: i32[P], ptr: i32[M+1] offsets(P) -> y: i32[M, 8]")
+def counted_in_groups(key: Any, ptr: Any, y: Any) -> None:
+    """A key on a ragged axis."""
+    i, b = te.axes(i="M", b=8)
+    p = te.ragged("p", ptr, i)
+    y[i, b] = te.sum(te.i32(1), over=p, where=key[p] == b)
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}

@@ -1,0 +1,99 @@
+"""Kernels that are made by their guards, as shipped and on the emulator, against NumPy written another way; and what
+torch computes, where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.integration.running import bundle, halves
+from texpr.compile import load_algorithm
+from texpr.lang.reference import reference
+
+ROOT = Path(__file__).parents[2]
+
+
+def shipped(file: str, name: str, folder: Path, types: dict[str, str]) -> Any:
+    definition = load_algorithm(f"{ROOT}/kernels/{file}.py:{name}")
+    return bundle(definition, (ROOT / "schedules" / f"{name}.yaml").read_text(), folder, types)
+
+
+def test_what_lies_above_the_diagonal_is_never_multiplied(tmp_path: Path) -> None:
+    run = shipped("linear", "triangular_matmul", tmp_path, {"T": "f16"})
+    rng = np.random.default_rng(1)
+    for m, k, n in [(70, 72, 72), (33, 100, 40), (100, 31, 17)]:
+        lower, x = halves(rng, m, k), halves(rng, k, n)
+        wanted = np.tril(lower).astype(np.float64) @ x
+        poisoned = np.where(np.tri(m, k, dtype=bool), lower, np.float16("nan"))
+        np.testing.assert_allclose(run(poisoned, x), wanted, rtol=2e-3, atol=2e-2)
+
+
+def test_a_transposed_convolution_spreads_every_input_point(tmp_path: Path) -> None:
+    run = shipped("convolution", "conv2d_transposed", tmp_path, {"T": "f16"})
+    rng = np.random.default_rng(2)
+    for h, w, c, k in [(5, 7, 8, 16), (3, 2, 5, 3)]:
+        x, weight = halves(rng, 2, h, w, c), halves(rng, 4, 4, c, k)
+        whole = np.zeros((2, 2 * h + 2, 2 * w + 2, k))
+        for r in range(4):
+            for s in range(4):
+                whole[:, r : r + 2 * h : 2, s : s + 2 * w : 2] += x.astype(np.float64) @ weight[r, s].astype(np.float64)
+        np.testing.assert_allclose(run(x, weight), whole[:, 1:-1, 1:-1], rtol=2e-3, atol=2e-2)
+
+
+def test_a_histogram_counts(tmp_path: Path) -> None:
+    run = shipped("scatter", "histogram", tmp_path, {"T": "u8"})
+    x = np.random.default_rng(3).integers(0, 200, 5000, dtype=np.uint8)
+    np.testing.assert_array_equal(run(x), np.bincount(x, minlength=256))
+
+
+def test_a_mean_by_key_leaves_out_keys_beyond_the_ends(tmp_path: Path) -> None:
+    run = shipped("scatter", "scatter_mean", tmp_path, {})
+    rng = np.random.default_rng(4)
+    vox, f = rng.integers(-1, 9, 150, dtype=np.int32), rng.standard_normal((150, 40)).astype(np.float32)
+    wanted = np.stack([f[vox == v].mean(0, dtype=np.float64) if (vox == v).any() else np.zeros(40) for v in range(9)])
+    np.testing.assert_allclose(run(vox, f, np.zeros(9, np.float32)), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [(64, 72), (13, 5)])
+def test_rows_found_through_a_map_are_convolved(channels: tuple[int, int], tmp_path: Path) -> None:
+    c, k = channels
+    run = shipped("sparse", "sparse_conv", tmp_path, {"T": "f16"})
+    rng = np.random.default_rng(5)
+    x, w = halves(rng, 50, c), halves(rng, 9, c, k)
+    table = rng.integers(-1, 50, (9, 70), dtype=np.int32)
+    table[4] = -1
+    rows = np.where(table[:, :, None] >= 0, x[np.maximum(table, 0)], 0).astype(np.float64)
+    wanted = np.maximum(np.einsum("vic,vck->ik", rows, w.astype(np.float64)), 0)
+    np.testing.assert_allclose(run(x, w, table, None, None), wanted, rtol=2e-3, atol=4e-2)
+
+
+def test_boxes_suppress_later_ones(tmp_path: Path) -> None:
+    run = shipped("boxes", "nms_mask", tmp_path, {})
+    rng = np.random.default_rng(6)
+    corner = rng.integers(0, 30, (75, 2))
+    box = np.concatenate([corner, corner + rng.integers(1, 20, (75, 2))], 1).astype(np.float32)
+    low, high = np.maximum(box[:, None, :2], box[None, :, :2]), np.minimum(box[:, None, 2:], box[None, :, 2:])
+    both = np.maximum(high - low, 0).prod(2)
+    area = (box[:, 2:] - box[:, :2]).prod(1)
+    found = np.triu(both > 0.5 * (area[:, None] + area[None] - both), 1)
+    words = np.pad(found, ((0, 0), (0, 96 - 75))).reshape(75, 3, 32)
+    assert found.any()
+    np.testing.assert_array_equal(run(box, 0.5), (words << np.arange(32, dtype=np.uint64)).sum(2).astype(np.uint32))
+
+
+def test_torch_computes_the_same() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(7)
+    lower, x = (rng.standard_normal((40, 40)).astype(np.float32) for _ in range(2))
+    mine = reference(load_algorithm(f"{ROOT}/kernels/linear.py:triangular_matmul"), types={"T": "f32"})(l=lower, x=x)
+    torch.testing.assert_close(torch.as_tensor(mine["y"]).float(), torch.tril(torch.tensor(lower)) @ torch.tensor(x))
+    image, weight = torch.tensor(halves(rng, 2, 5, 6, 8)), torch.tensor(halves(rng, 4, 4, 8, 3))
+    transposed = reference(load_algorithm(f"{ROOT}/kernels/convolution.py:conv2d_transposed"), types={"T": "f16"})
+    mine = transposed(x=image.numpy(), w=weight.numpy())
+    wanted = torch.nn.functional.conv_transpose2d(
+        image.float().permute(0, 3, 1, 2), weight.float().permute(2, 3, 0, 1), stride=2, padding=1
+    )
+    torch.testing.assert_close(torch.as_tensor(mine["y"]).float(), wanted.permute(0, 2, 3, 1), rtol=2e-3, atol=2e-3)
