@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_aot(commands)
+    _add_eject(commands)
     _add_check(commands)
     _add_pack(commands)
     _add_show(commands)
@@ -234,6 +235,39 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
             cell.rjust(width) if cell.isdigit() else cell.ljust(width) for cell, width in zip(row, widths, strict=True)
         ]
         print("  ".join(cells).rstrip())
+
+
+# ---- texpr eject
+
+
+def _add_eject(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "eject",
+        "write the Gluon of one kernel to a file, to be edited by hand",
+        "texpr eject kernels/blend.py:blend --kernel blend -o schedules/blend_kernel.py",
+    )
+    _add_binding(parser)
+    parser.add_argument("--kernel", required=True, metavar="NAME", help="the kernel, as the schedule calls it")
+    parser.add_argument("--variant", metavar="NAME", help="of this variant only (default: of all that have the kernel)")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the new file")
+    parser.set_defaults(run=_eject)
+
+
+def _eject(options: argparse.Namespace) -> int:
+    from texpr.compile import eject
+
+    if options.out.exists():
+        print(f"error: {options.out} exists, and may have been edited; choose another file", file=sys.stderr)
+        return 2
+    text = eject(
+        options.source, options.kernel, options.schedule, options.target, dict(options.type), dict(options.static),
+        options.variant,
+    )  # fmt: skip
+    options.out.write_text(text)
+    print(f"wrote {options.out}; in kernel {options.kernel} of the schedule, relative to its folder:")
+    print(f"    source: {options.out.name}")
+    return 0
 
 
 # ---- texpr check

@@ -36,6 +36,7 @@ from texpr.aot.ir import (
     WorkspacePointer,
 )
 from texpr.errors import Location, TExprError
+from texpr.gluon.ejected import contract_of, ejected_source, module_of
 from texpr.gluon.emit import emit
 from texpr.gluon.extern import extern_source
 from texpr.lang.algorithm import AlgorithmDef
@@ -61,6 +62,7 @@ from texpr.math.integer import product, total
 from texpr.plan.access import buffer_name, tensor_strides
 from texpr.plan.build import plan_variant
 from texpr.plan.errors import GuardsDoNotCover, VariantUnreachable, WrongAlgorithm
+from texpr.plan.excerpt import in_kernel
 from texpr.plan.ir import Fill as PlannedFill
 from texpr.plan.ir import VariantPlan
 from texpr.plan.mentions import check_schedule
@@ -237,36 +239,43 @@ def compile_variant(
             lower_kernel(kernel, f"{prefix}_{record.name}_{kernel.name}", facts, record.when, arguments)
             for kernel in plan.kernels
         )
-        sources = _sources(plan, programs, (name,))
+        sources = _sources(plan, programs, (name,), algorithm.facts)
         key = tuple(source.text + "".join(source.preamble) for source in sources)
         if key in groups:
             groups[key] = dataclasses.replace(groups[key], targets=(*groups[key].targets, name))
         else:
             groups[key] = Compiled(plan, (name,), programs, sources)
     several = len(groups) > 1
-    return tuple(_finished(compiled, several) for compiled in groups.values())
+    return tuple(_finished(compiled, several, algorithm.facts) for compiled in groups.values())
 
 
-def _finished(compiled: Compiled, several: bool) -> Compiled:
+def _finished(compiled: Compiled, several: bool, require: Sequence[BoolExpr]) -> Compiled:
     """Fill in the targets; groups of targets with different code get different kernel names."""
     if not several:
         sources = tuple(dataclasses.replace(source, targets=compiled.targets) for source in compiled.sources)
         return dataclasses.replace(compiled, sources=sources)
     suffix = f"_{compiled.targets[0]}"
     programs = tuple(dataclasses.replace(p, name=p.name + suffix) for p in compiled.programs)
-    sources = _sources(compiled.plan, programs, compiled.targets)
+    sources = _sources(compiled.plan, programs, compiled.targets, require)
     return dataclasses.replace(compiled, programs=programs, sources=sources)
 
 
-def _sources(plan: VariantPlan, programs: Sequence[TileProgram], targets: tuple[str, ...]) -> tuple[KernelSource, ...]:
-    """The Gluon of every kernel: the compiler's own, or a call of the function that the schedule names."""
+def _sources(
+    plan: VariantPlan, programs: Sequence[TileProgram], targets: tuple[str, ...], require: Sequence[BoolExpr]
+) -> tuple[KernelSource, ...]:
+    """The Gluon of every kernel: the compiler's own, that of a file it was ejected to, or a call of the function that
+    the schedule names."""
     found = []
     for kernel, program in zip(plan.kernels, programs, strict=True):
         pointers = _pointers(plan, program)
-        if kernel.extern is None:
-            found.append(emit(program, targets, pointers))
-        else:
+        if kernel.extern is not None:
             found.append(extern_source(program, kernel.extern, targets, pointers))
+            continue
+        source = emit(program, targets, pointers)
+        if kernel.record.source is not None:
+            with in_kernel(kernel.record, VariantRecord(name=plan.name, target=()), plan.target):
+                source = ejected_source(source, contract_of(plan, kernel, program, source, require), kernel)
+        found.append(source)
     return tuple(found)
 
 
@@ -479,6 +488,50 @@ def _variant(record: VariantRecord, compiled: Compiled) -> Variant:
 def _fill(fill: PlannedFill) -> Fill:
     target = WorkspacePointer(buffer_name(fill.name)) if fill.output is None else TensorPointer(fill.output.name)
     return Fill(target, fill.bits, fill.pattern, fill.count)
+
+
+# ---- ejecting -------------------------------------------------------------------------------------------------------
+
+
+def eject(
+    source: str,
+    kernel: str,
+    schedule: Path | None = None,
+    targets: Sequence[str] | None = None,
+    types: Mapping[str, str] | None = None,
+    statics: Mapping[str, int] | None = None,
+    variant: str | None = None,
+) -> str:
+    """The text of a file with what the compiler writes for one kernel, in every binding, for ``source:`` in the
+    schedule. ``variant``: of that one only. Raises SourceError if there is no such kernel."""
+    definition = load_algorithm(source)
+    record = _without_source(find_schedule(source, definition, schedule, targets, statics), kernel)
+    chosen = [b for b in definition.bindings() if all(b.get(name) == value for name, value in (types or {}).items())]
+    found: list[tuple[KernelSource, tuple[str, ...]]] = []
+    names: dict[str, None] = {}
+    for binding in chosen:
+        algorithm = definition.bind(binding, statics or {})
+        symbol = definition.name if len(definition.bindings()) == 1 else "_".join([definition.name, *binding.values()])
+        bound = compile_binding(algorithm, record, chosen_targets(record, targets), symbol)
+        for compiled in (c for r, group in bound.variants for c in group if variant in (None, r.name)):
+            for plan, program, text in zip(compiled.plan.kernels, compiled.programs, compiled.sources, strict=True):
+                names[plan.name] = None
+                if plan.name == kernel and plan.extern is None:
+                    contract = contract_of(compiled.plan, plan, program, text, algorithm.facts)
+                    found.append((text, contract))
+    if not found:
+        raise SourceError(source=source, why=f"no kernel '{kernel}' to eject; there is {', '.join(names) or 'none'}")
+    return module_of(found)
+
+
+def _without_source(schedule: Schedule, kernel: str) -> Schedule:
+    """The schedule in which the compiler writes ``kernel`` itself."""
+
+    def own(record: VariantRecord) -> VariantRecord:
+        kernels = (dataclasses.replace(k, source=None) if k.name == kernel else k for k in record.kernels)
+        return dataclasses.replace(record, kernels=tuple(kernels))
+
+    return dataclasses.replace(schedule, variants=tuple(map(own, schedule.variants)))
 
 
 # ---- showing --------------------------------------------------------------------------------------------------------

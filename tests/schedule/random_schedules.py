@@ -70,6 +70,8 @@ def _value(rng: random.Random, form: Form) -> object:
             return rng.randint(limits.low, min(limits.high, limits.low + 9))
         case Name("target"):
             return rng.choice(list(TARGETS))
+        case Name("file"):
+            return f"mine/{rng.choice(['a', 'b_c'])}.py"
         case Name("source"):
             return f"../mine/{rng.choice(['a', 'b_c'])}.py:{rng.choice(['f', 'g2'])}"
         case Name("assumption"):

@@ -311,6 +311,13 @@ class ExternMismatch(PlanError):
     default_hint = "{fix}"
 
 
+class StaleKernel(PlanError):
+    code = "TX0366"
+    title = "ejected kernel that does not fit any more"
+    template = "{source}: {why}"
+    default_hint = "eject the kernel again (texpr eject) and carry your changes over"
+
+
 class NotOnline(PlanError):
     code = "TX0360"
     title = "reduction that cannot share a pass"

@@ -190,6 +190,10 @@ def _name(node: Node, what: str, subject: str, example: str) -> str:
             if found is None:
                 fail(errors.BadAssumption, node, text=text)
             return f"finite({found[1]})"
+        case "file":
+            if not text.endswith(".py") or ":" in text:
+                reason = "a Python file is named file.py"
+                fail(errors.BadName, node, text=text, what=named(what), reason=reason, remedy="mine.py")
         case "source":
             if not _SOURCE.fullmatch(text):
                 reason = "a function of a Python file is named file.py:function"

@@ -145,6 +145,8 @@ def _name(what: str) -> dict[str, Json]:
             return {"enum": [*TARGETS, *short]}
         case "assumption":
             return {"type": "string", "pattern": rf"^finite\( *{_IDENTIFIER} *\)$"}
+        case "file":
+            return {"type": "string", "pattern": r"^[^:]+\.py$"}
         case "source":
             return {"type": "string", "pattern": rf"^[^:]+\.py:{_IDENTIFIER}$"}
         case "name" | "type variable":

@@ -24,6 +24,7 @@ from texpr.schedule.base import (
     BufferType,
     Constant,
     Count,
+    FileName,
     FuncName,
     LaneCount,
     Limits,
@@ -622,6 +623,14 @@ class Kernel(Record):
             "The function that computes what this kernel writes, instead of the compiler; with `warps`, `scratch` and "
             "`fill` it is all that such a kernel has.",
             '{source: "mine.py:scan", programs: "ceil(N / 4096)"}',
+        ),
+    )
+    source: FileName | None = field(
+        default=None,
+        metadata=about(
+            """A file that `texpr eject` has written, relative to the schedule's folder: its text is compiled instead of
+            what the compiler writes. Refused when the kernel's contract has changed since.""",
+            "softmax_rows.py",
         ),
     )
     like: PlainName | None = field(
