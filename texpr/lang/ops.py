@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -183,6 +184,7 @@ u16 = _constructor(DType.U16)
 u32 = _constructor(DType.U32)
 u64 = _constructor(DType.U64)
 
+_PLACEHOLDER: Final = re.compile(r"(?<!\$)(?:\$\$)*\$\{?(\d+)")
 _REGISTER: Final = {8: "r", 16: "h", 32: "r", 64: "l"}
 
 
@@ -206,13 +208,20 @@ def ptx(
         raise PtxError(problem="reference= must be a function on NumPy arrays", at=user_location())
     operands = [strong(coerce(arg, "te.ptx")) for arg in args]
     result = resolve_dtype(dtype)
+    mentioned = {int(number) for number in _PLACEHOLDER.findall(template)}
     for number in range(len(operands) + 1):
-        if f"${number}" not in template:
+        if number not in mentioned:
             raise PtxError(problem=f"the template does not mention ${number}", at=user_location())
+    if max(mentioned) > len(operands):
+        problem = f"the template mentions ${max(mentioned)}, and the last operand is ${len(operands)}"
+        raise PtxError(problem=problem, at=user_location())
     if constraints is None:
         constraints = ",".join(["=" + _register(result), *(_register(operand.dtype) for operand in operands)])
     elif len(constraints.split(",")) != len(operands) + 1:
         raise PtxError(problem=f"{len(operands) + 1} constraints needed, got '{constraints}'", at=user_location())
+    elif not constraints.startswith("=") or "=" in constraints[1:]:
+        problem = f"the first constraint is the result's, as in '=r,r', and the others are operands': '{constraints}'"
+        raise PtxError(problem=problem, at=user_location())
     return Value(Ptx(template, constraints, tuple(operand.expr for operand in operands), result, reference, max_ulp))
 
 
