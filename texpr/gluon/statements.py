@@ -23,6 +23,7 @@ from texpr.tile.ir import (
     Assign,
     Atomic,
     AtomicShared,
+    Barrier,
     Commit,
     CopyAsync,
     Expr,
@@ -84,6 +85,8 @@ def statement(f: Function, item: Statement) -> None:
             _announce(f, "", origin)
             f.preamble.use_import(ASYNC_COPY)
             f.emit(_copy_async(f, item).code)
+        case Barrier(note=note):
+            f.emit(f"gl.barrier()  # {note}" if note else "gl.barrier()")
         case Commit():
             f.preamble.use_import(ASYNC_COPY)
             f.emit("async_copy.commit_group()")

@@ -1,7 +1,8 @@
 """The tile program: a small typed IR between the plan and Gluon.
 
     TileProgram ::= Parameter*  Buffer*  Statement*
-    Statement   ::= Scalar | ScalarOf | FindGroup | Assign | For | CopyAsync | Commit | Wait | StoreShared | Store
+    Statement   ::= Scalar | ScalarOf | FindGroup | Assign | For | CopyAsync | Barrier | Commit | Wait
+                  | StoreShared | Store
                   | Atomic | AtomicShared
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
                   | Load | SharedTile | SharedGather | Reduce | Scan | Rank | Relayout | Dot | Full
@@ -406,6 +407,13 @@ class CopyAsync:
 
 
 @dataclass(frozen=True, slots=True)
+class Barrier:
+    """All threads of the program have come here; what they have read until then may be overwritten."""
+
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """Close the group of async copies started since the last commit."""
 
@@ -476,6 +484,7 @@ Statement = (
     | Assign
     | For
     | CopyAsync
+    | Barrier
     | Commit
     | Wait
     | StoreShared
@@ -595,7 +604,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
     """The expressions a statement evaluates itself (not those of its body)."""
     match statement:
-        case Scalar() | ProgramId() | FindGroup() | For() | Commit() | Wait():
+        case Scalar() | ProgramId() | FindGroup() | For() | Barrier() | Commit() | Wait():
             return ()
         case Assign(value=value) | StoreShared(value=value) | ScalarOf(value=value):
             return (value,)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from texpr.dtypes import DType
-from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Monoid, Ranking
+from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Monoid, Ranking, Tensor
 from texpr.plan.access import memory_of
+from texpr.plan.attach import node_exprs
+from texpr.plan.checks import nodes_of
 from texpr.plan.errors import NoEffect
-from texpr.plan.inline import axes_of
+from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Group, Node, Prefixes, Reduction, Stage, Write
 from texpr.plan.monoids import as_monoid
 from texpr.schedule.records import Memory
@@ -20,7 +22,7 @@ from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
 from texpr.tile.evaluate import address, bounds_conditions, distinct_conditions, evaluate, store_space
 from texpr.tile.groups import lower_group
-from texpr.tile.ir import Assign, Buffer, Full, SharedTile, Space, Store, StoreShared, Var
+from texpr.tile.ir import Assign, Barrier, Buffer, Full, SharedTile, Space, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin, space_for
 from texpr.tile.layouts import Blocked, Linear, operand_swizzle
@@ -107,6 +109,14 @@ def _accumulator(expr: Expr, func: Func) -> DType:
     return DType.I32 if expr.dtype is INDEX and func.dtype.bits <= 32 else expr.dtype
 
 
+def _overwrites(node: Write, kernel: Kernel) -> bool:
+    """Whether the kernel reads the input whose memory the output may be. Threads other than the one that stores may
+    have read it: for an earlier node, or because they hold the same elements of a tile smaller than the program."""
+    alias = node.func.output.may_alias if node.func.output is not None else None
+    reads = (read for one in nodes_of(kernel.plan.nodes) for expr in node_exprs(one) for read in reads_of(expr))
+    return alias is not None and any(isinstance(r.source, Tensor) and r.source.name == alias for r in reads)
+
+
 def lower_write(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:
     """Store an output or workspace func, loop by loop and piece by piece."""
 
@@ -172,6 +182,9 @@ def _store(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:
             *distinct_conditions(memory, node.indices, node.axes, scope, space),
         ]
     )
+    if _overwrites(node, kernel):
+        value = assign(node.func.name, value, kernel, block, node.schedule)
+        block.add(Barrier("what is overwritten has been read"))
     block.add(Store(memory.name, base, offset, mask, value, origin=origin(node.func.name, node.schedule)))
 
 

@@ -17,6 +17,7 @@ from texpr.tile.ir import (
     Assign,
     Atomic,
     AtomicShared,
+    Barrier,
     Buffer,
     Cast,
     Choose,
@@ -183,6 +184,8 @@ class _Printer:
                 return _noted(f"{'unrolled ' if static else ''}for {counter} in {start} .. {stop}{by}", note)
             case CopyAsync(buffer=buffer, stage=stage, load=load, origin=origin):
                 return _noted(f"copy async {self.expr(load)} -> {_staged(buffer, stage)}", "", origin)
+            case Barrier(note=note):
+                return _noted("barrier", note)
             case Commit():
                 return "commit"
             case Wait(pending=pending):

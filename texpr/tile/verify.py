@@ -26,6 +26,7 @@ from texpr.tile.ir import (
     Assign,
     Atomic,
     AtomicShared,
+    Barrier,
     Commit,
     CopyAsync,
     Dims,
@@ -186,6 +187,8 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             check_buffer_tile(buffer, _full_shape(load), load.dtype)
             state.copies.uncommitted = True
             state.async_buffers.add(buffer_name)
+        case Barrier():
+            pass
         case Commit():
             state.copies.uncommitted = False
             state.copies.in_flight = None if state.copies.in_flight is None else state.copies.in_flight + 1
