@@ -209,3 +209,54 @@ def test_a_func_whose_group_is_not_known_is_not_inlined(tmp_path: Path) -> None:
     built = bundle(picked, kernels, tmp_path)
     arrays = {"x": np.float32([1, 2, 3]), "s": np.float32([10, 20]), "at": np.int32([2, 0, 2])}
     assert worst(built, picked, arrays | {"off": np.int32([0, 1, 3])}) <= 1
+
+
+@te.algorithm(
+    "q: f16[NQ, H, D], k: f16[NK, H, D], v: f16[NK, H, D], qs: i32[B + 1] offsets(NQ), ks: i32[B + 1] offsets(NK)"
+    " -> o: f16[NQ, H, D]",
+    static={"D": 32},
+)
+def attention(q: Any, k: Any, v: Any, qs: Any, ks: Any, o: Any) -> None:
+    """Queries and keys of sequences of different lengths: two ragged axes of one group."""
+    b, h, d, e = te.axes(b="B", h="H", d="D", e="D")
+    i, j = te.ragged("i", qs, b), te.ragged("j", ks, b)
+    s, m, p, l, u = te.funcs("s m p l u")  # noqa: E741
+    s[i, h, j] = te.sum(q[i, h, d] * k[j, h, d], over=d)
+    m[i, h] = te.max(s[i, h, j], over=j)
+    p[i, h, j] = te.exp(s[i, h, j] - m[i, h])
+    l[i, h] = te.sum(p[i, h, j], over=j)
+    u[i, h, e] = te.sum(p[i, h, j].to("f16") * v[j, h, e], over=j)
+    o[i, h, e] = te.where(l[i, h] > 0, u[i, h, e] / l[i, h], 0)
+
+
+def test_tiles_of_queries_see_the_keys_of_their_sequence(tmp_path: Path) -> None:
+    schedule = """texpr: 1
+algorithm: attention
+variants:
+- name: any
+  target: [sm_80]
+  relax: [{rounding: p}]
+  assume: [finite(q), finite(k), finite(v)]
+  kernels:
+  - name: forward
+    writes: [o]
+    grid: {i: 32, h: 1}
+    whole: {d: 32, e: 32}
+    online: {funcs: [m, l, u], at: tile, loop: {j: 32}}
+    place:
+      s: {at: u.j, mma: {op: mma, rows: i, cols: j}}
+      p: {at: u.j}
+      u: {mma: {op: mma, rows: i, cols: e}}
+"""
+    built = bundle(attention, schedule, tmp_path)
+    rng = np.random.default_rng(0)
+    for qs, ks in (([0, 1], [0, 3]), ([0, 0, 40, 41, 50], [0, 9, 9, 80, 81]), ([0, 33, 70], [0, 64, 97])):
+        q, k, v = (halves(rng, size, 2, 32) * np.float16(0.3) for size in (qs[-1], ks[-1], ks[-1]))
+        found = built(q, k, v, np.int32(qs), np.int32(ks)).astype(np.float64)
+        for n in range(len(qs) - 1):
+            for h in range(2):
+                a, b = (x[s[n] : s[n + 1], h].astype(np.float64) for x, s in ((q, qs), (k, ks)))
+                weights = np.exp(a @ b.T)
+                total = weights.sum(axis=1, keepdims=True)
+                wanted = weights / np.where(total > 0, total, 1) @ v[ks[n] : ks[n + 1], h].astype(np.float64)
+                np.testing.assert_allclose(found[qs[n] : qs[n + 1], h], wanted, atol=4e-3)

@@ -479,9 +479,9 @@ def group_conditions(axis: Axis) -> tuple[Expr, Expr]:
 
 
 def with_groups(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
-    """``axes`` of the left of a definition and the groups that its ragged ones determine."""
-    groups = tuple(axis.ragged.group for axis in axes if axis.ragged is not None)
-    return tuple(dict.fromkeys((*axes, *groups)))
+    """``axes`` of the left of a definition and the groups that its ragged ones determine; two of one group do not."""
+    groups = [axis.ragged.group for axis in axes if axis.ragged is not None]
+    return (*axes, *(group for group in groups if groups.count(group) == 1 and group not in axes))
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

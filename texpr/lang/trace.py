@@ -294,12 +294,7 @@ class Trace:
             if axis in axes:
                 raise RepeatedAxisError(axis=axis.name, name=handle.name, at=at)
             axes.append(axis)
-        groups = [axis.ragged.group for axis in axes if axis.ragged is not None]
         for axis in axes:
-            if axis.ragged is not None and groups.count(axis.ragged.group) > 1:
-                group = axis.ragged.group.name
-                problem = f"two axes on the left of {handle.name} have the group {group}, each its own"
-                raise RaggedAxisError(axis=axis.name, problem=problem, hint="another axis for its groups", at=at)
             if axis.ragged is not None and axis.ragged.group in axes:
                 group = axis.ragged.group.name
                 problem = f"its group {group} is on the left of {handle.name} as well; each {axis.name} has one {group}"

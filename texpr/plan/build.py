@@ -211,7 +211,7 @@ def _cut_tiles(context: Context) -> tuple[TileAxis, ...]:
                 raise AxisCoveredTwice(axis=name, first="grid", second="whole", at=sizes.location_of(name))
             if cover is Cover.WHOLE:
                 checks.check_whole(context, axis, size)
-            if cover is Cover.GRID and axis.ragged is not None:
+            if cover is Cover.GRID and ragged.knows_its_group(context, axis):
                 tiles += ragged.grouped_tiles(context, axis, size, tiles)
                 continue
             full, missing = full_tiles(axis, size, context, whole=cover is Cover.WHOLE)

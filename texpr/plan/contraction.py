@@ -56,7 +56,7 @@ def match_dot(
     a_where: list[Expr] = []
     b_where: list[Expr] = []
     for part in conjuncts(where):
-        mentioned = {axis for axis in axes_of(part) if sizes[axis] > 1}
+        mentioned = {axis for axis in axes_of(part) if sizes.get(axis, 1) > 1}  # groups of ragged axes are uniform
         if mentioned & set(rows) and mentioned & set(cols):
             return NoDot("its where= mixes rows and columns")
         if mentioned <= a_axes or not mentioned & set(cols):

@@ -57,18 +57,14 @@ class Cover(Enum):
 @dataclass(frozen=True, slots=True)
 class TileAxis:
     """An axis cut into tiles of ``size``. ``full``: every tile lies inside the axis, proved; otherwise ``missing`` is
-    a fact that would prove it."""
+    a fact that would prove it. ``grouped`` are the groups that no tile crosses."""
 
     axis: Axis
     size: int
     cover: Cover
     full: bool
     missing: str = ""
-
-    @property
-    def grouped(self) -> Ragged | None:
-        """The groups that no tile of a ragged axis of the grid crosses."""
-        return self.axis.ragged if self.cover is Cover.GRID else None
+    grouped: Ragged | None = None
 
     @property
     def count(self) -> IntExpr:

@@ -5,13 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from texpr.lang.ir import Axis, Expr, Func, group_conditions
+from texpr.lang.ir import Axis, Expr, Func, group_conditions, top_exprs
 from texpr.lang.show import expr_text
 from texpr.plan.errors import LoopAxisInvalid, NotLowered, TrimInvalid
 from texpr.plan.inline import conjunction, conjuncts
 from texpr.plan.ir import Cover, LoopAxis, TileAxis
-from texpr.plan.resolve import Context
+from texpr.plan.resolve import Context, mentioned
 from texpr.schedule.records import Base, Place
+
+
+def knows_its_group(context: Context, axis: Axis) -> bool:
+    """Whether something that the kernel computes depends on the group of a ragged axis that is stored along."""
+    if axis.ragged is None:
+        return False
+    exprs = [expr for definition in context.needed for expr in top_exprs(definition.top)]
+    return axis.ragged.group in mentioned(exprs)
 
 
 def grouped_tiles(context: Context, axis: Axis, size: int, earlier: Sequence[TileAxis]) -> list[TileAxis]:
@@ -27,7 +35,7 @@ def grouped_tiles(context: Context, axis: Axis, size: int, earlier: Sequence[Til
     if any(t.grouped is not None for t in earlier):
         raise NotLowered(what="two ragged axes in one grid", instead="a loop over one of them", at=at)
     missing = f"groups of {axis.name} of multiples of {size}"
-    return [TileAxis(axis, size, Cover.GRID, False, missing), TileAxis(group, 1, Cover.GROUP, True)]
+    return [TileAxis(axis, size, Cover.GRID, False, missing, axis.ragged), TileAxis(group, 1, Cover.GROUP, True)]
 
 
 def covers_groups(func: Func, axis: Axis, context: Context) -> bool:
