@@ -30,7 +30,7 @@ def run(body: str, *, threads: int = 64, seed: int | None = None, checks: bool =
     return np.frombuffer(device.read(places["out"], 4 * threads), np.uint32)
 
 
-def fault_of(body: str, **options: int) -> Fault:
+def fault_of(body: str, **options: int | None) -> Fault:
     with pytest.raises(Fault) as caught:
         run(body, **options)  # type: ignore[arg-type]
     return caught.value
@@ -45,6 +45,21 @@ def test_an_arrival_hands_data_to_those_who_wait(seed: int | None) -> None:
         bra WAIT; CONSUME: WAIT:
     """ + WAIT_0 + "ld.shared.b32 %r0, [%s];" + PUBLISH
     assert (run(body, seed=seed) == 7).all()
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+@pytest.mark.parametrize("body", [
+    "@%first mbarrier.init.shared::cta.b64 [%b], 1; @%first mbarrier.arrive.shared::cta.b64 _, [%b]; " + WAIT_0,
+    "@%first mbarrier.init.shared::cta.b64 [%b], 2; @%first mbarrier.arrive.shared::cta.b64 _, [%b]; "
+    "@%first mbarrier.arrive.shared::cta.b64 _, [%b]; " + WAIT_0,
+    "@%first st.shared.b32 [%s], 0; @%first atom.shared.add.u32 %r1, [%s], 1; setp.ge.u32 %p0, %t, 32; "
+    "@%p0 atom.shared.add.u32 %r1, [%s], 1;",
+], ids=["mbarrier", "used twice", "counter"])  # fmt: skip
+def test_who_uses_what_another_warp_initialised_is_behind_a_barrier(body: str, seed: int | None) -> None:
+    """Although the one who initialised it has used it since."""
+    assert fault_of(body + "mov.u32 %r0, 0;" + PUBLISH, seed=seed).kind is FaultKind.RACE
+    first, use = body.split("; ", 1)
+    run(f"{first}; bar.sync 0; {use} mov.u32 %r0, 0;" + PUBLISH, seed=seed)
 
 
 def test_reading_without_waiting_is_a_race() -> None:

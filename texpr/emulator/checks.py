@@ -39,6 +39,7 @@ MANY = 0x7FF
 """Instead of a thread: several threads of the warp have read this granule in this epoch."""
 _WHO = 0x7FF
 _REST = 0xFFF
+_WARP_AND_EPOCH = ~(_ATOMIC | (1 << 5) - 1)
 _LAST_EPOCH = 300_000
 ASYNC = 0x5000_0000
 ASYNC_SHIFT = 10
@@ -271,8 +272,11 @@ class SharedShadow:
         granules, _ = self._cover(None, index, size)
         self._written[granules] = _UNINITIALISED
 
-    def atomic(self, site: Instruction, lanes: Array | None, index: Array, size: int) -> None:
-        """Lanes update atomically; atomics do not race with each other."""
+    def atomic(
+        self, site: Instruction, lanes: Array | None, index: Array, size: int, *, hides: bool = True
+    ) -> None:
+        """Lanes update atomically; atomics do not race with each other. Unless it `hides`, later ones are still
+        compared with the plain write before."""
         granules, lane = self._cover(lanes, index, size)
         written = self._written[granules]
         late = np.flatnonzero(written >= self._floor)
@@ -281,7 +285,11 @@ class SharedShadow:
             self._judge_read(site, granules, lane, written, plain)
         self._require_reads_done(site, granules, lane)
         stamp = self._stamp if lane is None else self._stamp[lane]
-        self._written[granules] = stamp | _ATOMIC
+        # A plain write of the same warp and epoch: whoever is not ordered behind the one is not behind the other.
+        plain_before = (written & _ATOMIC == 0) & (written < ASYNC) & (written >= self._floor)
+        plain_same = plain_before & ((written ^ stamp) & _WARP_AND_EPOCH == 0)
+        stamp = np.where(plain_same, stamp, stamp | _ATOMIC)
+        self._written[granules] = stamp if hides else np.where(plain_before, written, stamp)
 
     def strong_access(self, site: Instruction, lanes: Array | None, index: Array, size: int) -> None:
         """Volatile and relaxed accesses do not race, but the memory must hold something."""

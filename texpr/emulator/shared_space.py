@@ -182,9 +182,9 @@ class SharedSpace:
         return self._locate(site, lanes, address, 8, "wrote")
 
     def touch_mbarriers(self, site: Instruction, lanes: Array, places: Array) -> None:
-        """Lanes use mbarriers, as if by atomics."""
+        """Lanes use mbarriers, as if by atomics. Nobody may do so who is not behind the initialisation."""
         if self.shadow is not None:
-            self.shadow.atomic(site, lanes, places, 8)
+            self.shadow.atomic(site, lanes, places, 8, hides=False)
 
     def region(self, site: Instruction, lane: int, shared: Array, size: int, verb: str) -> tuple[Array, Array | None]:
         """Where pieces of `size` bytes at shared addresses of a lane's program lie, and what granules they cover."""
