@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from tests.emulator.mutation.mutants import Edit, Mutation, changed, every, executed, rebuilt, removed
+from tests.emulator.mutation.mutants import Edit, Mutation, Replacements, changed, every, executed, rebuilt, removed
 from tests.emulator.mutation.statements import Ptx, Statement
 
 _OTHER_BOUND = {"lt": "le", "le": "lt", "gt": "ge", "ge": "gt"}
@@ -22,23 +22,36 @@ def mask_dropped(*prefixes: str) -> Mutation:
                 negated = "!" in statement.guard
                 predicate = statement.guard.lstrip("@!")
                 masked = f"{'mov' if negated else 'not'}.pred %differs, {predicate};"
-                noise = _noise(statement, f"@{'' if negated else '!'}{predicate}")
+                noise = _noise([statement])
                 yield changed(statement, rebuilt(statement, guard=""), "for all threads", masked, noise)
 
     return mutation
 
 
-def _noise(load: Statement, where: str) -> tuple[str, ...]:
-    """Statements that set the targets of a load: to all ones (NaN as a float), and to small numbers."""
-    width = re.sub(r"\D", "", load.opcode.split(".")[-1])
-    if not load.opcode.startswith("ld") or width not in ("16", "32", "64"):
+_SMALL = {"8": 0x3E, "16": 0x3E00, "32": 0x3FC03E00, "64": 0x3FF8000000000000}
+
+
+def _noise(loads: Sequence[Statement]) -> tuple[Replacements, ...]:
+    """These masked loads, and behind each its targets set where it is masked: to all ones (NaN as a float), and to
+    small numbers. Nothing if some of them are no loads."""
+    widths = [re.sub(r"\D", "", load.opcode.split(".")[-1]) for load in loads]
+    if any(not load.opcode.startswith("ld") for load in loads) or not set(widths) <= set(_SMALL):
         return ()
-    targets = [target.strip() for target in load.operands[0].strip("{} ").split(",")]
-    ones = (1 << int(width)) - 1
-    small = {"16": 0x3E00, "32": 0x3FC03E00, "64": 0x3FF8000000000000}[width]
     return tuple(
-        " ".join(f"{where} mov.b{width} {target}, {value};" for target in targets) for value in (ones, small)
+        tuple(
+            (load, f"{rebuilt(load)} {_filled(load, width, _SMALL[width] if small else (1 << int(width)) - 1)}")
+            for load, width in zip(loads, widths, strict=True)
+        )
+        for small in (False, True)
     )
+
+
+def _filled(load: Statement, width: str, value: int) -> str:
+    """Statements that set the targets of a masked load where it is masked. Bytes are in registers of 16 bits."""
+    targets = [target.strip() for target in load.operands[0].strip("{} ").split(",")]
+    where = f"@{'' if '!' in load.guard else '!'}{load.guard.lstrip('@!')}"
+    bits = "16" if width == "8" else width
+    return " ".join(f"{where} mov.b{bits} {target}, {value};" for target in targets)
 
 
 def copy_mask_dropped(ptx: Ptx) -> Iterator[Edit]:
@@ -47,7 +60,29 @@ def copy_mask_dropped(ptx: Ptx) -> Iterator[Edit]:
         if len(statement.operands) == 4:
             _, _, whole, size = statement.operands
             masked = f"setp.ne.u32 %differs, {size}, {whole};"
-            yield changed(statement, rebuilt(statement, operands=statement.operands[:3]), "the whole size", masked)
+            text = rebuilt(statement, operands=statement.operands[:3])
+            yield changed(statement, text, "the whole size", masked, _copied_noise(statement, ptx))
+
+
+def _copied_noise(copy: Statement, ptx: Ptx) -> tuple[Replacements, ...]:
+    """A copy that copies ones (NaN as floats), or small numbers, where its source size is 0. Traps if the size is not
+    all or nothing."""
+    entry = ptx.text.index(".visible .entry")
+    before = Statement(entry, entry, 0, "", "", (), False)
+    target, source, whole, size = copy.operands
+    address = source.strip("[ ]").replace(" ", "").partition("+")[0]
+    copied = rebuilt(copy, operands=[target, source.replace(address, "%from"), whole])
+    text = (
+        "{ .reg .pred %hidden; .reg .pred %part; .reg .b64 %from; .reg .b64 %noise; "
+        f"setp.eq.u32 %hidden, {size}, 0; setp.ne.u32 %part, {size}, {whole}; @%hidden not.pred %part, %hidden; "
+        f"@%part trap; mov.u64 %noise, noise; selp.b64 %from, %noise, {address}, %hidden; {copied} }}"
+    )
+    if not source.replace(" ", "").endswith(("+0]", f"{address}]")):
+        return ()
+    return tuple(
+        ((before, f".global .align 16 .b8 noise[16] = {{{', '.join(values * 8)}}}; "), (copy, text))
+        for values in (["255", "255"], ["0", "62"])
+    )
 
 
 def bound_off_by_one(ptx: Ptx) -> Iterator[Edit]:
@@ -58,7 +93,15 @@ def bound_off_by_one(ptx: Ptx) -> Iterator[Edit]:
             opcode = ".".join([parts[0], _OTHER_BOUND[parts[1]], *parts[2:]])
             description = f"{parts[1]} -> {_OTHER_BOUND[parts[1]]}"
             equal = f"setp.eq.{parts[-1]} %differs, {statement.operands[1]}, {statement.operands[2]};"
-            yield changed(statement, rebuilt(statement, opcode=opcode), description, equal)
+            yield changed(statement, rebuilt(statement, opcode=opcode), description, equal, _noise_of(statement, ptx))
+
+
+def _noise_of(comparison: Statement, ptx: Ptx) -> tuple[Replacements, ...]:
+    """Noise where a predicate is false that is made in one place and does nothing but mask loads."""
+    predicate = comparison.operands[0]
+    uses = [s for s in ptx.statements if predicate in (s.guard.lstrip("@!"), *s.operands)]
+    masked = [s for s in uses if s.guard == f"@{predicate}" and predicate not in s.operands]
+    return _noise(masked) if masked and len(masked) == len(uses) - 1 else ()
 
 
 def removal(*prefixes: str) -> Mutation:

@@ -10,7 +10,13 @@ from tests.emulator.mutation.accesses import ACCESSES
 from tests.emulator.mutation.calls import Built, Call, replay
 from tests.emulator.mutation.known import known_reason
 from tests.emulator.mutation.mutants import Mutant, Mutation, mutants_of, spread
-from tests.emulator.mutation.reasons import UNUSED, redundant_barrier, without_effect
+from tests.emulator.mutation.reasons import (
+    UNUSED,
+    redundant_barrier,
+    replaced_barrier,
+    unneeded_wait,
+    without_effect,
+)
 from tests.emulator.mutation.statements import parse
 from tests.emulator.mutation.synchronisation import SYNCHRONISATION
 from texpr.emulator import Fault
@@ -129,10 +135,15 @@ def examine(kernels: Mapping[str, str], name: str, mutant: Mutant, trials: Trial
 
 def _unnoticed(kernels: Mapping[str, str], name: str, mutant: Mutant, trials: Trials) -> tuple[How, str]:
     """Why nothing noticed the mutant, if a machine can tell."""
-    if mutant.kind == "barrier removed" and (reason := redundant_barrier(kernels[name], name, mutant.line)):
+    if mutant.kind == "barrier removed":
+        reason = redundant_barrier(kernels[name], name, mutant.line) or replaced_barrier(
+            kernels[name], name, mutant.line, lambda ptx: _is_noticed(kernels | {name: ptx}, trials)
+        )
+        if reason:
+            return How.EQUIVALENT, reason
+    if mutant.kind.startswith("cp.async wait") and (reason := unneeded_wait(kernels[name], name, mutant.line)):
         return How.EQUIVALENT, reason
-    noise = [kernels | {name: ptx} for ptx in mutant.noise]
-    if noise and all(_first(k, trials.lockstep) is None and _first(k, trials.further) is None for k in noise):
+    if mutant.noise and not any(_is_noticed(kernels | {name: ptx}, trials) for ptx in mutant.noise):
         return How.EQUIVALENT, UNUSED
     mutated = kernels | {name: mutant.ptx}
     deterministic = (*trials.lockstep, *trials.further)
@@ -140,6 +151,11 @@ def _unnoticed(kernels: Mapping[str, str], name: str, mutant: Mutant, trials: Tr
         return How.SURVIVED, "other results within the bound"
     reason = without_effect(mutant.kind, kernels[name], mutant.line) or known_reason(name, mutant)
     return (How.EQUIVALENT, reason) if reason else (How.SURVIVED, "identical results")
+
+
+def _is_noticed(kernels: Mapping[str, str], trials: Trials) -> bool:
+    """By a run in lockstep: what these are asked about does not depend on the schedule."""
+    return _first(kernels, trials.lockstep) is not None or _first(kernels, trials.further) is not None
 
 
 def _first(kernels: Mapping[str, str], trials: list[Trial]) -> tuple[How, str, Trial] | None:

@@ -23,16 +23,20 @@ class Mutant:
     noise: tuple[str, ...]
 
 
+Replacements = tuple[tuple[Statement, str], ...]
+"""Statements, and the text that stands in the place of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """What a mutation does to one place: `replacements` are statements and the text that they become. `difference` is
     text that sets the predicate `%differs` where the first statement, changed, does something else than before. Each of
-    `noise` follows the unchanged statement and gives its targets other values where it is masked."""
+    `noise` are replacements, too: accesses as they were, but with other values where they are masked."""
 
-    replacements: tuple[tuple[Statement, str], ...]
+    replacements: Replacements
     description: str
     difference: str = ""
-    noise: tuple[str, ...] = ()
+    noise: tuple[Replacements, ...] = ()
 
 
 Mutation = Callable[[Ptx], Iterator[Edit]]
@@ -53,7 +57,7 @@ def executed(statement: Statement) -> str:
 
 
 def changed(
-    statement: Statement, text: str, description: str, difference: str = "", noise: tuple[str, ...] = ()
+    statement: Statement, text: str, description: str, difference: str = "", noise: tuple[Replacements, ...] = ()
 ) -> Edit:
     """With another statement in its place. `text` may be several statements; they are put on one line."""
     return Edit(((statement, text),), description, difference, noise)
@@ -79,7 +83,7 @@ def mutants_of(ptx: Ptx, kind: str, mutation: Mutation) -> Iterator[Mutant]:
         statement = edit.replacements[0][0]
         trap = f"{{ .reg .pred %differs; {edit.difference} @%differs trap; }} {rebuilt(statement)}"
         witness = apply(ptx, changed(statement, trap, "")) if edit.difference else None
-        noise = tuple(apply(ptx, changed(statement, f"{rebuilt(statement)} {text}", "")) for text in edit.noise)
+        noise = tuple(apply(ptx, Edit(replacements, "")) for replacements in edit.noise)
         yield Mutant(kind, statement.line, statement.text, edit.description, apply(ptx, edit), witness, noise)
 
 
