@@ -54,7 +54,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--report", type=Path, help="also write every detail to this file (JSON)")
     parser.add_argument("--update", action="store_true", help="put the results of some kernels into the files")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.limit < 2:
+        parser.error("--limit should be at least 2: the first and the last place of a kind")
+    return options
 
 
 def _in_part(subject: Subject, part: str) -> bool:
