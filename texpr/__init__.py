@@ -30,7 +30,7 @@ _HOME = {
     "texpr.errors": ("TExprError",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_LATER = frozenset({"scatter", "extern", "fold"})
+_LATER = frozenset({"scatter", "extern", "fold", "gluon_op"})
 
 __all__ = ["__version__", *_MODULE_OF]
 

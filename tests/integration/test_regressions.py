@@ -365,3 +365,17 @@ def test_the_default_schedule_stores_that_part_of_a_tuple_which_is_read(tmp_path
         y[i, j] = g[i] * 2.0
 
     check(program, default_schedule(program, [_TARGET]), tmp_path)
+
+
+def test_a_window_over_part_of_a_fused_axis_is_refused_in_words() -> None:
+    @te.algorithm("x: f32[M, 16] -> y: f32[M, 16, 2]")
+    def program(x: Any, y: Any) -> None:
+        i, j, l = te.axes(i="M", j=16, l=2)  # noqa: E741
+        f = te.func("f")
+        f[i, j] = x[i, j] * 2.0
+        y[i, j, l] = f[i, j] + 1.0
+
+    kernels = "- {name: k, writes: [y], fuse: {il: [i, l]}, grid: {il: 8}, place: {y: {loop: {j: 4}}, "
+    kernels += "f: {at: tile, in: shared}}}"
+    with pytest.raises(TExprError, match="an index along il of values that are kept without il"):
+        package_of(program, schedule(kernels), [_TARGET], {}, {})

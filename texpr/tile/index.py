@@ -10,6 +10,7 @@ from texpr.lang.ir import Axis, OpName
 from texpr.math.expr import Add, Const, FloorDiv, IntExpr, Max, Min, Mod, Mul, Sym, const, free_symbols, substitute, sym
 from texpr.math.integer import from_terms, terms_of
 from texpr.plan.access import affine_in
+from texpr.plan.errors import NotLowered
 from texpr.tile import build as tile
 from texpr.tile.ir import Expr, Space
 from texpr.tile.scope import AxisValue, Scope
@@ -63,6 +64,11 @@ def index_tile(value: IntExpr, scope: Scope, space: Space) -> Expr:
     if parts is not None:
         result = tile.uniform(parts.base, width_of(parts.base))
         for name, coefficient in parts.lanes:
+            if space.dim_of(name) is None:
+                raise NotLowered(
+                    what=f"an index along {name} of values that are kept without {name}",
+                    instead=f"no in: shared of what is indexed by {name}, or tiles of 1 along {name}",
+                )
             lane = tile.lane(space, name)
             result = tile.op(
                 OpName.ADD, result, tile.op(OpName.MUL, lane, tile.uniform(coefficient, width_of(coefficient)))
