@@ -1,0 +1,123 @@
+"""Every interleaving of small protocols, by brute force: what ``texpr.tile.sync`` proves from one execution.
+
+A use is active from its start to its end; engines other than the threads end whenever they like, after which waits for
+them pass. A protocol is bad if two uses of a stage, one of them a write, can be active together, if a role can wait for
+ever, if an arrival can be one too many, or if something is active when all roles have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from texpr.tile.events import Arrived, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
+
+_Op = tuple[int, int]  # role, position of the use among its events
+_Barrier = tuple[int, int, int]  # completed phases, arrivals, bytes still to come
+_State = tuple[tuple[int, ...], frozenset[_Op], tuple[_Barrier, ...]]
+
+
+class Model:
+    def __init__(self, roles: Mapping[str, Sequence[Event]], arrivals: Mapping[str, int]) -> None:
+        self.roles = [list(events) for events in roles.values()]
+        self.arrivals = arrivals
+        self.slots = sorted(
+            {e.barrier for events in self.roles for e in events if not isinstance(e, EndGroup | GroupsDone | Fenced)
+             and e.barrier is not None}
+        )
+
+    def is_bad(self, limit: int = 200_000) -> bool:
+        """Whether some interleaving goes wrong. Raises OverflowError above ``limit`` states."""
+        start: _State = (tuple(0 for _ in self.roles), frozenset(), tuple((0, 0, 0) for _ in self.slots))
+        seen, pending = {start}, [start]
+        while pending:
+            state = pending.pop()
+            following = list(self._steps(state))
+            if any(new is None for new in following):
+                return True
+            if not following and (self._running(state) or state[1] or any(barrier[2] for barrier in state[2])):
+                return True
+            for new in following:
+                assert new is not None
+                if new not in seen:
+                    seen.add(new)
+                    pending.append(new)
+            if len(seen) > limit:
+                raise OverflowError(f"more than {limit} states")
+        return False
+
+    def _running(self, state: _State) -> bool:
+        return any(at < len(events) for at, events in zip(state[0], self.roles, strict=True))
+
+    def _steps(self, state: _State) -> Iterator[_State | None]:
+        """The states that can follow; None stands for a mistake."""
+        positions, active, barriers = state
+        if not self._running(state) and active:
+            yield None  # the program ends under what is still in flight
+            return
+        for op in active:
+            yield self._ended(op, state)
+        for number, events in enumerate(self.roles):
+            at = positions[number]
+            if at == len(events) or (number, at) in active:
+                continue
+            moved = (*positions[:number], at + 1, *positions[number + 1 :])
+            match events[at]:
+                case Use() as use:
+                    if any(self._conflict(use, self._use(op)) for op in active):
+                        yield None
+                        return
+                    begun = moved if use.engine is not Engine.THREADS else positions
+                    yield begun, active | {(number, at)}, barriers
+                case GroupsDone(engine=engine, pending=pending):
+                    if not active & self._before(number, at, engine, pending):
+                        yield moved, active, barriers
+                case Arrived(barrier=name, bytes=expected):
+                    yield self._counted(moved, active, barriers, name, 1, expected)
+                case PhaseDone(barrier=name, parity=parity):
+                    if (barriers[self.slots.index(name)][0] - 1) % 2 == parity:
+                        yield moved, active, barriers
+                case _:
+                    yield moved, active, barriers
+
+    def _ended(self, op: _Op, state: _State) -> _State | None:
+        positions, active, barriers = state
+        number, at = op
+        use = self._use(op)
+        if use.engine is Engine.THREADS:
+            positions = (*positions[:number], at + 1, *positions[number + 1 :])
+        if use.barrier is None:
+            return positions, active - {op}, barriers
+        return self._counted(positions, active - {op}, barriers, use.barrier, 0, -use.bytes)
+
+    def _counted(
+        self, positions: tuple[int, ...], active: frozenset[_Op], barriers: tuple[_Barrier, ...],
+        name: tuple[str, int], arrivals: int, expected: int,
+    ) -> _State | None:
+        n = self.slots.index(name)
+        phase, arrived, missing = barriers[n]
+        arrived, missing = arrived + arrivals, missing + expected
+        if arrived > self.arrivals[name[0]]:
+            return None
+        if arrived == self.arrivals[name[0]] and missing == 0:
+            phase, arrived = phase + 1, 0
+        return positions, active, (*barriers[:n], (phase, arrived, missing), *barriers[n + 1 :])
+
+    def _use(self, op: _Op) -> Use:
+        use = self.roles[op[0]][op[1]]
+        assert isinstance(use, Use)
+        return use
+
+    @staticmethod
+    def _conflict(one: Use, other: Use) -> bool:
+        return (one.buffer, one.slot) == (other.buffer, other.slot) and (one.writes or other.writes)
+
+    def _before(self, number: int, at: int, engine: Engine, pending: int) -> frozenset[_Op]:
+        """What a wait for groups waits for."""
+        groups: list[list[_Op]] = [[]]
+        for n, event in enumerate(self.roles[number][:at]):
+            if isinstance(event, Use) and event.engine is engine:
+                groups[-1].append((number, n))
+            elif isinstance(event, EndGroup) and event.engine is engine:
+                groups.append([])
+        closed = groups[:-1]
+        return frozenset(op for group in closed[: max(0, len(closed) - pending)] for op in group)
