@@ -51,6 +51,7 @@ class Image:
     shared_bytes: int = 65536
     registers: int = 96
     stack_bytes: int = 0
+    minimum_driver: int = 12000
 
 
 def linear_like() -> Package:

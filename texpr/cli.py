@@ -172,7 +172,10 @@ def _add_aot(commands: _Commands[argparse.ArgumentParser]) -> None:
         "--timeout", type=_positive, default=600, metavar="SECONDS", help="per kernel and target (default: 600)"
     )
     how.add_argument(
-        "--ptxas", type=Path, metavar="PATH", help="assembler to use (default: the one in the Triton wheel)"
+        "--ptxas",
+        type=Path,
+        metavar="PATH",
+        help="assembler to use, for drivers older than that of the Triton wheel wants (default: the one in the wheel)",
     )
     how.add_argument(
         "--no-cache", action="store_true", help="compile everything anew ('texpr cache' says where the cache is)"

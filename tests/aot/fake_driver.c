@@ -202,7 +202,15 @@ void fake_reset(void) {
   fake.sms = 108;
   fake.shared_limit = 163 * 1024;
   fake.recording = 1;
+  fake.driver_version = 13000;
   fake.context = &the_context;
+}
+
+static int driver_get_version(int *version) {
+  const int failed = enter();
+  if (failed) return failed;
+  *version = fake.driver_version;
+  return 0;
 }
 
 void fake_table(texpr_driver *driver) {
@@ -223,4 +231,5 @@ void fake_table(texpr_driver *driver) {
   driver->memset_d8_async = memset_d8_async;
   driver->memset_d16_async = memset_d16_async;
   driver->memset_d32_async = memset_d32_async;
+  driver->driver_get_version = driver_get_version;
 }

@@ -40,6 +40,7 @@ struct fake_state {
   int32_t mistakes;                                     /* calls that a real driver would have refused or crashed on */
   int32_t launches;
   int32_t images_loaded; /* bit set of rows */
+  int32_t driver_version;
   void *context;
   struct fake_launch launch[FAKE_MAX_LAUNCHES];
 };

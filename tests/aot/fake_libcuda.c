@@ -48,6 +48,7 @@ API int cuMemcpyDtoH_v2(void *target, uint64_t address, size_t bytes) {
 API int cuCtxGetCurrent(void **context) { return table.ctx_get_current(context); }
 API int cuCtxGetDevice(int *device) { return table.ctx_get_device(device); }
 API int cuDeviceGetAttribute(int *value, int attribute, int device) { return table.device_get_attribute(value, attribute, device); }
+API int cuDriverGetVersion(int *version) { return table.driver_get_version(version); }
 API int cuStreamIsCapturing(void *stream, int *status) { return table.stream_is_capturing(stream, status); }
 API int cuModuleLoadData(void **module, const void *image) { return table.module_load_data(module, image); }
 API int cuModuleUnload(void *module) { return table.module_unload(module); }

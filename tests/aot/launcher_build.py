@@ -96,7 +96,7 @@ class FakeState(ctypes.Structure):
         *((name, ctypes.c_int32) for name in (
             "capability", "sms", "shared_limit", "recording", "fail_at", "fail_result", "calls", "capturing",
             "registers_off", "local_bytes_off", "threads_off", "modules", "functions_loaded", "mistakes", "launches",
-            "images_loaded",
+            "images_loaded", "driver_version",
         )),
         ("context", ctypes.c_void_p),
         ("launch", FakeLaunch * 8),
@@ -118,6 +118,7 @@ class Driver(ctypes.Structure):
             "ctx_get_current", "ctx_get_device", "device_get_attribute", "stream_is_capturing", "module_load_data",
             "module_unload", "module_get_function", "func_get_attribute", "func_set_attribute", "func_load",
             "launch_kernel_ex", "memset_d8_async", "memset_d16_async", "memset_d32_async",
+            "driver_get_version",
         )),
     )  # fmt: skip
 

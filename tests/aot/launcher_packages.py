@@ -58,6 +58,7 @@ class FakeImage:
     shared_bytes: int = 0
     registers: int = 96
     stack_bytes: int = 0
+    minimum_driver: int = 12000
 
 
 def fake_image(kernel: str, target: str, **facts: int) -> FakeImage:

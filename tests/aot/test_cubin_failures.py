@@ -12,8 +12,10 @@ from texpr.aot import cubin, toolchain
 from texpr.aot.cache import Cache
 from texpr.aot.cubin import CompileOptions, compile_kernels
 from texpr.aot.diagnose import explain
+from texpr.aot.driver_version import minimum_driver
 from texpr.aot.errors import (
     AssemblerError,
+    AssemblerTargetError,
     CompilerAbortError,
     CompilerPassError,
     CompileTimeoutError,
@@ -212,6 +214,46 @@ def test_ptxas_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fake").chmod(0o755)
     with pytest.raises(MissingAssemblerError, match="names no release"):
         compile_kernels([copy_kernel()], options=CompileOptions(ptxas=tmp_path / "fake"))
+
+
+def stand_in(folder: Path, script: str) -> Path:
+    """An assembler of release 12.3 that for the rest does what ``script`` says."""
+    path = folder / "ptxas"
+    said = "Cuda compilation tools, release 12.3, V12.3.107"
+    path.write_text(f'#!/bin/sh\nif [ "$1" = --version ]; then echo "{said}"; exit 0; fi\n{script}\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_a_target_that_the_given_ptxas_does_not_know_is_refused_in_its_words(tmp_path: Path) -> None:
+    says = "ptxas fatal   : Value 'sm_80' is not defined for option 'gpu-name'"
+    path = stand_in(tmp_path, f'echo "{says}" >&2; exit 255')
+    with pytest.raises(AssemblerTargetError) as caught:
+        compile_kernels([copy_kernel()], options=CompileOptions(ptxas=path))
+    assert says in caught.value.message and "release 12.3" in caught.value.message
+    assert "sm_80" in caught.value.message
+
+
+def test_a_ptxas_may_be_given_by_its_name_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = stand_in(tmp_path, "exit 0")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    chain = toolchain.find_toolchain(Path("ptxas"))
+    assert chain.assembler(TARGETS["sm_80"]).path == path
+    monkeypatch.chdir(tmp_path)
+    assert toolchain.find_toolchain(Path("./ptxas")).override == path
+
+
+def test_the_oldest_driver_follows_the_major_version_of_the_assembler() -> None:
+    assert minimum_driver("release 12.9, V12.9.86", TARGETS["sm_80"]) == 12000
+    assert minimum_driver("release 13.4, V13.4.59", TARGETS["sm_90a"]) == 13000
+    assert minimum_driver("release 12.9, V12.9.86", TARGETS["sm_120a"]) == 12080, "it came with CUDA 12.8"
+    assert minimum_driver("release 11.4, V11.4.100", TARGETS["sm_80"]) == 11080, "launchers need cuLaunchKernelEx"
+    with pytest.raises(ValueError, match="names no release"):
+        minimum_driver("V13", TARGETS["sm_80"])
+
+
+def test_every_target_has_a_first_driver() -> None:
+    assert all(minimum_driver("release 11.0", target) >= 11000 for target in TARGETS.values())
 
 
 def test_other_ptxas_is_used(tmp_path: Path) -> None:

@@ -113,6 +113,29 @@ def test_an_entry_without_fills_takes_a_table_without_memsets(tmp_path: Path) ->
     assert launcher.init() == 0 and launcher.launch(CALL) == 0 and launcher.fake.mistakes == 0
 
 
+def test_a_driver_older_than_the_cubins_is_refused_with_both_versions(tmp_path: Path) -> None:
+    package = package_for(("only", ("sm_80",), "copy_kernel"))
+    launcher = launcher_for(package, (fake_image("copy_kernel", "sm_80", minimum_driver=13000),), tmp_path)
+    assert launcher.init() == 0
+    assert launcher.close() == 0
+    launcher.fake.driver_version = 12090
+    assert launcher.init() == STATUS["TEXPR_E_OLD_DRIVER"]
+    assert (launcher.error.needed, launcher.error.other) == (13000, 12090)
+    assert launcher.fake.modules == 0 and launcher.launch(CALL) == STATUS["TEXPR_E_NOT_INITIALISED"]
+
+
+def test_a_table_that_cannot_tell_its_version_is_not_refused(tmp_path: Path) -> None:
+    package = package_for(("only", ("sm_80",), "copy_kernel"))
+    launcher = launcher_for(package, (fake_image("copy_kernel", "sm_80", minimum_driver=13000),), tmp_path)
+    launcher.fake.driver_version = 12090
+    launcher.driver.struct_size -= 8
+    assert launcher.init() == 0, "the slot lies behind the table"
+    assert launcher.close() == 0
+    launcher.driver.struct_size += 8
+    launcher.driver.driver_get_version = None
+    assert launcher.init() == 0
+
+
 def test_only_variants_that_list_the_target_are_chosen_and_only_their_kernels_loaded(tmp_path: Path) -> None:
     package = package_for(
         ("new", ("sm_90a",), "fast"), ("old", ("sm_80",), "slow"), ("both", ("sm_80", "sm_90a"), "slow")

@@ -97,6 +97,7 @@ def test_images_carry_facts_and_start_unchecked(built: Path) -> None:
         assert image["threads"] == 128
         assert image["registers"] > 0
         assert image["checked"] is False
+        assert image["minimum_driver"] == {"sm_80": 12000, "sm_90a": 13000}[image["target"]]
         assert (built / image["ptx"]).is_file()
         assert (built / image["lines"]).is_file()
     assert manifest["tools"]["triton"].startswith("3.9")

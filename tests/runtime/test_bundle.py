@@ -16,6 +16,9 @@ from texpr.emulator import Fault
 from texpr.errors import TExprError
 from texpr.runtime import Bundle, load
 from texpr.runtime import errors as e
+from texpr.runtime.library import CallError
+from texpr.runtime.manifest import read_manifest
+from texpr.runtime.status import CallFacts, error_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,6 +117,14 @@ def test_simulated_capability(affine: Bundle) -> None:
         e.NoKernelImageError, match=r"no code for compute capability 8\.0; it was built for: sm_86, sm_90a"
     ):
         load(bundle("affine_newer"), sm=80)(x, a=2.0)
+
+
+def test_a_driver_that_is_too_old_is_named_with_the_one_that_would_do() -> None:
+    details = CallError(status=-20, needed=13000, other=12090)
+    facts = CallFacts(read_manifest(bundle("staged")), None, {}, "")
+    error = error_of(-20, details, facts)
+    assert isinstance(error, e.OldDriverError)
+    assert "driver for CUDA 13.0 or later, this one is for CUDA 12.9" in error.message
 
 
 def test_fault_of_a_kernel_is_raised(affine: Bundle) -> None:

@@ -19,6 +19,7 @@ struct ${p}_image {
   uint32_t shared_bytes; /* dynamic, per block */
   int32_t registers;     /* per thread */
   int32_t stack_bytes;   /* per thread */
+  int32_t driver;        /* the oldest that loads it, as a CUDA version: 13000 is 13.0 */
 };
 
 /* What init learned about the current context and its GPU; begins every context object. */
@@ -271,8 +272,14 @@ static texpr_status ${p}_attach(struct ${p}_device *device, const texpr_driver *
  * compiler described. */
 static texpr_status ${p}_load(const texpr_driver *driver, const struct ${p}_image *image, void **module,
     void **function, texpr_error *error) {
-  int registers = 0, local_bytes = 0, threads = 0;
-  int result = driver->module_load_data(module, image->cubin);
+  int registers = 0, local_bytes = 0, threads = 0, version = 0;
+  int result = driver->driver_get_version == NULL ? 0 : driver->driver_get_version(&version);
+  if (result != 0) return ${p}_setup_failed(error, result);
+  if (driver->driver_get_version != NULL && version < image->driver) {
+    if (error != NULL) error->needed = (uint64_t)image->driver;
+    return ${p}_fail_at(error, TEXPR_E_OLD_DRIVER, -1, version, -1);
+  }
+  result = driver->module_load_data(module, image->cubin);
   if (result != 0) *module = NULL;
   if (result == 0) result = driver->module_get_function(function, *module, image->kernel);
   if (result == 0 && image->shared_bytes > 48 * 1024) {
@@ -385,6 +392,7 @@ texpr_status ${p}_driver_open(texpr_driver *driver, texpr_error *error) {
   (void)${p}_resolve(library, lookup, "cuMemsetD8Async", version, &driver->memset_d8_async); /* only for fills */
   (void)${p}_resolve(library, lookup, "cuMemsetD16Async", version, &driver->memset_d16_async);
   (void)${p}_resolve(library, lookup, "cuMemsetD32Async", version, &driver->memset_d32_async);
+  (void)${p}_resolve(library, lookup, "cuDriverGetVersion", version, &driver->driver_get_version);
   driver->struct_size = sizeof *driver;
   driver->abi_version = TEXPR_ABI_VERSION;
   return TEXPR_OK;

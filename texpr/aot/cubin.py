@@ -16,6 +16,7 @@ from pathlib import Path
 
 from texpr.aot.cache import Cache, cache_key, default_cache_folder
 from texpr.aot.diagnose import explain
+from texpr.aot.driver_version import minimum_driver
 from texpr.aot.errors import KernelAbiError, ScratchMemoryError, UnknownTargetError
 from texpr.aot.ir import KernelSource
 from texpr.aot.kernel_text import KernelModule, kernel_module
@@ -43,7 +44,8 @@ class CompiledKernel:
     ``kernel.py``.
 
     ``warps`` is the block's total (32 threads each). Registers and stack are per thread, shared and scratch memory per
-    block, spills static bytes in the code; all sizes in bytes.
+    block, spills static bytes in the code; all sizes in bytes. ``minimum_driver`` is the oldest driver that loads the
+    cubin, as a CUDA version (13000 is 13.0).
     """
 
     kernel: str
@@ -57,6 +59,7 @@ class CompiledKernel:
     stack_bytes: int
     spill_store_bytes: int
     spill_load_bytes: int
+    minimum_driver: int
     global_scratch_bytes: int = 0
     profile_scratch_bytes: int = 0
 
@@ -103,7 +106,8 @@ def compile_kernels(
     """Compile every kernel for each of its targets (those also in ``targets``, when given), in that order.
 
     Line maps refer to ``kernel_module(kernels)``. Raises the TX060x error of the first kernel that fails,
-    ScratchMemoryError, KernelAbiError, UnknownTargetError, MissingCompilerError, MissingAssemblerError.
+    ScratchMemoryError, KernelAbiError, UnknownTargetError, MissingCompilerError, MissingAssemblerError,
+    AssemblerTargetError.
     """
     options = options or CompileOptions()
     chosen = None if targets is None else {resolve_target(name).name for name in targets}
@@ -114,8 +118,9 @@ def compile_kernels(
         for name in kernel.targets
         if chosen is None or resolve_target(name).name in chosen
     ]
-    results = _compile_all(jobs, find_toolchain(options.ptxas), options, report)
-    return tuple(_finished(job, result, module) for job, result in zip(jobs, results, strict=True))
+    toolchain = find_toolchain(options.ptxas)
+    results = _compile_all(jobs, toolchain, options, report)
+    return tuple(_finished(job, result, module, toolchain) for job, result in zip(jobs, results, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +166,7 @@ def _compile_all(
     if missing:
         groups = list(missing.values())
         processes = min(options.jobs or os.cpu_count() or 1, len(groups))
-        with WorkerPool(processes, options.ptxas, options.timeout) as pool:
+        with WorkerPool(processes, toolchain.override, options.timeout) as pool:
             for position, outcome, seconds in pool.run([requests[group[0]] for group in groups]):
                 first, *equal = groups[position]
                 if not isinstance(outcome, Compiled):
@@ -223,7 +228,7 @@ def _load(cache: Cache | None, key: str) -> Compiled | None:
     return Compiled(fields["ptx"], lines, cubin, fields["log"], *(fields[name] for name in _NUMBERS))
 
 
-def _finished(job: _Job, result: Compiled, module: KernelModule) -> CompiledKernel:
+def _finished(job: _Job, result: Compiled, module: KernelModule, toolchain: Toolchain) -> CompiledKernel:
     """Check the cubin against what the launcher will assume, and move the line map to the bundle's module."""
     kernel, target = job.kernel, job.target
     for kind, size in (("global", result.global_scratch_bytes), ("profile", result.profile_scratch_bytes)):
@@ -250,6 +255,7 @@ def _finished(job: _Job, result: Compiled, module: KernelModule) -> CompiledKern
         stack_bytes=facts.stack_bytes,
         spill_store_bytes=spills.store_bytes,
         spill_load_bytes=spills.load_bytes,
+        minimum_driver=minimum_driver(toolchain.assembler(target).version, target),
     )
 
 

@@ -161,6 +161,13 @@ class WorkerStartError(TExprError):
     default_hint = "run: {python} -c 'import triton'"
 
 
+class AssemblerTargetError(TExprError):
+    code = "TX0627"
+    title = "the assembler given does not know a target"
+    template = "'{path}' ({release}) does not assemble for {target}: {problem}"
+    default_hint = "leave {target} out (--target), or name a newer ptxas; without --ptxas the Triton wheel's is used"
+
+
 # ---- TX063x: bundles on disk
 
 

@@ -39,6 +39,7 @@ STATUSES: Final[tuple[tuple[str, str], ...]] = (
     ("TEXPR_E_NO_DRIVER", "the CUDA driver or one of its entry points is missing"),
     ("TEXPR_E_DRIVER", "a CUDA driver call failed"),
     ("TEXPR_E_RESOURCES", "the driver reports other resources for a kernel than the compiler did"),
+    ("TEXPR_E_OLD_DRIVER", "the CUDA driver is older than the kernels of this bundle need"),
 )
 """Every status of texpr_abi.h with the sentence that ``<bundle>_status_string`` answers."""
 
@@ -62,6 +63,8 @@ class KernelImage(Protocol):
     def registers(self) -> int: ...
     @property
     def stack_bytes(self) -> int: ...
+    @property
+    def minimum_driver(self) -> int: ...
 
 
 def launcher_c(package: Package, compiled: Sequence[KernelImage]) -> str:
@@ -143,7 +146,8 @@ def _cubins(prefix: str, images: Sequence[KernelImage]) -> list[str]:
 def _image_rows(prefix: str, images: Sequence[KernelImage]) -> list[str]:
     rows = [
         f"  {{{string_literal(image.kernel)}, {prefix}_cubin_{row}.bytes, {32 * image.warps}, {image.shared_bytes}, "
-        f"{image.registers}, {image.stack_bytes}}}{',' if row + 1 < len(images) else ''} /* {row}: {image.target} */"
+        f"{image.registers}, {image.stack_bytes}, "
+        f"{image.minimum_driver}}}{',' if row + 1 < len(images) else ''} /* {row}: {image.target} */"
         for row, image in enumerate(images)
     ]
     return [f"static const struct {prefix}_image {prefix}_images[{len(images)}] = {{", *rows, "};"]

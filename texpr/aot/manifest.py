@@ -201,6 +201,7 @@ def _image(kernel: CompiledKernel) -> Json:
         "stack_bytes": kernel.stack_bytes,
         "spill_store_bytes": kernel.spill_store_bytes,
         "spill_load_bytes": kernel.spill_load_bytes,
+        "minimum_driver": kernel.minimum_driver,
         "checked": False,
     }
 

@@ -36,6 +36,8 @@ typedef int32_t texpr_status;
 #define TEXPR_E_NO_DRIVER (-17)       /* libcuda.so.1 or one of its entry points is missing */
 #define TEXPR_E_DRIVER (-18)          /* a driver call failed                             (cuda_result) */
 #define TEXPR_E_RESOURCES (-19)       /* the loaded kernel's resources differ from the manifest */
+#define TEXPR_E_OLD_DRIVER (-20)      /* the driver is older than the cubins need         (needed and other = CUDA versions
+                                         as of cuDriverGetVersion: the least that loads them, the driver's) */
 
 /* Details of a failure; every field is 0 or -1 when it says nothing. */
 typedef struct texpr_error {
@@ -45,7 +47,7 @@ typedef struct texpr_error {
   int32_t other;       /* second argument of an overlap; -1 if none */
   int32_t dim;         /* dim of that argument; -1 if none */
   int32_t capability;  /* the GPU's major * 10 + minor */
-  uint64_t needed;     /* bytes of workspace needed */
+  uint64_t needed;     /* bytes of workspace needed, or as said beside the status */
 } texpr_error;
 
 /* Laid out like CUlaunchConfig (CUDA 12 and 13). */
@@ -78,6 +80,7 @@ typedef struct texpr_driver {
   int (*memset_d8_async)(uint64_t address, unsigned char value, size_t count, void *stream);   /* cuMemsetD8Async */
   int (*memset_d16_async)(uint64_t address, unsigned short value, size_t count, void *stream); /* cuMemsetD16Async */
   int (*memset_d32_async)(uint64_t address, unsigned int value, size_t count, void *stream);   /* cuMemsetD32Async */
+  int (*driver_get_version)(int *version); /* cuDriverGetVersion; may be null: then no driver is refused as too old */
 } texpr_driver;
 
 #ifdef __cplusplus

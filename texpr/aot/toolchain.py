@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import re
+import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from texpr.aot.errors import MissingAssemblerError, MissingCompilerError
+from texpr.aot.errors import AssemblerTargetError, MissingAssemblerError, MissingCompilerError
 from texpr.targets import Target
 
 WANTED_TRITON = "3.9"
@@ -44,16 +47,25 @@ class Toolchain:
     def assembler(self, target: Target) -> Assembler:
         """The assembler for ``target``: as Triton chooses, ``ptxas`` below 9.0 and ``ptxas-blackwell`` from there on.
 
-        Raises MissingAssemblerError when it cannot be run.
+        Raises MissingAssemblerError when it cannot be run, and AssemblerTargetError when the user's does not know the
+        target.
         """
         if self.override is not None:
-            return _described(self.override, trusted=False)
+            assembler = _described(self.override, trusted=False)
+            problem = _refusal(self.override, target.name)
+            if problem:
+                raise AssemblerTargetError(
+                    path=self.override, release=assembler.version, target=target, problem=problem
+                )
+            return assembler
         name = "ptxas" if target.capability < 90 else "ptxas-blackwell"
         return _described(self.triton_folder / "backends" / "nvidia" / "bin" / name, trusted=True)
 
 
 def find_toolchain(ptxas: Path | None = None) -> Toolchain:
-    """Raises MissingCompilerError unless Triton is installed in the version this package is written for."""
+    """``ptxas`` is a path, or a name to look for on PATH. Raises MissingCompilerError unless Triton is installed in
+    the version this package is written for.
+    """
     try:
         version = importlib.metadata.version("triton")
     except importlib.metadata.PackageNotFoundError:
@@ -65,7 +77,9 @@ def find_toolchain(ptxas: Path | None = None) -> Toolchain:
         raise MissingCompilerError(
             problem=f"Triton {version} is listed as installed but not importable", wanted=WANTED_TRITON
         )
-    return Toolchain(version, Path(spec.submodule_search_locations[0]), ptxas)
+    # Compiler processes work in folders of their own, where a relative path would mean something else.
+    override = None if ptxas is None else Path(shutil.which(ptxas) or ptxas).absolute()
+    return Toolchain(version, Path(spec.submodule_search_locations[0]), override)
 
 
 @cache
@@ -77,8 +91,29 @@ def _described(path: Path, trusted: bool) -> Assembler:
         output = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise MissingAssemblerError(path=path, problem=error) from error
-    lines = [line.strip() for line in output.splitlines() if "release" in line]
+    lines = [line.strip() for line in output.splitlines() if re.search(r"release \d+\.\d+", line)]
     if not lines:
         raise MissingAssemblerError(path=path, problem="its --version names no release")
     fingerprint = "" if trusted else hashlib.sha256(path.read_bytes()).hexdigest()
     return Assembler(path, lines[0].removeprefix("Cuda compilation tools, "), fingerprint)
+
+
+_PROBE = ".version 6.0\n.target sm_30\n.address_size 64\n"
+"""An empty module that every assembler accepts for every target that it knows."""
+
+
+@cache
+def _refusal(path: Path, arch: str) -> str:
+    """What the assembler says against a target; empty if it takes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.ptx"
+        source.write_text(_PROBE)
+        command: list[str | Path] = [path, f"--gpu-name={arch}", source, "-o", source.with_suffix(".cubin")]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise MissingAssemblerError(path=path, problem=error) from error
+    if done.returncode == 0:
+        return ""
+    said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    return said[0].strip() if said else f"it ended with status {done.returncode}"

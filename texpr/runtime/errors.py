@@ -279,6 +279,13 @@ class ResourceError(TExprError):
     template = "{name}: the kernels the driver loaded use other resources than the bundle was built with"
 
 
+class OldDriverError(TExprError):
+    code = "TX0755"
+    title = "driver too old"
+    template = "{name}: its kernels need a driver for CUDA {needed} or later, this one is for CUDA {have}"
+    default_hint = "update the NVIDIA driver, or build the bundle with an older assembler: texpr aot --ptxas PATH"
+
+
 class NoContextError(TExprError):
     code = "TX0753"
     title = "no CUDA context"

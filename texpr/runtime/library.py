@@ -19,7 +19,7 @@ from texpr.runtime.scalars import C_TYPES
 from texpr.runtime.status import CallFacts, error_of
 
 _DRIVER_BYTES = 256
-"""Room for a ``texpr_driver`` (12 words today) that the library fills itself."""
+"""Room for a ``texpr_driver`` that the library fills itself."""
 
 
 class CallError(ctypes.Structure):

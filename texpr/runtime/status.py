@@ -17,6 +17,7 @@ from texpr.runtime.errors import (
     NoDriverError,
     NoKernelImageError,
     NoVariantError,
+    OldDriverError,
     OverlapError,
     RequirementError,
     ResourceError,
@@ -44,6 +45,7 @@ class Status(IntEnum):
     NO_DRIVER = -17
     DRIVER = -18
     RESOURCES = -19
+    OLD_DRIVER = -20
 
 
 class Details(Protocol):
@@ -54,6 +56,7 @@ class Details(Protocol):
     other: int
     dim: int
     capability: int
+    needed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def error_of(status: int, details: Details, facts: CallFacts) -> TExprError:
             return DriverError(name=name, result=details.cuda_result)
         case Status.RESOURCES:
             return ResourceError(name=name)
+        case Status.OLD_DRIVER:
+            return OldDriverError(name=name, needed=_version(details.needed), have=_version(details.other))
         case Status.NO_KERNEL_IMAGE:
             targets = ", ".join(facts.manifest.targets())
             return NoKernelImageError(name=name, capability=_capability(details), targets=targets)
@@ -141,3 +146,8 @@ def _scalar(entry: Entry, index: int) -> Scalar | None:
 
 def _capability(details: Details) -> str:
     return f"{details.capability // 10}.{details.capability % 10}"
+
+
+def _version(number: int) -> str:
+    """A CUDA version as ``cuDriverGetVersion`` counts."""
+    return f"{number // 1000}.{number % 1000 // 10}"
