@@ -197,6 +197,6 @@ def test_bool_tensors_are_bytes() -> None:
 def test_user_ptx() -> None:
     raw = np.arange(POINTS, dtype=np.int32) * 77
     x = load("x", DType.I32, LANE)
-    ptx = InlinePtx("popc.b32 $0, $1;", "=r,r", (x,), DType.I32, LINE, (0,))
+    ptx = InlinePtx("popc.b32 $0, $1;", "=r,r", (x,), (DType.I32,), 0, LINE, (0,))
     got = outputs("popc", DType.I32, {"y": ptx}, ("x", raw), of=DType.I32)["y"]
     np.testing.assert_array_equal(got, [int(v).bit_count() for v in raw])

@@ -47,5 +47,5 @@ def test_every_error_class_of_the_language_has_a_file() -> None:
         for value in vars(errors).values()
         if isinstance(value, type) and issubclass(value, TExprError) and value is not TExprError
     }
-    of_the_reference = {"TX0181", "TX0182"}
+    of_the_reference = {"TX0181", "TX0182", "TX0183"}
     assert defined - tested - of_the_reference == set()

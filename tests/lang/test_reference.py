@@ -12,7 +12,7 @@ import texpr as te
 from tests.lang import examples
 from texpr.errors import TExprError
 from texpr.lang.arrays import decode, encode
-from texpr.lang.errors import ReferenceArgumentError, ReferenceRangeError
+from texpr.lang.errors import ReferenceArgumentError, ReferenceRangeError, ReferenceResultError
 
 RNG = np.random.default_rng(7)
 
@@ -303,6 +303,17 @@ def by_inline_ptx(x: Any, y: Any) -> None:
 
 def test_inline_ptx_uses_its_reference() -> None:
     assert te.reference(by_inline_ptx)(x=np.array([-2, 3], np.float32))["y"].tolist() == [2, 3]
+
+
+@te.algorithm("x: u32[N] -> y: u32[N], z: u32[N]")
+def two_results_from_one(x: Any, y: Any, z: Any) -> None:
+    (i,) = te.axes(i="N")
+    y[i], z[i] = te.ptx("not.b32 $0, $2; mov.b32 $1, $2;", x[i], dtype=("u32", "u32"), reference=np.invert)
+
+
+def test_a_reference_must_return_as_many_results_as_there_are() -> None:
+    with pytest.raises(ReferenceResultError, match="not a tuple of 2 arrays"):
+        te.reference(two_results_from_one)(x=np.array([1], np.uint32))
 
 
 @pytest.mark.parametrize(

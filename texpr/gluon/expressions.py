@@ -63,6 +63,8 @@ def value(f: Function, expr: Expr, hint: Hint) -> Text:
     home = f.block if number in f.values.mutable else f.home(f.values.names[number])
     if isinstance(expr, Reduce | Scan) and len(expr.args) > 1:
         return _bind_tuple(f, expr, home, hint)
+    if isinstance(expr, InlinePtx) and len(expr.dtypes) > 1:
+        return _bind_results(f, expr, home, hint)
     if home is not f.block or f.values.uses[number] > 1:
         return bind(f, expr, home, hint)
     return render(f, expr, hint)
@@ -74,9 +76,19 @@ def root(f: Function, expr: Expr, hint: Hint) -> Text:
     known = f.find(number)
     if known is not None:
         return known
-    if isinstance(expr, Reduce | Scan) and len(expr.args) > 1:
+    if _has_several_results(expr):
         return value(f, expr, hint)
     return _atom(f, expr) or render(f, expr, hint)
+
+
+def _has_several_results(expr: Expr) -> bool:
+    match expr:
+        case Reduce(args=args) | Scan(args=args):
+            return len(args) > 1
+        case InlinePtx(dtypes=dtypes):
+            return len(dtypes) > 1
+        case _:
+            return False
 
 
 def bind(f: Function, expr: Expr, home: Block, hint: Hint) -> Text:
@@ -270,12 +282,56 @@ def _choose(f: Function, node: Choose, texts: list[Text]) -> Text:
 
 
 def _inline_ptx(f: Function, node: InlinePtx, texts: list[Text]) -> Text:
-    operands = ", ".join(typed(f, arg, text).code for arg, text in zip(node.args, texts, strict=True))
+    """The call, whose value is a tuple if the operation has several results. What has 8 bits takes a register of 32."""
+    given = [_widened(f, arg, typed(f, arg, text)) for arg, text in zip(node.args, texts, strict=True)]
+    operands = ", ".join(text.code for text in given)
     template = '"' + node.template.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-    return call(
+    types = [_ptx_register(f, dtype) for dtype in node.dtypes]
+    result = call(
         "gl.inline_asm_elementwise", template, f'"{node.constraints}"', f"[{operands}]",
-        f"dtype={f.dialect.register(node.dtype)}", "is_pure=True", "pack=1",
+        f"dtype={types[0] if len(types) == 1 else '(' + ', '.join(types) + ')'}", "is_pure=True", "pack=1",
     )  # fmt: skip
+    return _narrowed(f, node.dtype, result) if len(types) == 1 else result
+
+
+def _ptx_register(f: Function, dtype: DType) -> str:
+    """The type of the register that a value is in while it is an operand or result of inline PTX."""
+    if dtype.bits == 8:
+        return "gl.int32" if dtype.kind is Kind.SIGNED else "gl.uint32"
+    return f.dialect.register(dtype)
+
+
+def _widened(f: Function, operand: Expr, text: Text) -> Text:
+    if operand.dtype.bits != 8:
+        return text
+    bits = method(text, "to(gl.uint8, bitcast=True)") if operand.dtype.is_float else text
+    return method(bits, f"to({_ptx_register(f, operand.dtype)})")
+
+
+def _narrowed(f: Function, dtype: DType, text: Text) -> Text:
+    if dtype.bits != 8:
+        return text
+    if not dtype.is_float:
+        return method(text, f"to({f.dialect.register(dtype)})")
+    return method(method(text, "to(gl.uint8)"), f"to({f.dialect.register(dtype)}, bitcast=True)")
+
+
+def _bind_results(f: Function, node: InlinePtx, home: Block, hint: Hint) -> Text:
+    """Inline PTX with several results: every one gets a local, all in one statement."""
+    numbers = tuple(f.values.number(arg) for arg in node.args)
+    key = ("InlinePtx", node.template, node.constraints, node.dtypes, numbers)
+    found = f.find((*key, node.component))
+    if found is None:
+        with f.inside(home):
+            parts = [(arg, hint.inner) for arg in node.args]
+            result = combined(f, parts, lambda texts: _inline_ptx(f, node, texts), _spread(f, node))
+            names = [f.identifiers.fresh(f"{hint.stem}_{n}") for n in range(len(node.dtypes))]
+            f.emit(f"{', '.join(names)} = {result.code}")
+            for n, (name, dtype) in enumerate(zip(names, node.dtypes, strict=True)):
+                f.keep((*key, n), f.values.number(node), _narrowed(f, dtype, Text(name)))
+        found = f.find((*key, node.component))
+    assert found is not None
+    return found
 
 
 # ---- memory --------------------------------------------------------------------------------------------------------

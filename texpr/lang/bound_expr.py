@@ -13,7 +13,7 @@ from texpr.lang import bounded
 from texpr.lang.accuracy import Accuracy
 from texpr.lang.arrays import Array
 from texpr.lang.bounded import EXACT, NO_DOUBT, Bounded
-from texpr.lang.evaluate import Mask, Points, State, both, evaluate, gather
+from texpr.lang.evaluate import Mask, Points, State, both, evaluate, gather, ptx_values
 from texpr.lang.ir import (
     AxisRef,
     Boundary,
@@ -116,7 +116,7 @@ def _bound_ptx(expr: Ptx, value: Array, rectangle: Rectangle, mask: Mask) -> Bou
         doubt = doubt | operand.ambiguous
 
     def function(*values: Array) -> Array:
-        return np.asarray(expr.reference(*values)).astype(np.float64)
+        return ptx_values(expr, values).astype(np.float64)
 
     uncertain = any(operand.bound.any() for operand in operands)
     with np.errstate(all="ignore"):

@@ -406,3 +406,10 @@ class ReferenceRangeError(TExprError):
     title = "integer read out of range during a reference call"
     template = "{name} is read at index {index} of dim {position}, which has {extent} elements"
     default_hint = "guard the read with where= or te.where, or give the source a boundary"
+
+
+class ReferenceResultError(TExprError):
+    code = "TX0183"
+    title = "reference function that returns something else than it should"
+    template = "the reference of {what} returns {found}, not {expected}"
+    default_hint = "return {expected}"

@@ -8,7 +8,7 @@ select.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from texpr.dtypes import DType
 from texpr.lang.arrays import Array, integer_range, round_float, to_integer, value_dtype
-from texpr.lang.errors import ReferenceRangeError
+from texpr.lang.errors import ReferenceRangeError, ReferenceResultError
 from texpr.lang.ir import (
     Axis,
     AxisRef,
@@ -159,15 +159,26 @@ def _evaluate(expr: Expr, points: Points, mask: Mask) -> Array:
             return np.where(chosen, a, b)
         case Cast(value=value, dtype=dtype):
             return convert(evaluate(value, points, mask), value.dtype, dtype)
-        case Ptx(args=args, reference=reference, dtype=dtype):
-            result: Any = reference(*(evaluate(arg, points, mask) for arg in args))
-            return np.asarray(result).astype(value_dtype(dtype))
+        case Ptx(args=args):
+            return ptx_values(expr, [evaluate(arg, points, mask) for arg in args])
         case Present(tensor=tensor):
             return np.asarray(tensor in points.state.arrays)
         case Var(name=name):
             return points.variables[name]
         case _:
             assert_never(expr)
+
+
+def ptx_values(expr: Ptx, operands: Sequence[Array]) -> Array:
+    """What the reference of a PTX operation says of the result that ``expr`` is. Raises ReferenceResultError."""
+    result: Any = expr.reference(*operands)
+    count = len(expr.dtypes)
+    if count > 1:
+        if not isinstance(result, tuple) or len(result) != count:
+            found = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
+            raise ReferenceResultError(what="te.ptx", found=found, expected=f"a tuple of {count} arrays")
+        result = result[expr.component]
+    return np.asarray(result).astype(value_dtype(expr.dtype))
 
 
 def group_of(group: Axis, points: Points) -> Array:

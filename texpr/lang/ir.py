@@ -18,7 +18,7 @@ overloads operators.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, assert_never
 
@@ -275,15 +275,21 @@ class Cast:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ptx:
-    """An inline-PTX scalar operation. ``template`` uses ``$0`` for the result and ``$1 ..`` for the operands;
-    ``reference`` is its NumPy meaning; ``max_ulp`` its stated error."""
+    """Result number ``component`` of an inline-PTX scalar operation. ``template`` uses ``$0 ..`` for the results, which
+    have ``dtypes``, and the numbers after them for the operands; ``reference`` is its NumPy meaning (a tuple, if there
+    are several results); ``max_ulp`` its stated error."""
 
     template: str
     constraints: str
     args: tuple[Expr, ...]
-    dtype: DType
+    dtypes: tuple[DType, ...]
     reference: Callable[..., object]
     max_ulp: float = 0.0
+    component: int = 0
+
+    @property
+    def dtype(self) -> DType:
+        return self.dtypes[self.component]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -513,8 +519,8 @@ def map_children(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
             return Read(source, new[:count], boundary, new[count] if len(new) > count else None, location)
         case Op(name=name, dtype=dtype):
             return Op(name, new, dtype)
-        case Ptx(template=template, constraints=constraints, dtype=dtype, reference=reference, max_ulp=max_ulp):
-            return Ptx(template, constraints, new, dtype, reference, max_ulp)
+        case Ptx():
+            return replace(expr, args=new)
         case Select():
             return Select(*new)
         case Cast(dtype=dtype):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, overload
 
 from texpr.dtypes import DType
 from texpr.lang.errors import OptionalReadError, PtxError, user_location
@@ -188,6 +188,7 @@ _PLACEHOLDER: Final = re.compile(r"(?<!\$)(?:\$\$)*\$\{?(\d+)")
 _REGISTER: Final = {8: "r", 16: "h", 32: "r", 64: "l"}
 
 
+@overload
 def ptx(
     template: str,
     *args: Operand,
@@ -195,39 +196,91 @@ def ptx(
     reference: Callable[..., object],
     constraints: str | None = None,
     max_ulp: float = 0.0,
-) -> Value:
+) -> Value: ...
+
+
+@overload
+def ptx(
+    template: str,
+    *args: Operand,
+    dtype: tuple[str | DType, ...],
+    reference: Callable[..., object],
+    constraints: str | None = None,
+    max_ulp: float = 0.0,
+) -> tuple[Value, ...]: ...
+
+
+def ptx(
+    template: str,
+    *args: Operand,
+    dtype: str | DType | tuple[str | DType, ...],
+    reference: Callable[..., object],
+    constraints: str | None = None,
+    max_ulp: float = 0.0,
+) -> Value | tuple[Value, ...]:
     """One inline-PTX instruction (or a short sequence) on scalars, which fuses like any other operation.
 
-    ``template`` names the result ``$0`` and the operands ``$1``, ``$2`` ...; ``constraints`` are LLVM's
-    (``"=f,f,f"``) and follow from the types by default. ``reference`` is its meaning on NumPy arrays; ``max_ulp`` its
-    error in ULPs of the result. Raises PtxError.
+    ``template`` names the result ``$0`` and the operands ``$1``, ``$2`` ...; a tuple of types as ``dtype`` makes as
+    many results, ``$0`` ``$1`` ..., with the operands after them, and gives a tuple.
+
+    ``constraints`` are LLVM's (``"=f,f,f"``) and follow from the types by default: ``h`` for 16 bits, ``r`` for 32,
+    ``l`` for 64, ``f`` and ``d`` for f32 and f64; 8 bits stand in the low bits of an ``r``, sign-extended or
+    zero-extended. ``reference`` is its meaning on NumPy arrays, floats as float64; ``max_ulp`` its error in ULPs of the
+    result. Raises PtxError.
     """
     if not args:
         raise PtxError(problem="it takes at least one operand", at=user_location())
     if not callable(reference):
         raise PtxError(problem="reference= must be a function on NumPy arrays", at=user_location())
+    if not (isinstance(max_ulp, (int, float)) and 0 <= max_ulp < math.inf):
+        problem = f"max_ulp= is an error of 0 or more units in the last place, not {max_ulp!r}"
+        raise PtxError(problem=problem, at=user_location())
     operands = [strong(coerce(arg, "te.ptx")) for arg in args]
-    result = resolve_dtype(dtype)
+    results = tuple(resolve_dtype(one) for one in (dtype if isinstance(dtype, tuple) else (dtype,)))
+    if not results:
+        raise PtxError(problem="it has no result: dtype= is an empty tuple", at=user_location())
+    if not isinstance(template, str):
+        raise PtxError(problem=f"the template is a text, not {template!r}", at=user_location())
+    _check_placeholders(template, len(results), len(operands))
+    # Several instructions may write a result before the last operand is read: it must not be in the same register.
+    mark = "=" if template.count(";") <= 1 and len(results) == 1 else "=&"
+    registers = [*(mark + _register(result) for result in results), *(_register(value.dtype) for value in operands)]
+    chosen = ",".join(registers) if constraints is None else constraints
+    _check_constraints(chosen, len(results), len(operands))
+    exprs = tuple(operand.expr for operand in operands)
+    values = tuple(
+        Value(Ptx(template, chosen, exprs, results, reference, max_ulp, n)) for n in range(len(results))
+    )
+    return values if isinstance(dtype, tuple) else values[0]
+
+
+def _check_placeholders(template: str, results: int, operands: int) -> None:
     mentioned = {int(number) for number in _PLACEHOLDER.findall(template)}
-    for number in range(len(operands) + 1):
+    for number in range(results + operands):
         if number not in mentioned:
             raise PtxError(problem=f"the template does not mention ${number}", at=user_location())
-    if max(mentioned) > len(operands):
-        problem = f"the template mentions ${max(mentioned)}, and the last operand is ${len(operands)}"
+    if max(mentioned) >= results + operands:
+        last = results + operands - 1
+        problem = f"the template mentions ${max(mentioned)}, and the last operand is ${last}"
         raise PtxError(problem=problem, at=user_location())
-    if constraints is None:
-        constraints = ",".join(["=" + _register(result), *(_register(operand.dtype) for operand in operands)])
-    elif len(constraints.split(",")) != len(operands) + 1:
-        raise PtxError(problem=f"{len(operands) + 1} constraints needed, got '{constraints}'", at=user_location())
-    elif not constraints.startswith("=") or "=" in constraints[1:]:
-        problem = f"the first constraint is the result's, as in '=r,r', and the others are operands': '{constraints}'"
+
+
+def _check_constraints(constraints: str, results: int, operands: int) -> None:
+    parts = constraints.split(",")
+    if len(parts) != results + operands:
+        problem = f"{results + operands} constraints needed, got '{constraints}'"
         raise PtxError(problem=problem, at=user_location())
-    return Value(Ptx(template, constraints, tuple(operand.expr for operand in operands), result, reference, max_ulp))
+    if [part.startswith("=") for part in parts] != [n < results for n in range(len(parts))]:
+        which = "the first constraint is the result's" if results == 1 else f"the first {results} are the results'"
+        problem = f"{which}, as in '=r,r', and the others are operands': '{constraints}'"
+        raise PtxError(problem=problem, at=user_location())
 
 
 def _register(dtype: DType) -> str:
     if dtype is DType.BOOL:
         raise PtxError(problem="bool has no register", hint=".to('i32')", at=user_location())
+    if dtype.bits < 8:
+        raise PtxError(problem=f"{dtype} has no register", hint="'i8' or 'u8'", at=user_location())
     if dtype is DType.F32:
         return "f"
     return "d" if dtype is DType.F64 else _REGISTER[dtype.bits]

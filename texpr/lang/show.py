@@ -71,8 +71,9 @@ def _text(expr: Expr) -> tuple[str, int]:
             if dtype is DType.I64 and isinstance(value, Read | ScalarRef) and value.dtype.is_int:
                 return _text(value)  # the silent widening of an index
             return f"{_enclosed(value, _ATOM)}.to('{dtype}')", _ATOM
-        case Ptx(template=template, args=args):
-            return f"ptx({', '.join([repr(template), *map(expr_text, args)])})", _ATOM
+        case Ptx(template=template, args=args, dtypes=dtypes, component=component):
+            picked = f"[{component}]" if len(dtypes) > 1 else ""
+            return f"ptx({', '.join([repr(template), *map(expr_text, args)])}){picked}", _ATOM
         case Present(tensor=tensor):
             return f"present({tensor.name})", _ATOM
         case Var(name=name):

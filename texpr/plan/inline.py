@@ -228,8 +228,8 @@ def key_of(expr: Expr) -> Key:
             return ("select", inner)
         case Cast(dtype=dtype):
             return ("cast", dtype, inner)
-        case Ptx(template=template, constraints=constraints, dtype=dtype):
-            return ("ptx", template, constraints, dtype, inner)
+        case Ptx(template=template, constraints=constraints, dtypes=dtypes, component=component):
+            return ("ptx", template, constraints, dtypes, component, inner)
         case Present(tensor=tensor):
             return ("present", id(tensor))
         case Var(name=name):

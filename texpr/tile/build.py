@@ -108,10 +108,12 @@ def cast(value: Expr, dtype: DType) -> Expr:
     return Cast(value, dtype, value.space, value.dims)
 
 
-def inline_ptx(template: str, constraints: str, args: Sequence[Expr], dtype: DType) -> Expr:
-    """A user's scalar PTX operation at every point."""
+def inline_ptx(
+    template: str, constraints: str, args: Sequence[Expr], dtypes: tuple[DType, ...], component: int = 0
+) -> Expr:
+    """A result of a scalar PTX operation at every point."""
     space, dims = join(args)
-    return InlinePtx(template, constraints, tuple(args), dtype, space, dims)
+    return InlinePtx(template, constraints, tuple(args), dtypes, component, space, dims)
 
 
 def both(conditions: Sequence[Expr]) -> Expr | None:

@@ -81,7 +81,8 @@ def check_node(expr: Expr, context: Context) -> None:
             _joins(expr, (condition, then, otherwise))
         case Cast(value=value):
             _joins(expr, (value,))
-        case InlinePtx(args=args):
+        case InlinePtx(args=args, dtypes=dtypes, component=component):
+            require(0 <= component < len(dtypes), f"result {component} of {len(dtypes)}")
             _joins(expr, args)
         case Load():
             check_load(expr, context)

@@ -95,9 +95,9 @@ def _evaluate(expr: Expr, scope: Scope, space: Space | None, needs: Needs) -> Ti
             return tile.choose(*parts)
         case Cast(value=value, dtype=dtype):
             return tile.cast(evaluate(value, scope, space, needs), dtype)
-        case Ptx(template=template, constraints=constraints, args=args, dtype=dtype):
+        case Ptx(template=template, constraints=constraints, args=args, dtypes=dtypes, component=component):
             values = [evaluate(arg, scope, space, needs) for arg in args]
-            return tile.inline_ptx(template, constraints, values, dtype)
+            return tile.inline_ptx(template, constraints, values, dtypes, component)
         case Var():
             return scope.variables[expr]
         case AxisRef() | DimRef():

@@ -182,14 +182,19 @@ class Cast(Shared):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InlinePtx(Shared):
-    """A user's scalar PTX operation."""
+    """Result number ``component`` of a user's scalar PTX operation, whose results have ``dtypes``."""
 
     template: str
     constraints: str
     args: tuple[Expr, ...]
-    dtype: DType
+    dtypes: tuple[DType, ...]
+    component: int
     space: Space | None
     dims: Dims
+
+    @property
+    def dtype(self) -> DType:
+        return self.dtypes[self.component]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -36,7 +36,7 @@ def _apply(expr: Expr, values: dict[Var, TileExpr]) -> TileExpr:
             return tile.choose(*(_apply(child, values) for child in children(expr)))
         case Cast(value=value, dtype=dtype):
             return tile.cast(_apply(value, values), dtype)
-        case Ptx(template=template, constraints=constraints, args=args, dtype=dtype):
-            return tile.inline_ptx(template, constraints, [_apply(arg, values) for arg in args], dtype)
+        case Ptx(template=template, constraints=constraints, args=args, dtypes=dtypes, component=component):
+            return tile.inline_ptx(template, constraints, [_apply(arg, values) for arg in args], dtypes, component)
         case _:
             raise AssertionError(f"{expr} in a monoid")

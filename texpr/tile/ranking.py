@@ -171,7 +171,7 @@ def _ordered(words: Words, key: TileExpr) -> TileExpr:
     if key.dtype.is_float:
         wide = key.dtype is DType.F32
         template, constraints = ("mov.b32 $0, $1;", "=r,f") if wide else ("cvt.s32.s16 $0, $1;", "=r,h")
-        bits = tile.inline_ptx(template, constraints, [key], DType.I32)
+        bits = tile.inline_ptx(template, constraints, [key], (DType.I32,))
         number = tile.cast(key, DType.F32)
         nan = tile.op(OpName.NE, number, number)
         ordered = tile.choose(nan, tile.literal(_NAN[key.dtype], DType.I32), _folded(words, bits))
@@ -219,7 +219,7 @@ def _key(words: Words, ordered: TileExpr) -> TileExpr:
     if key.is_float:
         bits = _folded(words, ordered)
         template, constraints = ("mov.b32 $0, $1;", "=f,r") if key is DType.F32 else ("cvt.u16.u32 $0, $1;", "=h,r")
-        return tile.inline_ptx(template, constraints, [bits], key)
+        return tile.inline_ptx(template, constraints, [bits], (key,))
     if key is DType.U32:
         return tile.cast(tile.op(OpName.XOR, ordered, tile.literal(-(1 << 31), DType.I32)), key)
     if key.kind is Kind.UNSIGNED:

@@ -238,8 +238,9 @@ class _Printer:
                 return f"where({self.expr(condition)}, {self.expr(then)}, {self.expr(otherwise)})"
             case Cast(value=value, dtype=dtype):
                 return f"{dtype}({self.expr(value)})"
-            case InlinePtx(template=template, args=args):
-                return f"ptx({template!r}; {', '.join(self.expr(arg) for arg in args)})"
+            case InlinePtx(template=template, args=args, dtypes=dtypes, component=component):
+                picked = f".{component}" if len(dtypes) > 1 else ""
+                return f"ptx({template!r}; {', '.join(self.expr(arg) for arg in args)}){picked}"
             case Load(tensor=tensor, base=base, offset=offset, mask=mask, other=other):
                 where = "" if mask is None else f" where {self.expr(mask)} else {other.value}"
                 return f"{tensor}[{self._offset(base, offset)}]{where}"
