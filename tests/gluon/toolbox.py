@@ -17,13 +17,23 @@ import numpy.typing as npt
 
 from texpr.aot.ir import KernelSource
 from texpr.aot.kernel_text import kernel_module
+from texpr.emulator.tensor_maps import encode_tiled
 from texpr.gluon.emit import emit
 from texpr.lang.arrays import decode, encode, storage_dtype
 from texpr.math.expr import evaluate
 from texpr.targets import TARGETS
-from texpr.tile.ir import IntParam, PointerParam, PresentParam, ScalarParam, TileProgram
+from texpr.tile.ir import IntParam, PointerParam, PresentParam, ScalarParam, TensorMapParam, TileProgram
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorMapFacts:
+    """How the driver is to encode a tensor map: its numbers of the element type and the swizzle, and the box."""
+
+    element_type: int
+    swizzle: int
+    box: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Built:
     ptx: str
     shared: int
     capability: int
+    warps: int
+    maps: tuple[TensorMapFacts, ...] = ()
 
     def instructions(self) -> Counter[str]:
         found = re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*(?:::\w+[\w.]*)*)\s", self.ptx, re.MULTILINE)
@@ -52,11 +64,19 @@ def build(program: TileProgram, target: str = "sm_80") -> Built:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{program.name}.py"
         path.write_text(text)
-        ptx, shared = _compile(path, source, capability)
-    return Built(source, program, ptx, shared, capability)
+        ptx, metadata = _compile(path, source, capability)
+    maps = tuple(
+        TensorMapFacts(_DRIVER_TYPES.get(m["elem_type"], m["elem_type"]), m["swizzle"], tuple(m["block_size"]))
+        for m in metadata["tensordesc_meta"] or ()
+    )
+    return Built(source, program, ptx, metadata["shared"], capability, metadata["num_warps"], maps)
 
 
-def _compile(path: Path, source: KernelSource, capability: int) -> tuple[str, int]:
+# The compiler's numbers of element types that the driver numbers differently.
+_DRIVER_TYPES = {8: 10, 9: 8, 10: 9}
+
+
+def _compile(path: Path, source: KernelSource, capability: int) -> tuple[str, dict[str, Any]]:
     from triton._C.libtriton import ir
     from triton.backends.compiler import GPUTarget, Language
     from triton.compiler.compiler import make_backend
@@ -69,7 +89,7 @@ def _compile(path: Path, source: KernelSource, capability: int) -> tuple[str, in
     spec.loader.exec_module(module)
     target = GPUTarget("cuda", capability, 32)
     backend = make_backend(target)
-    options = backend.parse_options({"num_warps": source.warps, "enable_fp_fusion": True})
+    options = backend.parse_options({"num_warps": source.warps, "enable_fp_fusion": True, "maxnreg": source.registers})
     stages: dict[str, Any] = {}
     backend.add_stages(stages, options, Language.GLUON)
     metadata: dict[str, Any] = {"target": target, **vars(options)}
@@ -86,25 +106,46 @@ def _compile(path: Path, source: KernelSource, capability: int) -> tuple[str, in
     )
     for stage in ("ttgir", "llir", "ptx"):
         code = stages[stage](code, metadata)
-    return str(code), metadata["shared"]
+    return str(code), metadata
 
 
-def run(built: Built, tensors: Mapping[str, Array], **scalars: float) -> None:
-    """Launch on the emulator. ``tensors`` are storage arrays, updated in place; ``scalars`` are dims and arguments."""
+def run(built: Built, tensors: Mapping[str, Array], seed: int | None = None, **scalars: float) -> None:
+    """Launch on the emulator, warps in an order drawn with ``seed``. ``tensors`` are storage arrays, updated in place;
+    ``scalars`` are dims and arguments."""
     from texpr.emulator import Device, load_ptx
 
-    device = Device(sm=built.capability)
+    device = Device(sm=built.capability, seed=seed)
     module = load_ptx(built.ptx)
     addresses = {name: device.alloc(max(array.nbytes, 1), name) for name, array in tensors.items()}
     for name, array in tensors.items():
         device.write(addresses[name], array.tobytes())
-    params = [_argument(parameter, addresses, scalars) for parameter in built.program.parameters]
+    facts = iter(built.maps)
+    params = []
+    for parameter in built.program.parameters:
+        if isinstance(parameter, TensorMapParam):
+            params += _tensor_map(parameter, next(facts), addresses, scalars)
+        else:
+            params.append(_argument(parameter, addresses, scalars))
     params += [bytes(8), bytes(8)]
     grid = evaluate(built.program.grid, {k: int(v) for k, v in scalars.items()})
-    device.launch(module, built.program.name, (grid, 1, 1), (32 * built.program.warps, 1, 1), built.shared, params)
+    device.launch(module, built.program.name, (grid, 1, 1), (32 * built.warps, 1, 1), built.shared, params)
     for name, array in tensors.items():
         raw = np.frombuffer(device.read(addresses[name], array.nbytes), array.dtype)
         array[...] = raw.reshape(array.shape)
+
+
+def _tensor_map(
+    parameter: TensorMapParam, facts: TensorMapFacts, addresses: Mapping[str, int], scalars: Mapping[str, float]
+) -> list[bytes]:
+    """What a kernel is passed for a tensor map: the map, the shape and the strides."""
+    values = {k: int(v) for k, v in scalars.items()}
+    shape, strides = ([evaluate(e, values) for e in part] for part in (parameter.shape, parameter.strides))
+    width = parameter.dtype.bytes
+    encoded = encode_tiled(
+        facts.element_type, addresses[parameter.tensor], shape[::-1], [width * s for s in strides[-2::-1]],
+        facts.box[::-1], swizzle=facts.swizzle,
+    )  # fmt: skip
+    return [encoded, *(n.to_bytes(4, "little") for n in shape), *(s.to_bytes(8, "little") for s in strides)]
 
 
 def _argument(parameter: object, addresses: Mapping[str, int], scalars: Mapping[str, float]) -> bytes:

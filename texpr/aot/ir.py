@@ -93,7 +93,18 @@ class PresentFlag:
     argument: str
 
 
-KernelValue = TensorPointer | WorkspacePointer | ScalarValue | IntValue | PresentFlag
+@dataclass(frozen=True, slots=True)
+class TensorMap:
+    """Pass a tensor map, encoded at launch, of the memory at ``target``: ``shape`` and ``strides`` in elements,
+    outermost first, the last stride 1. Its box and swizzle are those of the compiled kernel."""
+
+    target: TensorPointer | WorkspacePointer
+    dtype: DType
+    shape: tuple[IntExpr, ...]
+    strides: tuple[IntExpr, ...]
+
+
+KernelValue = TensorPointer | WorkspacePointer | ScalarValue | IntValue | PresentFlag | TensorMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +129,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class KernelSource:
-    """One Gluon function. ``text`` is the function alone (``@gluon.jit`` included); ``preamble`` holds its layouts
-    and helpers and is shared, deduplicated, by all kernels of the bundle's ``kernel.py``. ``origins`` is keyed by
-    0-based line within ``text``."""
+    """One Gluon function. ``text`` is the function alone (``@gluon.jit`` included), after those of its roles;
+    ``preamble`` holds its layouts and helpers and is shared, deduplicated, by all kernels of the bundle's
+    ``kernel.py``. ``origins`` is keyed by 0-based line within ``text``. ``registers``: what a thread is compiled for
+    (None: the assembler finds it)."""
 
     name: str
     text: str
@@ -129,6 +141,7 @@ class KernelSource:
     warps: int
     targets: tuple[str, ...]
     origins: tuple[tuple[int, Origin], ...] = ()
+    registers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

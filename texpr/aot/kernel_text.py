@@ -33,8 +33,8 @@ def kernel_module(kernels: Sequence[KernelSource]) -> KernelModule:
     the functions.
 
     A chunk may use the names ``gluon`` and ``gl`` and any name of an earlier chunk. Raises KernelTextError when two
-    kernels share a name, when two different chunks define one name, when a text is no Python, or when a function's
-    parameters are not ``params``.
+    kernels share a name, when two different chunks or texts define one name, when a text is no Python, or when a
+    function's parameters are not ``params``.
     """
     chunks: dict[str, None] = {}
     owners: dict[str, tuple[str, str]] = {}
@@ -51,6 +51,10 @@ def kernel_module(kernels: Sequence[KernelSource]) -> KernelModule:
                     problem = f"its preamble defines '{name}' differently from that of kernel '{owner}'"
                     raise KernelTextError(kernel=kernel.name, problem=problem)
             chunks[text] = None
+        for name in _defined_names(kernel.name, kernel.text):
+            owner, _ = owners.setdefault(name, (kernel.name, kernel.text))
+            if owner != kernel.name:
+                raise KernelTextError(kernel=kernel.name, problem=f"it defines '{name}', as kernel '{owner}' does")
         functions.append((kernel.name, kernel.text.strip("\n")))
 
     imports = [chunk for chunk in chunks if chunk.startswith(("import ", "from "))]
@@ -67,13 +71,13 @@ def kernel_module(kernels: Sequence[KernelSource]) -> KernelModule:
 
 
 def check_parameters(kernel: KernelSource) -> None:
-    """Raise KernelTextError unless ``kernel.text`` defines one function of that name with exactly the parameters of
-    ``params``.
+    """Raise KernelTextError unless the last function that ``kernel.text`` defines has that name and exactly the
+    parameters of ``params``; those before it are of its roles.
     """
     defined = [node for node in _parse(kernel.name, kernel.text).body if isinstance(node, ast.FunctionDef)]
-    if [node.name for node in defined] != [kernel.name]:
+    if [node.name for node in defined[-1:]] != [kernel.name]:
         raise KernelTextError(kernel=kernel.name, problem=f"its text defines {[node.name for node in defined]}")
-    arguments = defined[0].args
+    arguments = defined[-1].args
     if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.defaults:
         raise KernelTextError(kernel=kernel.name, problem="its function must take plain positional parameters only")
     names = [argument.arg for argument in arguments.posonlyargs + arguments.args]

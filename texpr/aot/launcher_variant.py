@@ -19,6 +19,7 @@ from texpr.aot.ir import (
     ScalarArgument,
     ScalarValue,
     TensorArgument,
+    TensorMap,
     TensorPointer,
     Variant,
     WorkspaceBuffer,
@@ -106,9 +107,9 @@ def _assumption(
             return _integer_assumption(value, param.divisibility, known)
         case ScalarValue(name):
             return _integer_assumption(sym(name), param.divisibility, known)
-        case PresentFlag():
+        case PresentFlag() | TensorMap():
             raise ValueError(
-                f"{c.symbol}, variant {variant.name}: flag {param.name} cannot be a multiple of {param.divisibility}"
+                f"{c.symbol}, variant {variant.name}: {param.name} cannot be a multiple of {param.divisibility}"
             )
 
 
@@ -391,6 +392,8 @@ def _passed(c: EntryContext, variant: Variant, prefix: str, param: KernelParam) 
             passed = _integer(c, variable, value, wide)
         case PresentFlag(name):
             passed = _Passed(variable, "int32_t", f"m->{c.names[_tensor(c, name).name]}.begin != 0")
+        case TensorMap():
+            raise ValueError(f"{c.symbol}, {variant.name}: the launcher encodes no tensor map for {param.name}")
     if param.type not in _accepted_types(c, param):
         raise ValueError(
             f"{c.symbol}, variant {variant.name}: the kernel's parameter {param.name} has type {param.type}, "
@@ -410,6 +413,8 @@ def _accepted_types(c: EntryContext, param: KernelParam) -> frozenset[str]:
             return frozenset(["i64"] if wide else ["i32"])
         case PresentFlag():
             return frozenset(["i32"])
+        case TensorMap():
+            return frozenset([param.type] if param.type.startswith("tensordesc<") else [])
 
 
 def _scalar(c: EntryContext, name: str) -> ScalarArgument:

@@ -33,6 +33,7 @@ from texpr.aot.ir import (
     ScalarArgument,
     ScalarValue,
     TensorArgument,
+    TensorMap,
     TensorPointer,
     Variant,
     WorkspacePointer,
@@ -223,6 +224,8 @@ def _value(value: KernelValue) -> tuple[str, str]:
             return "integer", str(expression)
         case PresentFlag(argument):
             return "present", argument
+        case TensorMap(target):
+            return "tensor map", target.argument if isinstance(target, TensorPointer) else target.buffer
         case _:
             assert_never(value)
 

@@ -14,7 +14,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from texpr.aot.ir import KernelParam, KernelSource, PresentFlag, ScalarValue, TensorPointer, WorkspacePointer
+from texpr.aot.ir import (
+    KernelParam,
+    KernelSource,
+    PresentFlag,
+    ScalarValue,
+    TensorMap,
+    TensorPointer,
+    WorkspacePointer,
+)
 from texpr.aot.kernel_text import kernel_module
 from texpr.errors import Location
 from texpr.gluon.extern import chunks_of
@@ -82,6 +90,10 @@ def _parameter(param: KernelParam) -> str:
             given = f"workspace {name}"
         case PresentFlag(argument=name):
             given = f"present({name})"
+        case TensorMap(target=target, shape=shape, strides=strides):
+            name = target.argument if isinstance(target, TensorPointer) else f"workspace {target.buffer}"
+            extents, steps = (", ".join(map(str, values)) for values in (shape, strides))
+            given = f"map of {name}[{extents}] strides {steps}"
         case value:
             given = str(value.value)
     multiple = f", a multiple of {param.divisibility}" if param.divisibility > 1 else ""
@@ -101,9 +113,15 @@ def module_of(kernels: Sequence[tuple[KernelSource, tuple[str, ...]]]) -> str:
     module = kernel_module([source for source, _ in kernels])
     lines = module.text.split("\n")
     for source, contract in reversed(kernels):
-        at = module.first_line(source.name) - 1
+        first = module.first_line(source.name) - 1
+        at = _first_line_of(source.name, lines, first)
         lines[at:at] = [f"{_HEAD}{source.name}: {digest_of(contract)}", *(_LINE + line for line in contract)]
     return "\n".join(lines)
+
+
+def _first_line_of(name: str, lines: Sequence[str], start: int) -> int:
+    """Where a function starts with its decorator; its roles' functions stand before it."""
+    return next(n for n, line in enumerate(lines) if n >= start and line.startswith(f"def {name}(")) - 1
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from texpr.aot.ir import (
     IntValue,
@@ -14,13 +14,17 @@ from texpr.aot.ir import (
     Origin,
     PresentFlag,
     ScalarValue,
+    TensorMap,
     TensorPointer,
+    WorkspacePointer,
 )
-from texpr.gluon.function import INDENT, WIDTH, Block, Function, Line
+from texpr.gluon.function import INDENT, WIDTH, Block, Function, Line, TensorMapName
 from texpr.gluon.helpers import Preamble
 from texpr.gluon.integers import range_of
-from texpr.gluon.layouts import shared_layout_text
+from texpr.gluon.layouts import shared_layout_text, tensor_map_layout_text
 from texpr.gluon.names import Identifiers
+from texpr.gluon.protocol import end_barriers, start_barriers
+from texpr.gluon.roles import most_registers
 from texpr.gluon.statements import statement
 from texpr.gluon.text import Text, method
 from texpr.gluon.types import dialect_of
@@ -40,7 +44,9 @@ from texpr.tile.ir import (
     Scalar,
     ScalarOf,
     ScalarParam,
+    Specialise,
     Statement,
+    TensorMapParam,
     TileProgram,
     walk,
 )
@@ -72,10 +78,14 @@ def emit(
     params = _parameters(f, program.parameters, pointers or {}, ranges or {})
     _name_everything(f, program)
     _buffers(f, program)
+    start_barriers(f, program.barriers)
     for item in program.body:
         statement(f, item)
+    end_barriers(f, program.barriers)
     text, origins = _assemble(f, program, params)
-    return KernelSource(program.name, text, f.preamble.chunks(), params, program.warps, targets, origins)
+    roles = next((item for item in program.body if isinstance(item, Specialise)), None)
+    registers = most_registers(roles) if roles is not None else None
+    return KernelSource(program.name, text, f.preamble.chunks(), params, program.warps, targets, origins, registers)
 
 
 def kernel_params(
@@ -113,6 +123,13 @@ def _parameters(
             case PresentParam(name=name, tensor=tensor):
                 f.define(name, identifier, Bounds(0, 1))
                 found.append(KernelParam(identifier, "i32", PresentFlag(tensor)))
+            case TensorMapParam(name=name, tensor=tensor, dtype=dtype, box=box, layout=layout):
+                f.maps[name] = TensorMapName(identifier, box)
+                target = pointers.get(tensor, TensorPointer(tensor))
+                assert isinstance(target, TensorPointer | WorkspacePointer), f"{tensor} is no memory"
+                kind = f"tensordesc<{f.dialect.signature(dtype)}{list(box)},{tensor_map_layout_text(layout)}>"
+                value = TensorMap(target, dtype, parameter.shape, parameter.strides)
+                found.append(KernelParam(identifier, kind.replace(" ", ""), value))
             case _:
                 assert_never(parameter)
     return tuple(found)
@@ -136,6 +153,9 @@ def _name_everything(f: Function, program: TileProgram) -> None:
 
     for buffer in program.buffers:
         f.buffers[buffer.name] = f.identifiers.fresh(buffer.name, f"{buffer.name}_shared")
+        f.shapes[buffer.name] = buffer.shape
+    for barriers in program.barriers:
+        f.barriers[barriers.name] = f.identifiers.fresh(barriers.name, f"{barriers.name}_barriers")
     walk(program.body, visit)
 
 
@@ -168,6 +188,9 @@ def _assert_no_conflict(f: Function, program: TileProgram, conflict: Conflict) -
 # ---- the text ------------------------------------------------------------------------------------------------------
 
 
+_BETWEEN: Final = (Line("", None), Line("", None))
+
+
 def _assemble(
     f: Function, program: TileProgram, params: tuple[KernelParam, ...]
 ) -> tuple[str, tuple[tuple[int, Origin], ...]]:
@@ -178,7 +201,8 @@ def _assemble(
         lines += [Line(code, None) for code in constant.split("\n")]
     lines.append(Line("", None))
     lines += f.block.lines
-    tidy = _without_extra_blanks(lines)
+    tidy = [line for function in f.functions for line in (*_without_extra_blanks(function), *_BETWEEN)]
+    tidy += _without_extra_blanks(lines)
     origins = tuple((n, line.origin) for n, line in enumerate(tidy) if line.origin is not None and line.code)
     return "\n".join(line.code for line in tidy) + "\n", origins
 
@@ -196,6 +220,7 @@ def _docstring(program: TileProgram) -> list[str]:
     """What the kernel is, then one paragraph per kind of parameter."""
     described: list[tuple[str, list[str]]] = [
         ("Pointers", [_pointer_text(p) for p in program.parameters if isinstance(p, PointerParam)]),
+        ("Maps", [_map_text(p) for p in program.parameters if isinstance(p, TensorMapParam)]),
         ("Integers", [_integer_text(p) for p in program.parameters if isinstance(p, IntParam)]),
         ("Scalars", [f"{p.name} {p.dtype}" for p in program.parameters if isinstance(p, ScalarParam)]),
         ("Optional", [f"{p.name} ({p.tensor} given)" for p in program.parameters if isinstance(p, PresentParam)]),
@@ -213,6 +238,10 @@ def _docstring(program: TileProgram) -> list[str]:
 def _pointer_text(parameter: PointerParam) -> str:
     aligned = f" aligned to {parameter.alignment}" if parameter.alignment > 1 else ""
     return f"{parameter.name} {parameter.dtype}{aligned}"
+
+
+def _map_text(parameter: TensorMapParam) -> str:
+    return f"{parameter.name} of {parameter.tensor} in boxes of {' x '.join(map(str, parameter.box))}"
 
 
 def _integer_text(parameter: IntParam) -> str:

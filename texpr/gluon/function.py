@@ -61,6 +61,14 @@ class Block:
             block = block.parent
 
 
+@dataclass(frozen=True, slots=True)
+class TensorMapName:
+    """A tensor map parameter: its identifier, and the box it moves."""
+
+    identifier: str
+    box: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class Function:
     """All state of printing one tile program.
@@ -68,7 +76,8 @@ class Function:
     ``moment`` holds locals of the current statement that read changing memory: they are gone after it. ``origin`` is
     the statement's, stamped on every line. ``variables``, ``buffers`` and ``pointers`` map names of the tile program to
     identifiers; so do ``scalars`` for everything an integer expression can mention, and ``counters`` for loops (by name
-    and whether the loop is unrolled: one identifier cannot be both).
+    and whether the loop is unrolled: one identifier cannot be both), ``maps`` for tensor maps and ``barriers``.
+    ``shapes`` are those of the buffers. ``functions`` are the lines of functions of roles, to stand before this one.
     """
 
     name: str
@@ -82,7 +91,10 @@ class Function:
     origin: Origin | None = None
     variables: dict[str, str] = field(default_factory=dict)
     buffers: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     pointers: dict[str, str] = field(default_factory=dict)
+    maps: dict[str, TensorMapName] = field(default_factory=dict)
+    barriers: dict[str, str] = field(default_factory=dict)
     scalars: dict[str, str] = field(default_factory=dict)
     counters: dict[tuple[str, bool], str] = field(default_factory=dict)
     ranges: dict[str, Bounds] = field(default_factory=dict)
@@ -92,6 +104,7 @@ class Function:
     layout_lines: list[str] = field(default_factory=list)
     tile_ranges: dict[int, Bounds] = field(default_factory=dict)
     monoids: dict[int, str] = field(default_factory=dict)
+    functions: list[list[Line]] = field(default_factory=list)
 
     def symbols(self) -> Symbols:
         parameters = frozenset(self.parameters)

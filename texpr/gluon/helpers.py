@@ -13,6 +13,10 @@ from typing import Final
 TRITON: Final = "import triton.language as tl"
 ASYNC_COPY: Final = "from triton.experimental.gluon.language.nvidia.ampere import async_copy"
 MMA: Final = "from triton.experimental.gluon.language.nvidia.ampere import mma_v2"
+MBARRIER: Final = "from triton.experimental.gluon.language.nvidia.hopper import mbarrier"
+TENSOR_COPY: Final = "from triton.experimental.gluon.language.nvidia.hopper import tma"
+FENCE_ASYNC: Final = "from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared"
+WARPGROUP_WAIT: Final = "from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma_wait"
 LIBDEVICE: Final = "from triton.language.extra import libdevice"
 
 

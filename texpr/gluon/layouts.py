@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from texpr.tile.ir import Dims
-from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, Operand, Swizzled
+from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, Nvmma, Operand, SharedLayout, Swizzled
 
 
 def layout_text(layout: Layout, parents: dict[Layout, str]) -> str:
@@ -34,8 +34,17 @@ def layout_text(layout: Layout, parents: dict[Layout, str]) -> str:
             return "gl.DistributedLinearLayout(\n        " + ",\n        ".join(parts) + ",\n    )"
 
 
-def shared_layout_text(layout: Swizzled) -> str:
-    return f"gl.SwizzledSharedLayout({layout.vec}, {layout.per_phase}, {layout.max_phase}, {_list(layout.order)})"
+def shared_layout_text(layout: SharedLayout) -> str:
+    match layout:
+        case Swizzled(vec=vec, per_phase=per_phase, max_phase=max_phase, order=order):
+            return f"gl.SwizzledSharedLayout({vec}, {per_phase}, {max_phase}, {_list(order)})"
+        case Nvmma(swizzle_bytes=swizzle, element_bits=bits, transposed=transposed, rank=rank):
+            return f"gl.NVMMASharedLayout({swizzle}, {bits}, {rank}{', transposed=True' if transposed else ''})"
+
+
+def tensor_map_layout_text(layout: Nvmma) -> str:
+    """The layout of a tensor map's box as its type in a signature has it."""
+    return f"NVMMASharedLayout({layout.swizzle_bytes},{layout.element_bits},{layout.rank},{layout.transposed})"
 
 
 def sliced(layout: str, rank: int, dims: Dims) -> str:

@@ -27,7 +27,10 @@ from texpr.tile.ir import (
     Uniform,
 )
 
-_RESERVED = frozenset({"gl", "gluon", "tl", "libdevice", "async_copy", "mma_v2", "float", "range", "int", "min", "max"})
+_RESERVED = frozenset({
+    "gl", "gluon", "tl", "libdevice", "async_copy", "mma_v2", "mbarrier", "tma", "fence_async_shared", "warpgroup_mma",
+    "warpgroup_mma_wait", "float", "range", "int", "min", "max",
+})  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -14,6 +14,8 @@ from texpr.gluon.helpers import ASYNC_COPY
 from texpr.gluon.integers import NONNEGATIVE, narrow_text, range_of
 from texpr.gluon.memory import address, buffer_view, to_storage
 from texpr.gluon.names import Hint
+from texpr.gluon.protocol import protocol
+from texpr.gluon.roles import specialise
 from texpr.gluon.shapes import lift, shape_of, spread
 from texpr.gluon.text import Text, call, method
 from texpr.lang.ir import ReduceOp
@@ -34,10 +36,23 @@ from texpr.tile.ir import (
     ProgramId,
     Scalar,
     ScalarOf,
+    Specialise,
     Statement,
     Store,
     StoreShared,
     Wait,
+    walk,
+)
+from texpr.tile.protocol import (
+    Advance,
+    Arrive,
+    CopyTensor,
+    DotWait,
+    Expect,
+    FenceAsync,
+    StoreTensor,
+    WaitBarrier,
+    WaitStores,
 )
 from texpr.tile.uses import changed_by
 
@@ -105,6 +120,13 @@ def statement(f: Function, item: Statement) -> None:
         case AtomicShared(origin=origin):
             _announce(f, "", origin)
             f.emit(_atomic_shared(f, item).code)
+        case CopyTensor(origin=origin) | StoreTensor(origin=origin):
+            _announce(f, "", origin)
+            protocol(f, item)
+        case Expect() | WaitBarrier() | Arrive() | WaitStores() | FenceAsync() | DotWait() | Advance():
+            protocol(f, item)
+        case Specialise():
+            specialise(f, item, statement)
         case _:
             assert_never(item)
 
@@ -159,6 +181,8 @@ def _loop(f: Function, loop: For) -> None:
     outer, changing = f.block, changed_by(loop)
     f.block = Block(outer, changing, outer.depth + 1)
     f.assigned(changing)
+    for name in _advanced_in(loop):
+        f.define(name, f.scalars[name], NONNEGATIVE)
     steps_up = range_of(loop.step, f.ranges)
     first, last = range_of(loop.start, f.ranges), range_of(loop.stop, f.ranges)
     bounds = Bounds(first.lo, None if last.hi is None else last.hi - 1)
@@ -178,6 +202,18 @@ def _loop(f: Function, loop: For) -> None:
     f.blank()
     f.assigned(changing)
     outer.announced = ""
+
+
+def _advanced_in(loop: For) -> set[str]:
+    """The integers that a loop carries: they have another value in each of its turns."""
+    found: set[str] = set()
+
+    def visit(item: Statement) -> None:
+        if isinstance(item, Advance):
+            found.add(item.name)
+
+    walk(loop.body, visit)
+    return found
 
 
 def _header(f: Function, loop: For) -> str:

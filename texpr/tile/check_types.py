@@ -11,6 +11,7 @@ from texpr.lang.ir import COMPARISONS, Monoid, OpName, ReduceOp
 from texpr.math.expr import Const
 from texpr.tile.ir import (
     Argument,
+    Barriers,
     Buffer,
     Cast,
     Choose,
@@ -31,6 +32,7 @@ from texpr.tile.ir import (
     SharedGather,
     SharedTile,
     Space,
+    TensorMapParam,
     Uniform,
     Var,
 )
@@ -49,6 +51,8 @@ class Context:
     pointers: Mapping[str, PointerParam]
     scalars: Mapping[str, DType]
     buffers: Mapping[str, Buffer]
+    maps: Mapping[str, TensorMapParam]
+    barriers: Mapping[str, Barriers]
 
 
 def require(condition: bool, problem: str) -> None:

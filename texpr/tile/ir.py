@@ -1,9 +1,11 @@
 """The tile program: a small typed IR between the plan and Gluon.
 
-    TileProgram ::= Parameter*  Buffer*  Statement*
+    TileProgram ::= Parameter*  Buffer*  Barriers*  Statement*
     Statement   ::= Scalar | ScalarOf | FindGroup | Assign | For | CopyAsync | Barrier | Commit | Wait
                   | StoreShared | Store
                   | Atomic | AtomicShared
+                  | Protocol | Specialise
+    Specialise  ::= Role*                                      Role ::= Statement*
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
                   | Load | SharedTile | SharedGather | Reduce | Scan | Rank | Relayout | Dot | Full
 
@@ -25,47 +27,30 @@ from typing import Any, Final, assert_never
 from texpr.dtypes import DType
 from texpr.lang.ir import Monoid, OpName, ReduceOp
 from texpr.math.expr import IntExpr
-from texpr.tile.layouts import Layout, SharedLayout
-
-
-@dataclass(frozen=True, slots=True)
-class PhysicalDim:
-    """One dim of a space: the named axes fused into it, outermost first. The product of sizes is a power of two."""
-
-    axes: tuple[tuple[str, int], ...]
-
-    @property
-    def size(self) -> int:
-        total = 1
-        for _, size in self.axes:
-            total *= size
-        return total
-
-    def has(self, axis: str) -> bool:
-        return any(name == axis for name, _ in self.axes)
-
-    def __str__(self) -> str:
-        return "*".join(f"{name}:{size}" for name, size in self.axes)
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Where a tile value lives. ``name`` is used in the generated code's identifiers."""
-
-    name: str
-    dims: tuple[PhysicalDim, ...]
-    layout: Layout
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(dim.size for dim in self.dims)
-
-    def dim_of(self, axis: str) -> int | None:
-        return next((d for d, dim in enumerate(self.dims) if dim.has(axis)), None)
-
-
-Dims = tuple[int, ...]
-
+from texpr.tile.declarations import Barriers as Barriers
+from texpr.tile.declarations import Buffer as Buffer
+from texpr.tile.declarations import Conflict as Conflict
+from texpr.tile.declarations import Dims as Dims
+from texpr.tile.declarations import IntParam as IntParam
+from texpr.tile.declarations import Parameter as Parameter
+from texpr.tile.declarations import PhysicalDim as PhysicalDim
+from texpr.tile.declarations import PointerParam as PointerParam
+from texpr.tile.declarations import PresentParam as PresentParam
+from texpr.tile.declarations import ScalarParam as ScalarParam
+from texpr.tile.declarations import Space as Space
+from texpr.tile.declarations import TensorMapParam as TensorMapParam
+from texpr.tile.protocol import (
+    Advance,
+    Arrive,
+    CopyTensor,
+    DotWait,
+    Expect,
+    FenceAsync,
+    Protocol,
+    StoreTensor,
+    WaitBarrier,
+    WaitStores,
+)
 
 # ---- expressions ----------------------------------------------------------------------------------------------------
 
@@ -481,6 +466,26 @@ class AtomicShared:
     origin: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Warps of a program that do their own work: ``warps`` of them (a power of two), with ``registers`` each thread
+    (None: what the assembler finds). The ``default`` role has the program's own warps."""
+
+    name: str
+    warps: int
+    registers: int | None
+    body: tuple[Statement, ...]
+    default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Specialise:
+    """The roles at once; all have ended where the next statement begins. A role knows the integers, parameters,
+    buffers and barriers of the program, but no tiles, and leaves none behind. The default role comes first."""
+
+    roles: tuple[Role, ...]
+
+
 Statement = (
     Scalar
     | ScalarOf
@@ -496,6 +501,8 @@ Statement = (
     | Store
     | Atomic
     | AtomicShared
+    | Protocol
+    | Specialise
 )
 
 
@@ -503,74 +510,9 @@ Statement = (
 
 
 @dataclass(frozen=True, slots=True)
-class PointerParam:
-    """A pointer to a tensor or workspace buffer; ``alignment`` in bytes is known."""
-
-    name: str
-    dtype: DType
-    alignment: int
-
-
-@dataclass(frozen=True, slots=True)
-class IntParam:
-    """An i32 computed by the launcher; ``divisor`` divides it."""
-
-    name: str
-    value: IntExpr
-    divisor: int
-
-
-@dataclass(frozen=True, slots=True)
-class ScalarParam:
-    """A scalar argument in its own type."""
-
-    name: str
-    dtype: DType
-
-
-@dataclass(frozen=True, slots=True)
-class PresentParam:
-    """1 if the optional tensor was given, else 0 (i32)."""
-
-    name: str
-    tensor: str
-
-
-Parameter = PointerParam | IntParam | ScalarParam | PresentParam
-
-
-@dataclass(frozen=True, slots=True)
-class Buffer:
-    """Explicit shared memory: ``depth`` stages (0: not staged) of ``shape``."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    depth: int
-    layout: SharedLayout
-    note: str = ""
-
-    @property
-    def bytes(self) -> int:
-        total = self.dtype.bits // 8 * max(self.depth, 1)
-        for extent in self.shape:
-            total *= extent
-        return total
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A claim the emitted code asserts at compile time: reading or writing ``buffer`` from ``space`` has no bank
-    conflicts."""
-
-    buffer: str
-    space: Space
-    order: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class TileProgram:
-    """One Gluon function. ``limits`` are the offsets that must stay below 2**31 (checked by the launcher)."""
+    """One Gluon function. ``limits`` are the offsets that must stay below 2**31 (checked by the launcher). ``warps``
+    are those of the default role, if there are roles."""
 
     name: str
     warps: int
@@ -581,6 +523,7 @@ class TileProgram:
     limits: tuple[IntExpr, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     header: tuple[str, ...] = field(default=())
+    barriers: tuple[Barriers, ...] = ()
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
@@ -609,7 +552,11 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
     """The expressions a statement evaluates itself (not those of its body)."""
     match statement:
-        case Scalar() | ProgramId() | FindGroup() | For() | Barrier() | Commit() | Wait():
+        case Scalar() | ProgramId() | FindGroup() | For() | Barrier() | Commit() | Wait() | Specialise():
+            return ()
+        case Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores():
+            return ()
+        case FenceAsync() | DotWait() | Advance():
             return ()
         case Assign(value=value) | StoreShared(value=value) | ScalarOf(value=value):
             return (value,)
@@ -627,5 +574,11 @@ def walk(statements: tuple[Statement, ...], visit: Callable[[Statement], None]) 
     """Call ``visit`` on every statement, outermost first."""
     for statement in statements:
         visit(statement)
-        if isinstance(statement, For):
-            walk(statement.body, visit)
+        match statement:
+            case For(body=body):
+                walk(body, visit)
+            case Specialise(roles=roles):
+                for role in roles:
+                    walk(role.body, visit)
+            case _:
+                pass

@@ -65,7 +65,19 @@ class Swizzled:
     order: tuple[int, ...]
 
 
-SharedLayout = Swizzled
+@dataclass(frozen=True, slots=True)
+class Nvmma:
+    """The layout that the copy engine writes and matrix units read: rows of the last dim (of the first if
+    ``transposed``) cut into pieces of ``swizzle_bytes`` (0: not swizzled; 32, 64, 128), the 16-byte vectors of a piece
+    XORed with its row. All dims but the contiguous one count as rows."""
+
+    swizzle_bytes: int
+    element_bits: int
+    transposed: bool
+    rank: int
+
+
+SharedLayout = Swizzled | Nvmma
 
 _BANK_ROW_BYTES = 128  # 32 banks of 4 bytes
 _VECTOR_BYTES = 16

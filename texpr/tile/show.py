@@ -18,6 +18,7 @@ from texpr.tile.ir import (
     Atomic,
     AtomicShared,
     Barrier,
+    Barriers,
     Buffer,
     Cast,
     Choose,
@@ -41,6 +42,7 @@ from texpr.tile.ir import (
     Rank,
     Reduce,
     Relayout,
+    Role,
     Scalar,
     ScalarOf,
     ScalarParam,
@@ -48,9 +50,11 @@ from texpr.tile.ir import (
     SharedGather,
     SharedTile,
     Space,
+    Specialise,
     Statement,
     Store,
     StoreShared,
+    TensorMapParam,
     TileProgram,
     Uniform,
     Var,
@@ -59,8 +63,20 @@ from texpr.tile.ir import (
     statement_exprs,
     walk,
 )
-from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, Operand
-from texpr.tile.uses import NamesOf, assigned_name, changed_by
+from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, Nvmma, Operand, SharedLayout
+from texpr.tile.protocol import (
+    Advance,
+    Arrive,
+    CopyTensor,
+    DotWait,
+    Expect,
+    FenceAsync,
+    StoreTensor,
+    WaitBarrier,
+    WaitStores,
+)
+from texpr.tile.show_protocol import protocol_text, staged
+from texpr.tile.uses import NamesOf, assigned_names, changed_by
 
 
 def show(program: TileProgram) -> str:
@@ -79,6 +95,7 @@ def show(program: TileProgram) -> str:
     lines += [_parameter(parameter) for parameter in program.parameters]
     lines += [f"limit {limit} < 2**31" for limit in program.limits]
     lines += [_buffer(buffer) for buffer in program.buffers]
+    lines += [_barriers(barriers) for barriers in program.barriers]
     lines += [
         f"no bank conflicts: {c.buffer} permuted {c.order} as {c.space.name}" if c.order != tuple(range(len(c.order)))
         else f"no bank conflicts: {c.buffer} as {c.space.name}"
@@ -154,12 +171,18 @@ class _Printer:
         self.pending = []
         text = self._statement(item)
         lines = [indent + line for line in (*self.pending, text)]
-        name = assigned_name(item)
-        changed = changed_by(item) if isinstance(item, For) else frozenset([name] if name else [])
+        changed = changed_by(item) if isinstance(item, For) else frozenset(assigned_names(item))
         self._forget(changed)
-        if isinstance(item, For) and with_body:
-            lines += self.statements(item.body, indent + "| ")
-            self._forget(changed)
+        match item:
+            case For(body=body) if with_body:
+                lines += self.statements(body, indent + "| ")
+                self._forget(changed)
+            case Specialise(roles=roles) if with_body:
+                for role in roles:
+                    lines += [f"{indent}| {_role(role)}", *self.statements(role.body, indent + "| | ")]
+                    self.named = {}
+            case _:
+                pass
         return lines
 
     def _forget(self, changed: frozenset[str]) -> None:
@@ -183,7 +206,7 @@ class _Printer:
                 by = "" if str(step) == "1" else f" by {step}"
                 return _noted(f"{'unrolled ' if static else ''}for {counter} in {start} .. {stop}{by}", note)
             case CopyAsync(buffer=buffer, stage=stage, load=load, origin=origin):
-                return _noted(f"copy async {self.expr(load)} -> {_staged(buffer, stage)}", "", origin)
+                return _noted(f"copy async {self.expr(load)} -> {staged(buffer, stage)}", "", origin)
             case Barrier(note=note):
                 return _noted("barrier", note)
             case Commit():
@@ -191,7 +214,7 @@ class _Printer:
             case Wait(pending=pending):
                 return f"wait until {pending} groups are in flight"
             case StoreShared(buffer=buffer, stage=stage, value=value, slice=part, origin=origin):
-                where = _staged(buffer, stage) + ("" if part is None else f"[{part[0]} +: {part[1]}]")
+                where = staged(buffer, stage) + ("" if part is None else f"[{part[0]} +: {part[1]}]")
                 return _noted(f"{where} = {self.expr(value)} : {type_text(value)}", "", origin)
             case Store(tensor=tensor, base=base, offset=offset, mask=mask, value=value, origin=origin):
                 where = "" if mask is None else f" where {self.expr(mask)}"
@@ -204,6 +227,12 @@ class _Printer:
             case AtomicShared(op=op, buffer=buffer, index=index, mask=mask, value=value, origin=origin):
                 where = "" if mask is None else f" where {self.expr(mask)}"
                 return _noted(f"atomic {op.value} {buffer}[{self.expr(index)}], {self.expr(value)}{where}", "", origin)
+            case Specialise(roles=roles):
+                return f"roles {', '.join(role.name for role in roles)}"
+            case Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync():
+                return _noted(*protocol_text(item))
+            case DotWait() | Advance():
+                return _noted(*protocol_text(item))
             case _:
                 assert_never(item)
 
@@ -247,9 +276,9 @@ class _Printer:
             case SharedTile(buffer=buffer, stage=stage, order=order, slices=slices):
                 parts = "".join(f"[{dim}: {start}:{start + length}]" for dim, start, length in slices)
                 turned = "" if order == tuple(range(len(order))) else f".permuted{order}"
-                return _staged(buffer, stage) + parts + turned
+                return staged(buffer, stage) + parts + turned
             case SharedGather(buffer=buffer, stage=stage, index=index):
-                return f"{_staged(buffer, stage)}[{self.expr(index)}]"
+                return f"{staged(buffer, stage)}[{self.expr(index)}]"
             case Reduce(op=op, args=args, dim=dim, component=component, space=space):
                 name = op.name if isinstance(op, Monoid) else op.value
                 result = f"{name}[{space.dims[dim]}]({', '.join(self.expr(arg) for arg in args)})"
@@ -276,10 +305,6 @@ class _Printer:
         return str(base) if offset is None else f"{base} + {self.expr(offset)}"
 
 
-def _staged(buffer: str, stage: IntExpr | None) -> str:
-    return buffer if stage is None else f"{buffer}[{stage}]"
-
-
 def _noted(text: str, note: str, origin: str = "") -> str:
     comment = "; ".join(part for part in (note, origin) if part)
     return f"{text}   # {comment}" if comment else text
@@ -295,6 +320,10 @@ def _parameter(parameter: Parameter) -> str:
             return f"param {name} : {dtype}"
         case PresentParam(name=name, tensor=tensor):
             return f"param {name} : i32, whether {tensor} was given"
+        case TensorMapParam(name=name, tensor=tensor, box=box, layout=layout):
+            shape, strides = (", ".join(map(str, values)) for values in (parameter.shape, parameter.strides))
+            boxed = f"box {' x '.join(map(str, box))}  {_shared_layout(layout)}"
+            return f"param {name} : tensor map of {tensor}[{shape}] strides {strides}  {boxed}"
         case _:
             assert_never(parameter)
 
@@ -302,10 +331,27 @@ def _parameter(parameter: Parameter) -> str:
 def _buffer(buffer: Buffer) -> str:
     shape = " x ".join(map(str, buffer.shape))
     stages = f"{buffer.depth} stages of " if buffer.depth else ""
-    layout = buffer.layout
-    swizzle = f"swizzle {layout.vec}/{layout.per_phase}/{layout.max_phase} order {layout.order}"
+    swizzle = _shared_layout(buffer.layout)
     text = f"shared {buffer.name} : {stages}{buffer.dtype}[{shape}]  {swizzle}  {buffer.bytes} bytes"
     return _noted(text, buffer.note)
+
+
+def _shared_layout(layout: SharedLayout) -> str:
+    match layout:
+        case Nvmma(swizzle_bytes=swizzle, transposed=transposed):
+            return f"swizzle {swizzle} bytes{', transposed' if transposed else ''}"
+        case _:
+            return f"swizzle {layout.vec}/{layout.per_phase}/{layout.max_phase} order {layout.order}"
+
+
+def _barriers(barriers: Barriers) -> str:
+    arrivals = f"{barriers.arrivals} arrival{'s' if barriers.arrivals > 1 else ''}"
+    return _noted(f"barriers {barriers.name} : {barriers.count} of {arrivals}", barriers.note)
+
+
+def _role(role: Role) -> str:
+    registers = "" if role.registers is None else f"   {role.registers} registers"
+    return f"role {role.name}   {role.warps} warps{registers}{'   default' if role.default else ''}"
 
 
 def _layout(layout: Layout) -> str:

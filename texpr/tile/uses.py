@@ -21,6 +21,7 @@ from texpr.tile.ir import (
     children,
     walk,
 )
+from texpr.tile.protocol import Advance, DotWait
 
 
 def own_names(expr: Expr) -> frozenset[str]:
@@ -52,15 +53,17 @@ class NamesOf:
         return known[1]
 
 
-def assigned_name(statement: Statement) -> str | None:
-    """The name that a statement gives a (new) value."""
+def assigned_names(statement: Statement) -> tuple[str, ...]:
+    """The names that a statement gives a (new) value."""
     match statement:
         case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) | FindGroup(name=name):
-            return name
-        case Assign(name=name) | For(counter=name):
-            return name
+            return (name,)
+        case Assign(name=name) | For(counter=name) | Advance(name=name):
+            return (name,)
+        case DotWait(names=names):
+            return names
         case _:
-            return None
+            return ()
 
 
 def changed_by(loop: For) -> frozenset[str]:
@@ -68,9 +71,7 @@ def changed_by(loop: For) -> frozenset[str]:
     found = {loop.counter}
 
     def visit(statement: Statement) -> None:
-        name = assigned_name(statement)
-        if name is not None:
-            found.add(name)
+        found.update(assigned_names(statement))
 
     walk(loop.body, visit)
     return frozenset(found)

@@ -1,16 +1,18 @@
 """The verifier of tile programs: run after every pass, it refuses a program that could not mean what it says.
 
 A violation is a bug of the compiler, never of the user. Checked are types, spaces and layouts of every expression, that
-names and buffers exist where they are used, that a name keeps its type, and that asynchronous copies are committed and
-waited for.
+names and buffers exist where they are used, that a name keeps its type, that asynchronous copies are committed and
+waited for, and that roles share no tiles.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from texpr.dtypes import DType
-from texpr.math.expr import Const, IntExpr, const, free_symbols
+from texpr.math.expr import BoolExpr, Const, IntExpr, const, free_symbols
+from texpr.tile.check_protocol import check_barriers, check_protocol, check_tensor_map
 from texpr.tile.check_types import (
     Context,
     TypeProblem,
@@ -44,14 +46,29 @@ from texpr.tile.ir import (
     SharedGather,
     SharedTile,
     Space,
+    Specialise,
     Statement,
     Store,
     StoreShared,
+    TensorMapParam,
     TileProgram,
     Var,
     Wait,
     children,
     statement_exprs,
+)
+from texpr.tile.layouts import Nvmma
+from texpr.tile.protocol import (
+    Advance,
+    Arrive,
+    CopyTensor,
+    DotWait,
+    Expect,
+    FenceAsync,
+    Protocol,
+    StoreTensor,
+    WaitBarrier,
+    WaitStores,
 )
 from texpr.tile.show import expr_text, statement_text, type_text
 from texpr.tile.uses import own_names
@@ -112,7 +129,7 @@ class _State:
 
 def _start(program: TileProgram) -> _State:
     require(program.warps in (1, 2, 4, 8, 16, 32), f"{program.warps} warps")
-    pointers, scalars, names = {}, {}, []
+    pointers, scalars, maps, names = {}, {}, {}, []
     for parameter in program.parameters:
         names.append(parameter.name)
         match parameter:
@@ -125,6 +142,9 @@ def _start(program: TileProgram) -> _State:
                 scalars[name] = DType.I32
             case PresentParam(name=name):
                 scalars[name] = DType.I32
+            case TensorMapParam(name=name):
+                check_tensor_map(parameter)
+                maps[name] = parameter
     require(len(set(names)) == len(names), "two parameters share a name")
     buffers = {buffer.name: buffer for buffer in program.buffers}
     require(len(buffers) == len(program.buffers), "two buffers share a name")
@@ -132,14 +152,22 @@ def _start(program: TileProgram) -> _State:
         shape = buffer.shape
         powers = all(n > 0 and n & (n - 1) == 0 for n in shape)
         require(powers, f"buffer {buffer.name} has shape {shape}, which are no powers of two")
-        order = tuple(sorted(buffer.layout.order))
-        require(order == tuple(range(len(shape))), f"the layout of buffer {buffer.name} is for another rank")
+        layout = buffer.layout
+        rank = layout.rank if isinstance(layout, Nvmma) else len(layout.order)
+        require(rank == len(shape), f"the layout of buffer {buffer.name} is for another rank")
+        if not isinstance(layout, Nvmma):
+            permutes = sorted(layout.order) == list(range(rank))
+            require(permutes, f"the layout of buffer {buffer.name} is no order of its dims")
     for conflict in program.conflicts:
         require(conflict.buffer in buffers, f"no buffer {conflict.buffer}")
         check_space(conflict.space, program.warps)
         shape = tuple(buffers[conflict.buffer].shape[dim] for dim in conflict.order)
         require(shape == conflict.space.shape, f"buffer {conflict.buffer} is not accessed as {conflict.space.name}")
-    context = Context(program.warps, pointers, scalars, buffers)
+    barriers = {each.name: each for each in program.barriers}
+    require(len(barriers) == len(program.barriers), "two arrays of barriers share a name")
+    for each in program.barriers:
+        check_barriers(each)
+    context = Context(program.warps, pointers, scalars, buffers, maps, barriers)
     return _State(context, frozenset(scalars), frozenset(), {})
 
 
@@ -209,6 +237,57 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             require(value.dtype is buffer.dtype, f"buffer {name} holds {buffer.dtype}, not {value.dtype}")
             require(index.dtype is DType.I32, f"positions in buffer {name} are {index.dtype}")
             check_access(index, mask)
+        case Specialise():
+            _roles(item, state, program)
+        case (
+            Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync()
+            | DotWait() | Advance()
+        ):  # fmt: skip
+            for part in check_protocol(item, state.context):
+                _symbols(part, state)
+            _protocol(item, state)
+
+
+def _protocol(item: Protocol, state: _State) -> None:
+    """What a synchronisation statement demands of what came before, and leaves behind."""
+    match item:
+        case CopyTensor(buffer=buffer, descriptor=descriptor):
+            tensor = state.context.maps[descriptor].tensor
+            require(tensor not in state.stored, f"{tensor} is loaded from and stored to")
+            state.loaded.add(tensor)
+            state.async_buffers.add(buffer)
+        case StoreTensor(descriptor=descriptor):
+            tensor = state.context.maps[descriptor].tensor
+            require(tensor not in state.loaded, f"{tensor} is loaded from and stored to")
+            state.stored.add(tensor)
+        case WaitBarrier():
+            state.copies.waited = True
+        case DotWait(names=names):
+            for name in names:
+                require(name in state.types, f"{name} is waited for before it has a value")
+        case Advance(name=name):
+            require(name in state.scalars, f"{name} is advanced before it has a value")
+        case _:
+            pass
+
+
+def _roles(item: Specialise, state: _State, program: TileProgram) -> None:
+    """Every role by itself: it sees the integers of the program, but no tiles."""
+    require(sum(role.default for role in item.roles) == 1, "one role has the program's warps")
+    require(item.roles[0].default, "the role that has the program's warps comes first")
+    require(item.roles[0].warps == program.warps, f"the default role has not the program's {program.warps} warps")
+    require(len({role.name for role in item.roles}) == len(item.roles), "two roles share a name")
+    require(not state.copies.uncommitted and state.copies.in_flight == 0, "copies are in flight where roles begin")
+    outer = state.context, state.scalars, state.types, state.checked
+    for role in item.roles:
+        require(role.warps in (1, 2, 4, 8, 16), f"role {role.name} has {role.warps} warps")
+        state.context = dataclasses.replace(state.context, warps=role.warps)
+        state.types, state.checked = {}, {}
+        for statement in role.body:
+            _verified(statement, state, program)
+        require(not state.copies.uncommitted, f"role {role.name} never commits its copies")
+        require(state.copies.in_flight == 0, f"copies of role {role.name} are in flight at its end")
+        state.context, state.scalars, state.types, state.checked = outer
 
 
 def _written(
@@ -346,7 +425,7 @@ def _define_scalar(name: str, state: _State) -> None:
     state.scalars = state.scalars | {name}
 
 
-def _symbols(e: IntExpr, state: _State) -> None:
+def _symbols(e: IntExpr | BoolExpr, state: _State) -> None:
     unknown = free_symbols(e) - state.fixed - state.scalars
     require(not unknown, f"{', '.join(sorted(unknown))} is used before it has a value, or outside of its loop")
 

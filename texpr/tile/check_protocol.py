@@ -1,0 +1,100 @@
+"""The rules of one synchronisation statement, whatever surrounds it: what it names exists and fits together.
+
+Whether the statements of a program wait for each other as they must is for the checker of protocols to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from texpr.math.expr import BoolExpr, Const, IntExpr
+from texpr.tile.check_types import Context, check_stage, require
+from texpr.tile.declarations import Barriers, TensorMapParam
+from texpr.tile.layouts import Nvmma
+from texpr.tile.protocol import (
+    Advance,
+    Arrive,
+    CopyTensor,
+    DotWait,
+    Expect,
+    FenceAsync,
+    Protocol,
+    StoreTensor,
+    WaitBarrier,
+    WaitStores,
+)
+
+_MOST_DIMS = 5
+_MOST_EXTENT = 256
+_LEAST_BYTES = 16
+
+
+def check_tensor_map(param: TensorMapParam) -> None:
+    """Raise TypeProblem unless the copy engine can have such a map."""
+    name, rank = param.name, len(param.box)
+    require(1 <= rank <= _MOST_DIMS, f"tensor map {name} has {rank} dims")
+    require(len(param.shape) == len(param.strides) == rank, f"shape, strides and box of {name} differ in rank")
+    require(param.layout.rank == rank, f"the layout of tensor map {name} is for {param.layout.rank} dims")
+    require(param.layout.element_bits == 8 * param.dtype.bytes, f"the layout of {name} is for other elements")
+    require(param.strides[-1] == Const(1), f"the last dim of tensor map {name} is not contiguous")
+    extents = all(0 < n <= _MOST_EXTENT and n & (n - 1) == 0 for n in param.box)
+    require(extents, f"the box of tensor map {name} is {param.box}")
+    require(param.box[-1] * param.dtype.bytes >= _LEAST_BYTES, f"rows of the box of {name} have less than 16 bytes")
+
+
+def check_barriers(barriers: Barriers) -> None:
+    """Raise TypeProblem unless an array of barriers has barriers, and arrivals to wait for."""
+    require(barriers.count > 0, f"{barriers.name} has no barriers")
+    require(barriers.arrivals > 0, f"{barriers.name} waits for no arrivals")
+
+
+def check_protocol(item: Protocol, context: Context) -> Iterable[IntExpr | BoolExpr]:
+    """Raise TypeProblem unless what a statement names exists and fits; the expressions it evaluates."""
+    match item:
+        case Expect(barrier=barrier, slot=slot, bytes=count, when=when):
+            _slot(barrier, slot, context)
+            require(count > 0, f"{count} bytes are expected")
+            return slot, when
+        case CopyTensor(buffer=buffer, stage=stage, descriptor=descriptor, at=at, barrier=barrier, slot=slot):
+            _slot(barrier, slot, context)
+            _box(descriptor, at, buffer, stage, context)
+            return (*at, slot, item.when, *([stage] if stage is not None else []))
+        case WaitBarrier(barrier=barrier, slot=slot, phase=phase):
+            _slot(barrier, slot, context)
+            require(not isinstance(phase, Const) or phase.value in (0, 1), f"a wait for phase {phase}")
+            return slot, phase
+        case Arrive(barrier=barrier, slot=slot, when=when):
+            _slot(barrier, slot, context)
+            return slot, when
+        case StoreTensor(descriptor=descriptor, at=at, buffer=buffer, stage=stage):
+            _box(descriptor, at, buffer, stage, context)
+            return (*at, *([stage] if stage is not None else []))
+        case WaitStores(pending=pending) | DotWait(pending=pending):
+            require(pending >= 0, f"a wait for {pending}")
+            return ()
+        case FenceAsync():
+            return ()
+        case Advance(by=by):
+            return (by,)
+        case _:
+            assert_never(item)
+
+
+def _slot(name: str, slot: IntExpr, context: Context) -> None:
+    require(name in context.barriers, f"no barriers {name}")
+    count = context.barriers[name].count
+    require(not isinstance(slot, Const) or 0 <= slot.value < count, f"{name} has {count} barriers, none is {slot}")
+
+
+def _box(descriptor: str, at: tuple[IntExpr, ...], name: str, stage: IntExpr | None, context: Context) -> None:
+    """The box of a map and the stage of a buffer have the same elements in the same order."""
+    require(descriptor in context.maps, f"no tensor map {descriptor}")
+    param, buffer = context.maps[descriptor], check_stage(name, stage, context)
+    require(len(at) == len(param.box), f"{len(at)} coordinates in tensor map {descriptor} of {len(param.box)} dims")
+    require(buffer.dtype is param.dtype, f"buffer {name} holds {buffer.dtype}, {descriptor} has {param.dtype}")
+    box, shape = ([n for n in extents if n > 1] for extents in (param.box, buffer.shape))
+    require(box == shape, f"a box of {param.box} for buffer {name} of shape {buffer.shape}")
+    layout = buffer.layout
+    same = isinstance(layout, Nvmma) and layout.swizzle_bytes == param.layout.swizzle_bytes
+    require(same, f"the copy engine does not know the layout of buffer {name}")
