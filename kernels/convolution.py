@@ -1,7 +1,8 @@
-"""Convolutions and pooling on NHWC tensors.
+"""Convolutions and pooling on tensors with the channels last.
 
     conv2d            y[n,p,q,(g,k)] = relu(b[(g,k)] + sum_{r,s,c} x[n, p sh + r dh - ph, q sw + s dw - pw, (g,c)]
                                                                      w[g,r,s,c,k])
+    conv3d            the same in three dimensions, without groups: x[n, o sd + u dd - pd, p sh + .., q sw + .., c]
     depthwise_conv2d  y[n,p,q,c] = sum_{r,s} x[n, p + r - R/2, q + s - S/2, c] w[r,s,c]
     conv2d_transposed y[n,p,q,k] = sum_{r,s,c} x[n, (p + pad - r)/s0, (q + pad - s)/s0, c] w[r,s,c,k]
                       over the r and s for which the divisions leave nothing
@@ -29,6 +30,29 @@ def conv2d(x, w, b, y, *, sh, sw, dh, dw, ph, pw):
         x.padded(0)[n, p * sh + r * dh - ph, q * sw + s * dw - pw, (g, c)] * w[g, r, s, c, k], over=(r, s, c)
     )
     y[n, p, q, (g, k)] = te.relu(acc[n, p, q, g, k] + b.get((g, k), 0))
+
+
+@te.algorithm(
+    "x: T[N, D, H, W, C], w: T[U, R, S, C, K], b: T[K]? -> y: T[N, O, P, Q, K]",
+    T=("f16", "bf16"),
+    static=dict(U=3, R=3, S=3, sd=1, sh=1, sw=1, dd=1, dh=1, dw=1, pd=1, ph=1, pw=1),
+    dims=dict(
+        O="(D + 2*pd - dd*(U-1) - 1)//sd + 1",
+        P="(H + 2*ph - dh*(R-1) - 1)//sh + 1",
+        Q="(W + 2*pw - dw*(S-1) - 1)//sw + 1",
+    ),
+    require=["D + 2*pd >= dd*(U-1) + 1", "H + 2*ph >= dh*(R-1) + 1", "W + 2*pw >= dw*(S-1) + 1"],
+)
+def conv3d(x, w, b, y, *, sd, sh, sw, dd, dh, dw, pd, ph, pw):
+    """3-D convolution with bias and relu."""
+    n, o, p, q, k = te.axes(n="N", o="O", p="P", q="Q", k="K")
+    u, r, s, c = te.axes(u="U", r="R", s="S", c="C")
+    acc = te.func("acc")
+    acc[n, o, p, q, k] = te.sum(
+        x.padded(0)[n, o * sd + u * dd - pd, p * sh + r * dh - ph, q * sw + s * dw - pw, c] * w[u, r, s, c, k],
+        over=(u, r, s, c),
+    )
+    y[n, o, p, q, k] = te.relu(acc[n, o, p, q, k] + b.get(k, 0))
 
 
 @te.algorithm("x: T[N, H, W, C], w: T[R, S, C] -> y: T[N, H, W, C]", T=("f16", "bf16"), static=dict(R=3, S=3))

@@ -1,10 +1,11 @@
 """Chained and joined contractions: what one product yields feeds the next, or shares its accumulator, in registers.
 
     mlp_fused         y = gelu(x w1) w2                               h = gelu(x w1) never leaves the registers
+    swiglu_mlp        y = (silu(x wg) * x wu) wd                      both products of a tile of h share its x
     fp8_block_linear  y[i, j] = sum_g sx[i, g] sw[j / 128, g] sum_k x[i, g, k] w[j, g, k]        128 products at a time
     lstm_step         z = x wi + h wh + b;  c' = s(z1) c + s(z0) tanh(z2);  h' = s(z3) tanh(c')
 
-``gelu`` is the tanh form, ``s`` the logistic function. Products accumulate in float32.
+``gelu`` is the tanh form, ``s`` the logistic function, ``silu(v) = v s(v)``. Products accumulate in float32.
 """
 
 import texpr as te
@@ -23,6 +24,23 @@ def mlp_fused(x, w1, w2, y):
     a[i, f] = te.sum(x[i, k] * w1[k, f], over=k)
     h[i, f] = te.gelu(a[i, f])
     acc[i, j] = te.sum(h[i, f] * w2[f, j], over=f)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm(
+    "x: T[M, K], wg: T[K, F], wu: T[K, F], wd: T[F, N] -> y: T[M, N]",
+    T=("f16", "bf16"),
+    require=["K % 8 == 0", "F % 8 == 0", "N % 8 == 0"],
+)
+def swiglu_mlp(x, wg, wu, wd, y):
+    """y = (silu(x @ wg) * (x @ wu)) @ wd, the hidden values rounded to T."""
+    i, j, f, k = te.axes(i="M", j="N", f="F", k="K")
+    gate, up, acc = te.funcs("gate up acc")
+    h = te.func("h", te.type("T"))
+    gate[i, f] = te.sum(x[i, k] * wg[k, f], over=k)
+    up[i, f] = te.sum(x[i, k] * wu[k, f], over=k)
+    h[i, f] = gate[i, f] * te.sigmoid(gate[i, f]) * up[i, f]
+    acc[i, j] = te.sum(h[i, f] * wd[f, j], over=f)
     y[i, j] = acc[i, j]
 
 

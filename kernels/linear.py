@@ -3,6 +3,7 @@
     linear_gelu      y[i, j] = gelu(sum_k x[i, k] w[k, j] + b[j])
     matmul_nn/nt/tn  y = x w,  x w^T,  x^T w
     triangular_matmul  y[i, j] = sum_{k <= i} l[i, k] x[k, j]: what lies above the diagonal of l is never read
+    gemv             y[i] = sum_k w[i, k] x[k]
     batched_matmul   y[n] = x[n] w[n]
     w8a16_linear     y[i, j] = sum_k x[i, k] (w[k, j] s[j]) + b[j]         w in 8 bits, dequantised on the way in
     w4a16_linear     y[i, j] = sum_k x[i, k] ((w[k, j] - 8) s[k / 128, j])                 w in 4 bits, two to a byte
@@ -59,6 +60,15 @@ def triangular_matmul(l, x, y):  # noqa: E741 (the triangle's usual name)
     acc = te.func("acc")
     acc[i, j] = te.sum(l[i, k] * x[k, j], over=k, where=k <= i)
     y[i, j] = acc[i, j]
+
+
+@te.algorithm("w: T[M, K], x: T[K] -> y: T[M]", T=("f16", "bf16", "f32"))
+def gemv(w, x, y):
+    """y = w @ x: a linear layer of one token. Its time is that of reading w once."""
+    i, k = te.axes(i="M", k="K")
+    acc = te.func("acc")
+    acc[i] = te.sum(w[i, k] * x[k], over=k)
+    y[i] = acc[i]
 
 
 @te.algorithm("x: T[B, M, K], w: T[B, K, N] -> y: T[B, M, N]", T=("f16", "bf16"))

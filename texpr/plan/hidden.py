@@ -231,11 +231,12 @@ def conversions(kernel: KernelPlan) -> list[str]:
             found[f"{names}: rows -> runs along {node.axis.name}, one a thread, and back"] = None
         if isinstance(node, Write):
             sources = {read.source for read in reads_of(node.expr)}
-            for func in sorted((f for f in sources & matrix if isinstance(f, Func)), key=lambda f: f.name):
+            products = sorted(f.name for f in sources & matrix if isinstance(f, Func))
+            if products:  # all is computed in the layout of one of them
                 via = "explicit shared memory" if node.via_shared else "shared memory"
-                found[f"{node.func.name}: layout of {func.name} -> rows of {node.func.name}, through {via}"] = None
+                found[f"{node.func.name}: layout of {products[0]} -> rows of {node.func.name}, through {via}"] = None
                 for read in _full_reads(node, matrix):
-                    found[f"{expr_text(read)}: rows -> layout of {func.name}"] = None
+                    found[f"{expr_text(read)}: rows -> layout of {products[0]}"] = None
     return list(found)
 
 

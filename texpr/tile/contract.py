@@ -20,7 +20,7 @@ from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
 from texpr.tile.loops import emit_loops
 from texpr.tile.scope import AxisValue, Scope
-from texpr.tile.spaces import accumulator_space, operand_space
+from texpr.tile.spaces import operand_space
 
 _EVERYWHERE = (0, 1)
 
@@ -62,7 +62,7 @@ def start_accumulators(node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, 
     for n, part in enumerate(parts):
         local = scope.with_axes(part)
         at = {axis: local.lanes(axis) for axis in sizes}
-        space = accumulator_space(kernel.plan, kernel.grouping, dot, at, func)
+        space = kernel.accumulator(dot, at, func)
         name = kernel.name(f"{func.name}_acc" if len(parts) == 1 else f"{func.name}_acc{n}")
         block.add(Assign(name, Full(zero, dtype, space, _EVERYWHERE), origin=origin(func.name, node.schedule)))
         accumulators.append(Var(name, dtype, space, _EVERYWHERE))

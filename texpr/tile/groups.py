@@ -37,7 +37,6 @@ from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scope import AxisValue, Scope
-from texpr.tile.spaces import accumulator_space
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ def _start(node: Group, kernel: Kernel, scope: Scope, block: Block) -> dict[Func
                     inside = inside.with_value(member.func, state.accumulators[0])
             case Reduction(dot=dot) if dot is not None:
                 sizes = {axis: inside.lanes(axis) for axis in (*dot.rows, *dot.cols)}
-                space = accumulator_space(kernel.plan, kernel.grouping, dot, sizes, one.funcs[0])
+                space = kernel.accumulator(dot, sizes, one.funcs[0])
                 inside = inside.with_value(one.funcs[0], TileVar("", one.funcs[0].dtype, space, (0, 1)))
             case Compute(memory=Memory.REGISTERS, func=func, expr=expr):
                 sizes = {axis: inside.lanes(axis) for axis in axes_of(expr) if axis in inside.axes}

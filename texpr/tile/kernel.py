@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from texpr.lang.ir import Axis, Expr, Func
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import reads_of
-from texpr.plan.ir import KernelPlan, Node, Reduction
+from texpr.plan.ir import Dot, KernelPlan, Node, Reduction
 from texpr.tile.evaluate import Needs
-from texpr.tile.ir import Assign, Buffer, Conflict, Space, Statement, Var
+from texpr.tile.ir import Assign, Buffer, Conflict, PhysicalDim, Space, Statement, Var
 from texpr.tile.ir import Expr as TileExpr
+from texpr.tile.layouts import Layout
 from texpr.tile.scope import Scope
 from texpr.tile.spaces import Grouping, accumulator_space, blocked_space
 
@@ -30,7 +31,7 @@ class Block:
 class Kernel:
     """What the whole kernel shares while it is lowered: the plan, its spaces, its buffers and what it needs from the
     launcher. ``staged``: the buffer of every stage and window, by the identity of its node;
-    ``privates``: the buffer of each func of which the program keeps a copy of its own."""
+    ``privates``: the buffer of each func of which the program keeps a copy of its own; ``spaces``: those in use."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -41,6 +42,7 @@ class Kernel:
     names: set[str] = field(default_factory=set)
     staged: dict[int, Buffer] = field(default_factory=dict)
     privates: dict[Func, str] = field(default_factory=dict)
+    spaces: dict[tuple[tuple[PhysicalDim, ...], Layout], Space] = field(default_factory=dict)
 
     def name(self, wanted: str) -> str:
         """``wanted``, or with a number if it is taken."""
@@ -52,6 +54,11 @@ class Kernel:
         self.names.add(candidate)
         return candidate
 
+    def accumulator(self, dot: Dot, sizes: Mapping[Axis, int], func: Func) -> Space:
+        """The space of the accumulator of ``func``; accumulators of one layout share it, and so what they multiply."""
+        space = accumulator_space(self.plan, self.grouping, dot, sizes, func)
+        return self.spaces.setdefault((space.dims, space.layout), space)
+
     def buffer(self, buffer: Buffer) -> str:
         self.buffers.append(buffer)
         return buffer.name
@@ -61,7 +68,7 @@ def _accumulator_of(source: object, node: Node, kernel: Kernel) -> Space | None:
     """The space in which a node will hold ``source``, if it is a contraction with one accumulator for it."""
     if not isinstance(node, Reduction) or node.dot is None or node.dot.piece or source is not node.funcs[0]:
         return None
-    return accumulator_space(kernel.plan, kernel.grouping, node.dot, kernel.sizes, node.funcs[0])
+    return kernel.accumulator(node.dot, kernel.sizes, node.funcs[0])
 
 
 LowerNodes = Callable[[Sequence[Node], Kernel, Scope, Block], Scope]
