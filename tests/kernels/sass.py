@@ -52,12 +52,12 @@ def _count(opcodes: tuple[str, ...], parts: tuple[str, ...]) -> int:
 
 
 def compiled(
-    source: str, variant: str, target: str, statics: Mapping[str, int] | None = None, **types: str
+    source: str, variant: str, target: str, statics: Mapping[str, int] | None = None, kernel: str = "", **types: str
 ) -> CompiledKernel:
-    """The one kernel of a variant."""
+    """The one kernel of a variant, or the one of that name."""
     package = build_package(source, None, [target], types, statics)
-    (kernel,) = (kernel for kernel in package.kernels if f"_{variant}_" in kernel.name)
-    (found,) = compile_kernels([kernel], [target])
+    (wanted,) = (k for k in package.kernels if f"_{variant}_" in k.name and k.name.endswith(kernel))
+    (found,) = compile_kernels([wanted], [target])
     return found
 
 

@@ -16,6 +16,7 @@ from texpr.lang.reference import reference
 
 F8 = DType.F8E4M3
 FUSED = Path(__file__).parents[2] / "kernels" / "fused.py"
+CONVOLUTION = Path(__file__).parents[2] / "kernels" / "convolution.py"
 
 
 def test_hidden_values_pass_from_product_to_product_in_registers() -> None:
@@ -29,6 +30,16 @@ def test_hidden_values_pass_from_product_to_product_in_registers() -> None:
     stores = [n for n, opcode in enumerate(code.opcodes) if opcode.startswith("STS")]
     assert all(n < products[0] or n > products[-1] for n in stores)
     assert code.count("HMMA", "16816") >= 16 + 64  # a step of either product
+
+
+def test_products_of_one_tile_share_it_and_their_epilogue() -> None:
+    """Gate and up have one layout: their tile of x is read once, and only the product of both is moved."""
+    nest = show(f"{FUSED}:swiglu_mlp", types={"T": "f16"}, targets=["sm_80"])
+    assert nest.count("-> rows of h, through shared memory") == 2  # one in each variant
+    kernel = compiled(f"{FUSED}:swiglu_mlp", "two_kernels", "sm_80", T="f16", kernel="hidden")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+    code = disassembled(kernel)
+    assert code.count("LDSM") == 8 + 4 + 4  # by four 8 x 8: operand A of 64 x 32 a warp, both operands B of 32 x 32
 
 
 def test_the_gates_of_a_cell_share_their_inputs() -> None:
@@ -47,6 +58,30 @@ def test_mlp_reference_agrees_with_torch() -> None:
     a, b, c = (torch.from_numpy(array).double() for array in (x, w1, w2))
     theirs = torch.nn.functional.gelu(a @ b, approximate="tanh").half().double() @ c
     np.testing.assert_allclose(ours.astype(np.float64), theirs.numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_swiglu_reference_agrees_with_torch() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, wg, wu, wd = halves(rng, 9, 16), halves(rng, 16, 24), halves(rng, 16, 24), halves(rng, 24, 8)
+    ours = reference(load_algorithm(f"{FUSED}:swiglu_mlp"))(x=x, wg=wg, wu=wu, wd=wd)["y"]
+    a, g, u, d = (torch.from_numpy(array).double() for array in (x, wg, wu, wd))
+    theirs = (torch.nn.functional.silu(a @ g) * (a @ u)).half().double() @ d
+    np.testing.assert_allclose(ours.astype(np.float64), theirs.numpy(), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("stride, dilation, padding", [(1, 1, 1), (2, 1, 0), (1, 2, 2)])
+def test_conv3d_reference_agrees_with_torch(stride: int, dilation: int, padding: int) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, w = halves(rng, 2, 6, 7, 5, 8), halves(rng, 3, 3, 3, 8, 16)
+    values = [f"{name}{axis}" for name in "sdp" for axis in "dhw"]
+    statics = dict(zip(values, [stride] * 3 + [dilation] * 3 + [padding] * 3, strict=True))
+    ours = reference(load_algorithm(f"{CONVOLUTION}:conv3d"), statics=statics)(x=x, w=w)["y"]
+    image = torch.from_numpy(x).double().permute(0, 4, 1, 2, 3)
+    taps = torch.from_numpy(w).double().permute(4, 3, 0, 1, 2)
+    theirs = torch.relu(torch.nn.functional.conv3d(image, taps, stride=stride, dilation=dilation, padding=padding))
+    np.testing.assert_allclose(ours.astype(np.float64), theirs.permute(0, 2, 3, 4, 1).numpy(), rtol=2e-3, atol=2e-3)
 
 
 def test_lstm_reference_agrees_with_torch() -> None:

@@ -3,8 +3,8 @@ second over the pieces.
 
 ``acc = sum over k of e(k)`` split over k in P parts becomes
 
-    acc.part[.., p] = sum over k' < chunk of e(p * chunk + k')   where p * chunk + k' < K
-    acc             = sum over p of acc.part[.., p]
+    acc.part[p, ..] = sum over k' < chunk of e(p * chunk + k')   where p * chunk + k' < K
+    acc             = sum over p of acc.part[p, ..]
 
 with ``chunk = ceildiv(ceildiv(K, P), step) * step``: whole loop steps, so that every part but the last is full. The
 rest of the compiler sees two ordinary reductions; the parts live in the workspace between two kernels and are
@@ -147,7 +147,7 @@ def _parts_of(definition: Def, top: Reduce, axis: Axis, part: Axis, inner: Axis)
     where = (
         inside if top.where is None else Op(OpName.AND, (inside, substitute(top.where, {axis: position})), DType.BOOL)
     )
-    axes = (*definition.axes, part)
+    axes = (part, *definition.axes)
     partials = tuple(
         Func(
             f"{func.name}.part", value.dtype, axes, location=func.location
