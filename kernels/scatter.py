@@ -4,7 +4,8 @@
     segment_sum   y[s, c] = sum of v[i, c] over the i with seg[i] = s
     scatter_mean  mean[v, c] = mean of f[i, c] over the i with vox[i] = v, 0 where there is none
 
-Keys outside of the range contribute nowhere. Float sums by atomic operations come in any order: their schedules say so.
+Keys outside of the range contribute nowhere. Float sums by atomic operations come in any order, and their schedules say
+so, or every program takes a part of the points in order, as for ``segment_sum``.
 """
 
 import texpr as te

@@ -52,10 +52,16 @@ def _count(opcodes: tuple[str, ...], parts: tuple[str, ...]) -> int:
 
 
 def compiled(
-    source: str, variant: str, target: str, statics: Mapping[str, int] | None = None, kernel: str = "", **types: str
+    source: str,
+    variant: str,
+    target: str,
+    statics: Mapping[str, int] | None = None,
+    schedule: Path | None = None,
+    kernel: str = "",
+    **types: str,
 ) -> CompiledKernel:
-    """The one kernel of a variant, or the one of that name."""
-    package = build_package(source, None, [target], types, statics)
+    """The one kernel of a variant of the algorithm's schedule, or of another one; or the one of that name."""
+    package = build_package(source, None if schedule is None else str(schedule), [target], types, statics)
     (wanted,) = (k for k in package.kernels if f"_{variant}_" in k.name and k.name.endswith(kernel))
     (found,) = compile_kernels([wanted], [target])
     return found

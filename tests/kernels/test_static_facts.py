@@ -117,3 +117,20 @@ def test_a_histogram_counts_by_shared_atomics_without_loops_that_retry(target: s
     assert code.count("ATOMS", "CAS") == code.count("ATOMG") == 0
     assert code.count("RED") + code.count("REDG") == 2  # 256 bins by 128 threads
     assert len(code.loops) == 1
+
+
+@pytest.mark.parametrize("memory", ["shared", "global"])
+def test_a_histogram_over_warps_matches_keys_and_has_no_loops_that_retry(memory: str, tmp_path: Path) -> None:
+    """Counts need no shuffles: the first lane of each key adds how many lanes have it."""
+    schedule = tmp_path / "histogram.yaml"
+    schedule.write_text(
+        "texpr: 1\nalgorithm: histogram\nvariants:\n- name: warps\n  target: sm_80\n  kernels:\n  - name: histogram\n"
+        "    writes: [h]\n    fill: {h: 0}\n    grid: {i: 512}\n    warps: 4\n"
+        f"    place: {{h: {{invert: i, in: {memory}, aggregate: warp}}}}\n"
+    )
+    kernel = compiled(f"{ROOT}/kernels/scatter.py:histogram", "warps", "sm_80", schedule=schedule, T="u8")
+    code = disassembled(kernel)
+    assert code.count("MATCH", "ANY") == 4
+    assert code.count("ATOMS") == (4 if memory == "shared" else 0)
+    assert code.count("RED") == (2 if memory == "shared" else 4)
+    assert code.count("ATOMS", "CAS") == code.count("ATOMG") == code.count("SHFL") == len(code.loops) == 0

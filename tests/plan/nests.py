@@ -233,6 +233,32 @@ NESTS = {
     place: {s: {invert: i}, n: {invert: i, in: shared, once: c}}
 """,
     ),
+    "inverted_in_parts": Nest(
+        by_key,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: parts
+    writes: [s.part]
+    split_reduction: {of: [s], over: i, parts: 4}
+    fill: {s.part: 0}
+    grid: {i.part: 1, c: 32}
+    warps: 1
+    place: {s.part: {invert: i, loop: {i: 1}}}
+  - name: counts
+    writes: [n]
+    fill: {n: 0}
+    grid: {i: 128}
+    warps: 4
+    place: {n: {at: tile, invert: i, in: shared, aggregate: warp}}
+  - name: sums
+    writes: [s]
+    grid: {b: 4, c: 32}
+    whole: {i.part: 4}
+    warps: 4
+""",
+    ),
     "monoid_in_parts": Nest(
         complex_products,
         """

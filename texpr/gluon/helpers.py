@@ -85,6 +85,34 @@ def find_group(offsets, groups, slot, size: gl.constexpr):
         high = gl.where(before, high, middle)
     return low
 '''),
+    "lanes_alike": _function('''
+def lanes_alike(key):
+    """A bit for every lane of the warp that has the same 32-bit key."""
+    return gl.inline_asm_elementwise(
+        "match.any.sync.b32 $0, $1, 0xffffffff;", "=r,r", [key], dtype=gl.int32, is_pure=False, pack=1
+    )
+'''),
+    "lanes_alike_64": _function('''
+def lanes_alike_64(key):
+    """A bit for every lane of the warp that has the same 64-bit key."""
+    return gl.inline_asm_elementwise(
+        "match.any.sync.b64 $0, $1, 0xffffffff;", "=r,l", [key], dtype=gl.int32, is_pure=False, pack=1
+    )
+'''),
+    "is_first_lane": _function('''
+def is_first_lane(lanes):
+    """Whether none of the lanes comes before this one."""
+    before = gl.inline_asm_elementwise(
+        "{ .reg .b32 before; mov.u32 before, %lanemask_lt; and.b32 $0, before, $1; }", "=r,r", [lanes],
+        dtype=gl.int32, is_pure=True, pack=1,
+    )
+    return before == 0
+'''),
+    "lane_count": _function('''
+def lane_count(lanes):
+    """How many lanes there are."""
+    return gl.inline_asm_elementwise("popc.b32 $0, $1;", "=r,r", [lanes], dtype=gl.int32, is_pure=True, pack=1)
+'''),
     "max_nan": _function('''
 def max_nan(a, b):
     """The greater of two floats, NaN if either is NaN."""

@@ -8,7 +8,9 @@ from pathlib import PurePath
 from typing import Final, assert_never
 
 from texpr.aot.ir import Origin
+from texpr.gluon.aggregate import aggregated
 from texpr.gluon.expressions import access_parts, combined, root, typed
+from texpr.gluon.expressions import value as computed
 from texpr.gluon.function import INDENT, WIDTH, Block, Function
 from texpr.gluon.helpers import ASYNC_COPY
 from texpr.gluon.integers import NONNEGATIVE, narrow_text, range_of
@@ -36,6 +38,7 @@ from texpr.tile.ir import (
     ProgramId,
     Scalar,
     ScalarOf,
+    Space,
     Specialise,
     Statement,
     Store,
@@ -284,6 +287,8 @@ def _store(f: Function, item: Store) -> Text:
 
 def _atomic(f: Function, item: Atomic) -> Text:
     """One relaxed operation per element: what the order of programs leaves open is open."""
+    if item.aggregate:
+        return _atomic_of_warps(f, item)
     frame = item.offset or item.mask or item.value
     parts = [*access_parts(item.tensor, item.offset, item.mask), (item.value, Hint(item.tensor, f"{item.tensor}_part"))]
     dims = tuple(sorted({d for part, _ in parts for d in part.dims}))
@@ -297,8 +302,37 @@ def _atomic(f: Function, item: Atomic) -> Text:
     return combined(f, parts, build, lambda expr, text: spread(f, expr, text, space, dims))
 
 
+def _atomic_of_warps(f: Function, item: Atomic) -> Text:
+    """The same, once per element and warp."""
+    parts = [item.mask, item.value] if item.offset is None else [item.offset, item.mask, item.value]
+    texts, _, _ = _one_shape(f, [part for part in parts if part is not None], item.tensor)
+    offset = None if item.offset is None else texts[item.offset]
+    mask = None if item.mask is None else texts[item.mask]
+    wide = item.offset is not None and item.offset.dtype.bits == 64
+    same = not item.value.dims
+    value, mask = aggregated(f, item.op, offset, mask, texts[item.value], item.value.dtype, same=same, wide=wide)
+    frame = item.offset or item.mask or item.value
+    where = address(f, item.tensor, item.base, offset, frame)
+    return call(f"gl.atomic_{_ATOMICS[item.op]}", where, value, f"mask={mask.code}", 'sem="relaxed"')
+
+
+def _one_shape(f: Function, parts: list[Expr], name: str) -> tuple[dict[Expr, Text], tuple[int, ...], Space | None]:
+    """Values as locals with an element at every point of the dims along which any of them varies."""
+    dims = tuple(sorted({d for part in parts for d in part.dims}))
+    space = next((part.space for part in parts if part.dims), None)
+    texts = {}
+    for part in parts:
+        local = Text(f.identifiers.fresh(f"{name}_part"))
+        text = spread(f, part, typed(f, part, computed(f, part, Hint(local.code))), space, dims)
+        f.emit(f"{local.code} = {text.code}")
+        texts[part] = local
+    return texts, dims, space
+
+
 def _atomic_shared(f: Function, item: AtomicShared) -> Text:
     """Gluon updates along one dim: tiles of other ranks are flattened, which moves no data."""
+    if item.aggregate:
+        return _atomic_shared_of_warps(f, item)
     parts = [(item.index, Hint(f"{item.buffer}_at")), (item.value, Hint(f"{item.buffer}_part"))]
     if item.mask is not None:
         parts.append((item.mask, Hint(f"{item.buffer}_mask")))
@@ -317,3 +351,18 @@ def _atomic_shared(f: Function, item: AtomicShared) -> Text:
         return method(view, f"atomic_scatter_{_ATOMICS[item.op]}({arguments})")
 
     return combined(f, parts, build, lambda expr, text: spread(f, expr, text, space, dims))
+
+
+def _atomic_shared_of_warps(f: Function, item: AtomicShared) -> Text:
+    """The same, once per element and warp."""
+    texts, dims, space = _one_shape(f, [e for e in (item.index, item.mask, item.value) if e is not None], item.buffer)
+    index = texts[item.index]
+    mask = None if item.mask is None else texts[item.mask]
+    same = not item.value.dims
+    value, mask = aggregated(f, item.op, index, mask, texts[item.value], item.value.dtype, same=same, wide=False)
+    if len(dims) > 1:
+        assert space is not None
+        points = math.prod(shape_of(space, dims))
+        value, index, mask = (call("gl.reshape", text, f"[{points}]") for text in (value, index, mask))
+    view = buffer_view(f, item.buffer, None)
+    return method(view, f"atomic_scatter_{_ATOMICS[item.op]}({value.code}, {index.code}, 0, mask={mask.code})")

@@ -17,7 +17,7 @@ from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Ranking, Re
 from texpr.math.expr import eq, maximum, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
-from texpr.plan import checks, legality, ragged
+from texpr.plan import checks, legality, ragged, updates
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.copies import check_unrolled, copied_axes
 from texpr.plan.errors import (
@@ -111,7 +111,7 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
                 continue
             cut = recut(algorithm, record, frozenset(stored), facts)
             before = [cut.funcs.get(func, func) for func in written]
-            cut, updates = inverted(cut, record, variant, before)
+            cut, updated = inverted(cut, record, variant, before)
             writes = tuple(cut.funcs.get(func, func) for func in written)
             later = {cut.funcs.get(func, func): name for func, name in writer.items() if func not in stored}
             needed = needed_definitions(cut.algorithm, writes, frozenset(stored), later, record)
@@ -127,7 +127,7 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
                 axes_in_play(needed),
                 {new: old for old, new in cut.funcs.items()},
                 cut.indices,
-                updates,
+                updated,
             )
             kernels.append(plan_kernel(context))
             read = [func for definition in needed for func in funcs_read(definition)]
@@ -135,7 +135,7 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
         stored.update(written)
     legality.check_overwritten(kernels)
     workspace = shared_slots(lives_of(kernels, writer, reads))
-    fixed = not any(legality.depends_on_order(kernel) for kernel in kernels)
+    fixed = not any(updates.depends_on_order(kernel) for kernel in kernels)
     return VariantPlan(variant.name, target, variant.when, tuple(kernels), workspace, algorithm.defs, fixed)
 
 
@@ -177,6 +177,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_order_of_nodes(context, plan)
     legality.check_windows_of_registers(context, plan)
     legality.check_fills(context, plan)
+    updates.check_updates(context, plan)
     legality.check_window_pieces(context, plan)
     legality.check_accumulator_pieces(context, plan)
     legality.check_map(context, plan)
@@ -524,7 +525,8 @@ def _write(
     update = context.updates.get(func)
     if update is not None:
         conditions = tuple(inline(part, keep, context.body_of) for part in update.where)
-        update = dataclasses.replace(update, where=conditions)
+        elements = tuple((axis, inline(index, keep, context.body_of)) for axis, index in update.elements)
+        update = dataclasses.replace(update, where=conditions, elements=elements)
     indices = context.store_indices.get(func) or tuple(AxisRef(axis) for axis in definition.axes)
     indices = tuple(inline(index, keep, context.body_of) for index in indices)
     local = {**sizes, **{loop.axis: loop.size for loop in loops}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from texpr.contracts import ContractKind
@@ -51,6 +50,7 @@ from texpr.plan.ir import (
     Write,
 )
 from texpr.plan.monoids import EXPANDED_POINTS
+from texpr.plan.private import copy_points
 from texpr.plan.ragged import covers_groups
 from texpr.plan.resolve import Context, constant, mentioned
 from texpr.schedule.records import Copy, LoopOf, Memory, Place
@@ -424,8 +424,8 @@ def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
                 found.append(
                     (source.name, _rounded(window.points) * source.dtype.bytes * depth, f"window {window.extent}")
                 )
-            case Write(func=func, update=Update(memory=Memory.SHARED)):
-                points = _rounded(math.prod(constant(axis.extent) or 1 for axis in func.axes))
+            case Write(func=func, update=Update(memory=Memory.SHARED) as update):
+                points = copy_points(node, update, plan)
                 found.append((func.name, points * func.dtype.bytes, f"a copy of {func.name} per program"))
             case Compute(memory=Memory.SHARED, func=func, window=Window() as window):
                 found.append((func.name, _rounded(window.points) * func.dtype.bytes, f"window {window.extent}"))

@@ -346,8 +346,8 @@ class InvertInvalid(PlanError):
 class OrderNotRelaxed(PlanError):
     code = "TX0372"
     title = "floats added in an order that differs from run to run"
-    template = "atomic updates of {func} ({dtype}) come in any order, and sums of floats depend on it"
-    default_hint = "relax: [{{order: {func}}}], or remove invert"
+    template = "updates of {func} ({dtype}) come in any order ({why}), and sums of floats depend on it"
+    default_hint = "relax: [{{order: {summed}}}], or remove invert, or {fixed}"
 
 
 class SharedOverLimit(PlanError):

@@ -22,15 +22,13 @@ from texpr.dtypes import DType
 from texpr.lang.index import to_int_expr
 from texpr.lang.ir import INDEX, Axis, AxisRef, Cast, Def, Expr, Func, Op, OpName, Reduce, ReduceOp, top_exprs
 from texpr.math.expr import sym
-from texpr.plan.errors import InvertInvalid, OrderNotRelaxed, near
+from texpr.plan.errors import InvertInvalid, near
 from texpr.plan.inline import axes_of, conjuncts, reads_of, substitute
 from texpr.plan.ir import Update
 from texpr.plan.monoids import identity
 from texpr.plan.recut import Recut, axes_of_algorithm
-from texpr.plan.resolve import constant
-from texpr.schedule.records import Kernel, LoopOf, Memory, Place, RelaxKind, Variant
+from texpr.schedule.records import Aggregate, Kernel, LoopOf, Memory, Place, Tile, Variant
 
-_MOST_SHARED: Final = 1 << 14
 _TYPES: Final = {  # what the hardware combines in one atomic operation
     ReduceOp.SUM: {DType.I32, DType.U32, DType.I64, DType.U64, DType.F32, DType.F64},
     ReduceOp.MIN: {DType.I32, DType.U32, DType.I64, DType.U64},
@@ -39,7 +37,6 @@ _TYPES: Final = {  # what the hardware combines in one atomic operation
     ReduceOp.OR: {DType.I32, DType.U32, DType.I64, DType.U64},
     ReduceOp.XOR: {DType.I32, DType.U32, DType.I64, DType.U64},
 }
-_IN_SHARED: Final = {DType.I32, DType.U32, DType.F32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def inverted(
     cut: Recut, record: Kernel, variant: Variant, writes: Sequence[Func]
 ) -> tuple[Recut, Mapping[Func, Update]]:
     """The algorithm with the inverted definitions of a kernel rewritten, and how each is updated. Raises
-    ``InvertInvalid`` and ``OrderNotRelaxed``."""
+    ``InvertInvalid``."""
     updates: dict[Func, Update] = {}
     funcs, indices = dict(cut.funcs), dict(cut.indices)
     defs = list(cut.algorithm.defs)
@@ -136,9 +133,19 @@ def _invert(
     plain = stored_at if stored_at is not None else tuple(AxisRef(axis) for axis in definition.axes)
     indices = tuple(substitute(index, keys) for index in plain)
     moved = dataclasses.replace(func, axes=axes)
-    update = Update(top.op, conditions, place.where or Memory.GLOBAL, once)
-    if update.memory is Memory.SHARED:
-        _check_shared(request)
+    update = Update(
+        top.op,
+        conditions,
+        place.where or Memory.GLOBAL,
+        once,
+        top.axes,
+        tuple((axis, keys.get(axis, AxisRef(axis))) for axis in definition.axes),
+        owned=_is_owned(request),
+        each_tile=place.at == Tile(),
+        aggregate=place.aggregate is Aggregate.WARP,
+    )
+    if update.memory is Memory.SHARED and stored_at is not None:
+        raise request.refusal("its axes are split or fused", "in: global", "in")
     return Def((moved,), axes, (expr, *conditions, *keys.values()), definition.location), update, indices
 
 
@@ -205,29 +212,18 @@ def _check_meeting(request: _Request, op: ReduceOp) -> None:
         why = f"it may share memory with {func.output.may_alias}, which would be overwritten"
         raise request.refusal(why, "drop the alias")
     (start,) = identity(op, (func.dtype,))
-    if func.name not in record.fill or record.fill[func.name] != start.value:
-        value = int(start.value) if not func.dtype.is_float else start.value
+    value = int(start.value) if not func.dtype.is_float else start.value
+    if _is_owned(request) and request.place.where is Memory.SHARED:
+        if func.name in record.fill:
+            why = "all of its elements are stored: what is there before does not matter"
+            at = record.fill.location_of(func.name)
+            raise InvertInvalid(func=func.name, why=why, hint="drop the fill", at=at)
+    elif func.name not in record.fill or record.fill[func.name] != start.value:
         why = f"its memory must hold {value} before the first update"
         at = record.fill.location_of(func.name) if func.name in record.fill else request.place.location_of("invert")
         raise InvertInvalid(func=func.name, why=why, hint=f"fill: {{{func.name}: {value}}}", at=at)
-    relaxed = any(r.kind is RelaxKind.ORDER and r.name == func.name for r in request.variant.relax)
-    if func.dtype.is_float and not relaxed:
-        raise OrderNotRelaxed(func=func.name, dtype=func.dtype, at=request.place.location_of("invert"))
 
 
-def _check_shared(request: _Request) -> None:
-    """A copy per program fits in shared memory, and its size is known."""
-    func = request.func
-    total = 1
-    for axis in func.axes:
-        extent = constant(axis.extent)
-        if extent is None:
-            raise request.refusal(f"the extent of {axis.name} is known only at launch", "in: global", "in")
-        total *= extent
-    if total > _MOST_SHARED:
-        why = f"it has {total} elements, and a copy per program at most {_MOST_SHARED}"
-        raise request.refusal(why, "in: global", "in")
-    if func.dtype not in _IN_SHARED:
-        types = ", ".join(str(dtype) for dtype in DType if dtype in _IN_SHARED)
-        why = f"shared memory combines {types}, not {func.dtype}"
-        raise request.refusal(why, "in: global", "in")
+def _is_owned(request: _Request) -> bool:
+    """Whether all points of an element are one program's: the grid does not run over the reduced axes."""
+    return not any(name in request.record.grid for name in request.place.invert)

@@ -283,12 +283,23 @@ class Prefixes:
 class Update:
     """A write that is combined with what is in memory by ``op``, one atomic operation per point, where all of ``where``
     hold and the indices lie inside of the memory. ``memory``: each program updates the memory itself, or a copy of its
-    own in shared memory that it adds to the memory in the end. Along axes of ``once`` only the first point counts."""
+    own in shared memory that it brings to the memory in the end: of the program, or ``each_tile``. Along axes of
+    ``once`` only the first point counts.
+
+    ``reduced`` are the axes whose points meet. ``elements`` are the axes of the func with the index of a point's
+    element along each, a key or the axis itself. ``owned``: no two programs update the same element. ``aggregate``:
+    lanes of a warp with the same element combine first.
+    """
 
     op: ReduceOp
     where: tuple[Expr, ...]
     memory: Memory
     once: tuple[Axis, ...]
+    reduced: tuple[Axis, ...]
+    elements: tuple[tuple[Axis, Expr], ...]
+    owned: bool
+    each_tile: bool
+    aggregate: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,9 @@ def check_places(context: Context, held: Callable[[Func], bool], tile: Sequence[
         if place.invert and not written:
             why = "it is not written by this kernel"
             raise InvertInvalid(func=name, why=why, hint=f"add {name} to writes", at=place.location_of("invert"))
+        if place.aggregate is not None and not place.invert:
+            why = "only updates of an inverted func have lanes that meet"
+            raise NoEffect(directive="aggregate", name=name, why=why, at=place.location_of("aggregate"))
         reduction = isinstance(definition.top, Reduce) and held(func) and not written_out(definition, context.record)
         if isinstance(definition.top, Scan):
             check_place(name, place, definition.top, written)
@@ -175,12 +178,6 @@ def saturates(func: str, top: Reduce, at: Location | None) -> NoInstruction:
     """The error for an instruction whose sums may stick."""
     why = f"its 32-bit sums stick at the ends of their range, which more than {I8_SATURATION_FREE_K} products can reach"
     return NoInstruction(func=func, why=why, hint=f"when: {exact_sum(top)}, or the same in require", at=at)
-
-
-def depends_on_order(plan: KernelPlan) -> bool:
-    """Whether floats are added up in the order in which programs come."""
-    writes = [node for node in nodes_of(plan.nodes) if isinstance(node, Write)]
-    return any(write.update is not None and write.func.dtype.is_float for write in writes)
 
 
 def check_order_of_nodes(context: Context, plan: KernelPlan) -> None:

@@ -389,7 +389,9 @@ def _update_line(node: Write, update: Update, left: str, where: str, sizes: Mapp
     symbol = _SYMBOLS.get(update.op)
     combined = f"{symbol} {shortened(node.expr)}" if symbol else f"= {update.op.value}(.., {shortened(node.expr)})"
     shared = update.memory is Memory.SHARED
-    how = f"atomic in shared, then once per element to {where}" if shared else f"atomic in {where}"
+    last = "stored to" if update.owned else "once per element to"
+    how = f"atomic in shared, then {last} {where}" if shared else f"atomic in {where}"
+    how = f"equal keys of a warp together, {how}" if update.aggregate else how
     shape = _shape([axis for axis in node.axes if axis not in update.once], sizes)
     return _line(f"update {left} {combined}{guard}   {shape} {node.func.dtype}", how, node.schedule)
 

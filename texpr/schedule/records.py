@@ -94,6 +94,10 @@ class Combine(Enum):
     CLUSTER = "cluster"
 
 
+class Aggregate(Enum):
+    WARP = "warp"
+
+
 class TrimMode(Enum):
     """How a trimmed loop treats steps in which the guard holds at some points only. ``MASK``: one loop that tests it
     in every step. ``SPLIT``: a loop without the test over the steps where it holds everywhere, and loops with it."""
@@ -278,7 +282,8 @@ class Place(Record):
     """Where a func or an output is computed, in what steps, and where its values are kept."""
 
     LATER: ClassVar[Mapping[str, str]] = {
-        "combine": "how inverted updates from several programs meet; they are atomic",
+        "combine": "how inverted updates of several programs meet; they are atomic, and for two passes there is "
+        "`split_reduction`",
         "skip": "leave out iterations whose guard holds nowhere in the tile",
         "copy": "how an output passed through shared memory is copied out",
         "depth": "how many output tiles are in flight",
@@ -353,10 +358,21 @@ class Place(Record):
         metadata=about(
             """Run over the axes that a written func reduces over, all of them, and update the func at the index that
             its guard names: `where=key[i] == b`. Updates are atomic: `in: global` one by one, `in: shared` in a copy
-            per program, which is added to the memory in the end. Needs `fill:` with the value of no points, and for
-            floats `relax: [{order: func}]`.""",
+            per program (`at: program`, or `at: tile` one per tile), which is added to the memory in the end. Needs
+            `fill:` with the value of no points, unless the reduced axes are not in `grid` (but in `loop`) and the copy
+            in shared memory is stored. Floats need `relax: [{order: func}]`, unless their order is fixed: one program
+            has all points of an element (`split_reduction` gives each its own part), in steps of one point of the
+            reduced axes, or with `aggregate: warp` and `warps: 1` in steps of 32 points.""",
             "[i]",
             bare=True,
+        ),
+    )
+    aggregate: Aggregate | None = field(
+        default=None,
+        metadata=about(
+            """`warp`: the lanes of a warp that update the same element of an inverted func combine what they have
+            (`match.any`, shuffles), and one of them updates it: for keys of which many are the same.""",
+            "warp",
         ),
     )
     once: tuple[AxisName, ...] = field(

@@ -442,7 +442,9 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Atomic:
-    """``tensor[base + offset]`` combined with ``value`` by ``op`` where ``mask`` holds, each element at once."""
+    """``tensor[base + offset]`` combined with ``value`` by ``op`` where ``mask`` holds, each element at once.
+    ``aggregate``: the lanes of a warp with the same element combine their values first, in the order of the lanes;
+    no two lanes hold the same point."""
 
     op: ReduceOp
     tensor: str
@@ -451,12 +453,13 @@ class Atomic:
     mask: Expr | None
     value: Expr
     origin: str = ""
+    aggregate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AtomicShared:
     """The element at ``index`` of a flat buffer combined with ``value`` by ``op`` where ``mask`` holds, each element
-    at once. Index, mask and value vary along the dims of ``index``."""
+    at once. Index, mask and value vary along the dims of ``index``. ``aggregate``: as of ``Atomic``."""
 
     op: ReduceOp
     buffer: str
@@ -464,6 +467,7 @@ class AtomicShared:
     mask: Expr | None
     value: Expr
     origin: str = ""
+    aggregate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

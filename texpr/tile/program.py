@@ -82,19 +82,18 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
 
     def lower_tile(nodes: Sequence[Node], index: IntExpr, at: Scope, into: Block) -> None:
         into.add(*_positions(plan, grid_axes, origins, index, kernel, within))
-        if within is None:
-            lower_nodes(nodes, kernel, at, into)
-            return
-        body = Block()
+        body = into if within is None else Block()
+        start_copies(kernel, body, each_tile=True)
         lower_nodes(nodes, kernel, at, body)
-        into.add(within.around(origins, body))
+        finish_copies(kernel, at, body, each_tile=True)
+        if within is not None:
+            into.add(within.around(origins, body))
 
-    start_copies(kernel, block)
     if plan.persistence is None:
         lower_tile(plan.nodes, sym(pid), scope, block)
-        finish_copies(kernel, scope, block)
         body, grid = tuple(block.statements), tiles
     else:
+        start_copies(kernel, block, each_tile=False)
         scope = lower_nodes(plan.prologue, kernel, scope, block)
         inner = Block()
         turn = kernel.name("tile")
@@ -112,7 +111,7 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
                 "persistent: one tile after the other",
             )
         )
-        finish_copies(kernel, scope, block)
+        finish_copies(kernel, scope, block, each_tile=False)
         body = tuple(block.statements)
     limits = tuple(limit for limit in needs.limits if not _small(limit))
     body = without_unused_scalars(body)

@@ -220,13 +220,10 @@ class _Printer:
                 where = "" if mask is None else f" where {self.expr(mask)}"
                 stored = f"{self.expr(value)} : {type_text(value)}"
                 return _noted(f"{tensor}[{self._offset(base, offset)}] = {stored}{where}", "", origin)
-            case Atomic(op=op, tensor=tensor, base=base, offset=offset, mask=mask, value=value, origin=origin):
-                where = "" if mask is None else f" where {self.expr(mask)}"
-                element = f"{tensor}[{self._offset(base, offset)}]"
-                return _noted(f"atomic {op.value} {element}, {self.expr(value)}{where}", "", origin)
-            case AtomicShared(op=op, buffer=buffer, index=index, mask=mask, value=value, origin=origin):
-                where = "" if mask is None else f" where {self.expr(mask)}"
-                return _noted(f"atomic {op.value} {buffer}[{self.expr(index)}], {self.expr(value)}{where}", "", origin)
+            case Atomic(tensor=tensor, base=base, offset=offset, origin=origin):
+                return _noted(self._update(item, f"{tensor}[{self._offset(base, offset)}]"), "", origin)
+            case AtomicShared(buffer=buffer, index=index, origin=origin):
+                return _noted(self._update(item, f"{buffer}[{self.expr(index)}]"), "", origin)
             case Specialise(roles=roles):
                 return f"roles {', '.join(role.name for role in roles)}"
             case Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync():
@@ -235,6 +232,11 @@ class _Printer:
                 return _noted(*protocol_text(item))
             case _:
                 assert_never(item)
+
+    def _update(self, item: Atomic | AtomicShared, element: str) -> str:
+        where = "" if item.mask is None else f" where {self.expr(item.mask)}"
+        together = ", equal elements of a warp together" if item.aggregate else ""
+        return f"atomic {item.op.value} {element}, {self.expr(item.value)}{where}{together}"
 
     def expr(self, expr: Expr) -> str:
         if id(expr) in self.named:
