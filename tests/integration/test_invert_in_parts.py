@@ -13,6 +13,7 @@ import texpr as te
 from tests.integration.running import bundle, worst
 from tests.integration.test_invert import extremes, kernel, sums, table
 from texpr.plan.build import plan_variant
+from texpr.runtime import load
 from texpr.schedule import load_schedule
 from texpr.targets import TARGETS
 
@@ -143,3 +144,20 @@ def test_equal_values_are_counted(tmp_path: Path) -> None:
             "like": np.zeros((p, q), np.uint8),
         }
         assert worst(built, table, arrays) == 0
+
+
+@pytest.mark.parametrize("way", [*WAYS, None])
+def test_bits_do_not_depend_on_the_order_of_warps_if_the_schedule_says_so(way: str | None, tmp_path: Path) -> None:
+    """Without a way: two warps add to the same elements in any order, which this data shows."""
+    place, more = WAYS.get(way or "", ("{invert: i, loop: {i: 64}, in: global}", ["fill: {y.part: 0}", "warps: 2"]))
+    relax = "" if way else "  relax: [{order: y}]\n"
+    text = two_passes("sums", relax, 2, place, "{b: 32}", "grid: {i.part: 1}", *more)
+    bundle(sums, text, tmp_path, {"T": "f32"})
+    rng = np.random.default_rng(7)
+    keys = rng.integers(0, 2, 400, dtype=np.int32)
+    values = (rng.standard_normal(400) * 10.0 ** rng.integers(-4, 5, 400)).astype(np.float32)
+    found = set()
+    for seed in range(6):
+        built = load(str(tmp_path / "sums"), device="emulator", sm=80, schedule_seed=seed)
+        found.add(built(k=keys, v=values, like=np.zeros(2, np.uint8)).tobytes())
+    assert (len(found) == 1) is (way is not None)
