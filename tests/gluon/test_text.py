@@ -35,6 +35,7 @@ from texpr.tile.ir import (
     Conflict,
     For,
     Full,
+    If,
     IntParam,
     Lane,
     PresentParam,
@@ -48,6 +49,7 @@ from texpr.tile.ir import (
 )
 from texpr.tile.ir import Buffer as SharedBuffer
 from texpr.tile.layouts import Blocked, Linear, Swizzled
+from texpr.tile.verify import verify
 
 LINE = space("line", Blocked((1,), (32,), (4,), (0,)), ("i", 128))
 ROWS = space("rows", Blocked((1, 4), (1, 32), (4, 1), (1, 0)), ("i", 16), ("j", 128))
@@ -127,6 +129,25 @@ def test_variable_of_a_loop_is_recomputed_after_it_changes() -> None:
     text = text_of(program("roots", [pointer("y", DType.F32), pointer("z", DType.F32), size("n")], body))
     assert text.count("gl.sqrt(acc)") == 3
     assert text.index("gl.sqrt(acc)") < text.index("for k in range(n):") < text.rindex("gl.sqrt(acc)")
+
+
+def test_nothing_is_computed_before_the_condition_it_stands_under() -> None:
+    """Loads under a condition are not made without it, and what it may have assigned is read again after it."""
+    acc, x = Var("acc", DType.F32, LINE, (0,)), load("x", DType.F32, Lane(LINE, 0))
+    root = op(OpName.SQRT, acc)
+    taken = op(OpName.GT, uni(sym("n")), uni(const(3)))
+    body = [
+        Assign("acc", Full(lit(4.0, DType.F32), DType.F32, LINE, (0,))),
+        Store("y", const(0), Lane(LINE, 0), None, add(root, root)),
+        If(taken, (For("k", const(0), sym("n"), const(1), (Assign("acc", add(acc, x)),)),), "sometimes"),
+        Store("z", const(0), Lane(LINE, 0), None, add(root, root)),
+    ]
+    made = program("some", [*(pointer(n, DType.F32) for n in "xyz"), size("n")], body)
+    text = text_of(made)
+    condition = text.index("# sometimes\n    if n > 3:\n")
+    assert text.index("gl.sqrt(acc)") < condition < text.index("gl.load(x") < text.index("for k in")
+    assert text.count("gl.sqrt(acc)") == 2
+    verify(made)
 
 
 def test_shared_memory_is_read_again_by_every_statement() -> None:

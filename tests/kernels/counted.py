@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from texpr.aot.bundle import BuildOptions, write_bundle
 from texpr.aot.manifest import load_manifest
@@ -33,8 +37,16 @@ def _bundle(source: str, target: str, types: tuple[tuple[str, str], ...]) -> tup
     return owner, folder
 
 
-def counted(source: str, target: str, types: Mapping[str, str], dims: Mapping[str, int], variant: str) -> Counters:
-    """Counters of a call with dense, aligned tensors that are all present; it must reach `variant`."""
+def counted(
+    source: str,
+    target: str,
+    types: Mapping[str, str],
+    dims: Mapping[str, int],
+    variant: str,
+    arrays: Mapping[str, np.ndarray[Any, Any]] | None = None,
+) -> Counters:
+    """Counters of a call with dense, aligned tensors that are all present, random ones but for `arrays`; it must reach
+    `variant`."""
     _, folder = _bundle(source, target, tuple(types.items()))
     (function,) = load_manifest(folder)["functions"]
     algorithm = load_algorithm(source).bind(function["types"], function["statics"])
@@ -46,6 +58,7 @@ def counted(source: str, target: str, types: Mapping[str, str], dims: Mapping[st
     bench = Bench(folder, Library(read_manifest(folder)), function["symbol"], algorithm, TARGETS[target].capability)
     try:
         inputs = make_inputs(algorithm, case, symbols, 0)
+        inputs = dataclasses.replace(inputs, arrays={**inputs.arrays, **(arrays or {})})
         assert bench.run(case, inputs, symbols)[0].variant_name == variant
         return bench.count(case, inputs, symbols)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.kernels.counted import counted
@@ -14,6 +15,7 @@ COPY = f"{ROOT}/kernels/movement.py:copy"
 TRANSPOSE = f"{ROOT}/kernels/movement.py:transpose"
 SOFTMAX = f"{ROOT}/kernels/rows.py:softmax"
 LINEAR = f"{ROOT}/kernels/linear.py:linear_gelu"
+SPARSE = f"{ROOT}/kernels/sparse.py:sparse_conv"
 MMA = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 
 
@@ -53,6 +55,21 @@ def test_linear_gelu_multiplies_and_copies_as_its_tiles_say() -> None:
     assert ldmatrix.requests == programs * 4 * (k // 32) * 16
     assert written.conflicts == ldmatrix.conflicts == 0
     assert memory[Channel(Level.GLOBAL, Way.STORE, 16)].bytes == m * n * element
+
+
+@pytest.mark.parametrize("live", [0, 1, 5, 27])
+def test_sparse_convolution_multiplies_live_filter_points_alone(live: int) -> None:
+    """Two tiles of 64 rows: the first has rows at `live` filter points, the second at one."""
+    n, c, k, v = 128, 64, 64, 27
+    table = np.full((v, n), -1, np.int32)
+    table[np.random.default_rng(0).permutation(v)[:live], 63] = 3
+    table[v - 1, 64] = 5
+    dims = {"N": n, "C": c, "K": k, "V": v, "P": 9}
+    counters = counted(SPARSE, "sm_80", {"T": "f16"}, dims, "plain", {"map": table})
+    per_point = (64 // 16) * (k // 8) * (c // 16)
+    assert counters.flops == (live + 1) * per_point * 16 * 8 * 16 * 2
+    weights = counters.memory()[Channel(Level.GLOBAL, Way.COPY, 16)]
+    assert weights.bytes >= (live + 1) * c * k * 2
 
 
 @pytest.mark.parametrize("dtype", ["f16", "f32"])

@@ -218,6 +218,22 @@ NESTS = {
     place: {s: {loop: {k: 64}, trim: {k: split}}, t: {loop: {k: 1}, trim: [k]}}
 """,
     ),
+    "skipping_loops": Nest(
+        examples.sparse_conv,
+        """
+- name: any
+  target: sm_80
+  when: V <= 40
+  assume: [finite(w)]
+  kernels:
+  - name: conv
+    writes: [y]
+    grid: {i: 64, k: 64}
+    warps: 4
+    place: {acc: {at: tile, loop: {v: 1, c: 32}, skip: {v: {test: mask}}}}
+""",
+        types=F16,
+    ),
     "inverted": Nest(
         by_key,
         """

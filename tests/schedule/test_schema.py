@@ -25,6 +25,7 @@ from texpr.schedule.records import (
     Place,
     Scan,
     Schedule,
+    Skip,
     Split,
     SplitReduction,
     Stage,
@@ -51,6 +52,7 @@ SURROUNDINGS = {
     SplitReduction: (IN_KERNEL % "split_reduction: %s", {"of": "acc", "over": "k", "parts": "2"}),
     Group: (IN_KERNEL % "online: %s", {"funcs": "[m, l]", "at": "tile", "loop": "{j: 64}"}),
     Scan: (IN_KERNEL % "scan: {s: %s}", {"across": "loop", "by": "{i: 1024}"}),
+    Skip: (IN_KERNEL % "place: {acc: {skip: {v: %s}}}", {"test": "mask"}),
     Mma: (IN_KERNEL % "place: {acc: {mma: %s}}", {}),
 }
 

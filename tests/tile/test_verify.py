@@ -41,6 +41,7 @@ from texpr.tile.ir import (
     Expr,
     For,
     Full,
+    If,
     Lane,
     Load,
     Reduce,
@@ -70,6 +71,7 @@ ACC = Var("acc", DType.F32, LINE, (0,))
 CLEAR = Assign("acc", Full(ZERO, DType.F32, LINE, (0,)))
 FLAT = Buffer("flat", DType.F32, (128,), 0, Swizzled(1, 1, 1, (0,)))
 RING = Buffer("ring", DType.F32, (128,), 3, Swizzled(1, 1, 1, (0,)))
+SOMETIMES = op(OpName.GT, uni(sym("n")), uni(const(3)))
 COPY = CopyAsync("ring", const(0), load("x", DType.F32, LANE))
 
 
@@ -129,6 +131,18 @@ BROKEN: dict[str, tuple[Callable[[], TileProgram], str]] = {
         lambda: made(CLEAR, For("k", const(0), sym("n"), const(1), (Assign("acc", ZERO),))),
         "becomes f32",
     ),
+    "inside a condition only": (
+        lambda: made(If(SOMETIMES, (CLEAR,)), out(ACC)),
+        "acc is used before it has a value, or outside of its loop",
+    ),
+    "scalar of a condition": (
+        lambda: made(If(SOMETIMES, (Scalar("a", sym("n")),)), Scalar("b", sym("a"))),
+        "a is used",
+    ),
+    "condition that varies": (lambda: made(If(op(OpName.GT, LANE, uni(const(3))), ())), "a condition is bool"),
+    "condition that is a number": (lambda: made(If(uni(sym("n")), ())), "a condition is i32"),
+    "copies under a condition": (lambda: made(If(SOMETIMES, (COPY, Commit())), Wait(0)), "outside of it"),
+    "copies uncommitted under a condition": (lambda: made(If(SOMETIMES, (COPY,)), Commit(), Wait(0)), "outside of it"),
     "wrong var": (lambda: made(CLEAR, out(Var("acc", DType.I32, LINE, (0,)))), "acc is read as i32"),
     "tile and integer": (lambda: made(Scalar("acc", const(1)), CLEAR), "already an integer"),
     "parameter assigned": (lambda: made(Scalar("n", const(1))), "parameter n is assigned"),

@@ -44,8 +44,9 @@ class Local:
 
 @dataclass(slots=True)
 class Block:
-    """The lines of one loop body, or of the function. ``defines``: names that differ from turn to turn of this loop.
-    ``announced``: the comment that the last lines stand under."""
+    """The lines of one loop body, of what stands under a condition, or of the function. ``defines``: names that differ
+    from turn to turn of this loop. ``conditional``: nothing is computed before it instead. ``announced``: the comment
+    that the last lines stand under."""
 
     parent: Block | None
     defines: frozenset[str]
@@ -53,6 +54,7 @@ class Block:
     lines: list[Line] = field(default_factory=list)
     locals: dict[Hashable, Local] = field(default_factory=dict)
     announced: str = ""
+    conditional: bool = False
 
     def outwards(self) -> Iterator[Block]:
         block: Block | None = self
@@ -135,9 +137,9 @@ class Function:
         return WIDTH - len(INDENT) * self.block.depth - 12
 
     def home(self, names: frozenset[str]) -> Block:
-        """The outermost block whose inner blocks do not change any of ``names``."""
+        """The outermost block whose inner blocks do not change any of ``names``, but inside of any condition."""
         for block in self.block.outwards():
-            if not block.defines.isdisjoint(names):
+            if block.conditional or not block.defines.isdisjoint(names):
                 return block
         return next(block for block in self.block.outwards() if block.parent is None)
 

@@ -34,6 +34,7 @@ from texpr.tile.ir import (
     FindGroup,
     For,
     Full,
+    If,
     Literal,
     ProgramId,
     Scalar,
@@ -99,6 +100,8 @@ def statement(f: Function, item: Statement) -> None:
             _assign(f, item)
         case For():
             _loop(f, item)
+        case If():
+            _branch(f, item)
         case CopyAsync(origin=origin):
             _announce(f, "", origin)
             f.preamble.use_import(ASYNC_COPY)
@@ -217,6 +220,27 @@ def _advanced_in(loop: For) -> set[str]:
 
     walk(loop.body, visit)
     return found
+
+
+def _branch(f: Function, branch: If) -> None:
+    f.origin = None
+    condition = computed(f, branch.condition, Hint("condition"))
+    outer, changing = f.block, changed_by(branch)
+    f.block = Block(outer, changing, outer.depth + 1, conditional=True)
+    for item in branch.body:
+        statement(f, item)
+    body, f.block = f.block.lines, outer
+    f.origin = None
+    f.blank()
+    if branch.note:
+        f.emit(f"# {branch.note}")
+    f.emit(f"if {condition.code}:")
+    outer.lines += body
+    if not body:
+        f.emit(INDENT + "pass")
+    f.blank()
+    f.assigned(changing)
+    outer.announced = ""
 
 
 def _header(f: Function, loop: For) -> str:

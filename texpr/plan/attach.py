@@ -31,8 +31,7 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
         case Write(expr=expr, indices=indices, update=update):
             return (expr,) if update is None else (expr, *indices, *update.where)
         case Reduction(exprs=exprs, where=where, loops=loops, carried=carried):
-            bounds = [half.bound for loop in loops if loop.trim is not None for half in loop.trim.halves]
-            own = (*exprs, *([] if where is None else [where]), *bounds)
+            own = (*exprs, *([] if where is None else [where]), *(expr for loop in loops for expr in loop.tested))
             return own if carried is None else (*own, *carried.between)
         case Prefixes(exprs=exprs, reset=reset):
             return exprs if reset is None else (*exprs, reset)

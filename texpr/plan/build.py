@@ -70,6 +70,7 @@ from texpr.plan.resolve import (
 from texpr.plan.resolved import DEFAULT_WARPS
 from texpr.plan.scan_split import with_partials
 from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, position_in, prefixes_node
+from texpr.plan.skip import check_tested_steps, skipping
 from texpr.plan.units import dot_again, dot_of
 from texpr.plan.workspace import fills_of, lives_of, shared_slots
 from texpr.schedule.like import written_out_kernels
@@ -175,6 +176,7 @@ def plan_kernel(context: Context) -> KernelPlan:
         scratch,
     )
     legality.check_order_of_nodes(context, plan)
+    check_tested_steps(context, plan)
     legality.check_windows_of_registers(context, plan)
     legality.check_fills(context, plan)
     updates.check_updates(context, plan)
@@ -483,6 +485,7 @@ def _node(
     checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
     inside = beside.union(func for node in body for func in computed_by(node))
     loops, where = trimmed(definition.name, where, loops, local, place, inside)
+    loops, where = skipping(definition.name, where, loops, local, place, inside, context.facts)
     for axis in definition.axes:
         if axis not in local:
             raise AxisNotCovered(axis=axis.name, func=definition.name, at=place.location or context.record.location)

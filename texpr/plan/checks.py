@@ -460,8 +460,7 @@ def _own_exprs(node: Node) -> tuple[Expr, ...]:
         case Write(expr=expr, indices=indices, update=update):
             return (expr,) if update is None else (expr, *indices, *update.where)
         case Reduction(exprs=exprs, where=where, loops=loops):
-            bounds = [half.bound for loop in loops if loop.trim is not None for half in loop.trim.halves]
-            return (*exprs, *([] if where is None else [where]), *bounds)
+            return (*exprs, *([] if where is None else [where]), *(expr for loop in loops for expr in loop.tested))
         case Prefixes(exprs=exprs, reset=reset):
             return exprs if reset is None else (*exprs, reset)
         case Stage() | Group():

@@ -336,6 +336,13 @@ class TrimInvalid(PlanError):
     default_hint = "remove {axis} from trim (the guard is then tested at every point)"
 
 
+class SkipInvalid(PlanError):
+    code = "TX0373"
+    title = "loop whose steps no guard can leave out"
+    template = "skip: {axis} of {func}: {why}"
+    default_hint = "remove {axis} from skip (the guard is then tested at every point)"
+
+
 class InvertInvalid(PlanError):
     code = "TX0371"
     title = "reduction that cannot be inverted"

@@ -54,10 +54,12 @@ def with_members(context: Context) -> Context:
             own = places.get(name, Place())
             if own.unroll:
                 raise NotLowered(what=f"unroll of {name}", instead="no unroll", at=own.location_of("unroll"))
-            if own.at is not None or own.loop or own.trim:
+            if own.at is not None or own.loop or own.trim or own.skip:
                 raise _placed_twice(name, "place", directive, group)
             location = own.location or group.location
-            places[name] = dataclasses.replace(own, at=group.at, loop=group.loop, trim=group.trim, location=location)
+            places[name] = dataclasses.replace(
+                own, at=group.at, loop=group.loop, trim=group.trim, skip=group.skip, location=location
+            )
     if not taken:
         return context
     record = dataclasses.replace(context.record, place=Map(tuple(places.items())))

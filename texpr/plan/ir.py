@@ -41,7 +41,7 @@ from texpr.lang.ir import (
 )
 from texpr.math.expr import BoolExpr, IntExpr, ceildiv
 from texpr.plan.online import Member
-from texpr.schedule.records import Base, Copy, Memory, Order, Position, TrimMode
+from texpr.schedule.records import Base, Copy, Memory, Order, Position, SkipTest, TrimMode
 from texpr.schedule.records import Kernel as KernelRecord
 from texpr.targets import Target
 
@@ -107,10 +107,20 @@ class Trim:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """A loop that leaves out the steps in which ``guard``, conjuncts of its reduction's, holds nowhere in the tile.
+    They are found as ``test`` says; there are at most ``most`` (0: any number)."""
+
+    guard: tuple[Expr, ...]
+    test: SkipTest
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoopAxis:
     """A loop over an axis in steps of ``size``, from the last one to the first if ``reverse``; ``unrolled`` loops have
-    literal indices and must have a constant extent. ``trim`` bounds it to what a guard leaves of the axis; with a
-    ``base`` it runs over the points of the groups that the tile is at."""
+    literal indices and must have a constant extent. ``trim`` bounds it to what a guard leaves of the axis, ``skip``
+    leaves out steps in between; with a ``base`` it runs over the points of the groups that the tile is at."""
 
     axis: Axis
     size: int
@@ -120,6 +130,13 @@ class LoopAxis:
     trim: Trim | None = None
     reverse: bool = False
     base: Base | None = None
+    skip: Skip | None = None
+
+    @property
+    def tested(self) -> tuple[Expr, ...]:
+        """What is evaluated to find out which steps there are."""
+        bounds = () if self.trim is None else tuple(half.bound for half in self.trim.halves)
+        return bounds if self.skip is None else (*bounds, *self.skip.guard)
 
 
 @dataclass(frozen=True, slots=True)

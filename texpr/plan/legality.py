@@ -51,6 +51,7 @@ from texpr.plan.ir import (
 )
 from texpr.plan.resolve import Context, written_out
 from texpr.plan.scans import check_place
+from texpr.plan.skip import check_no_skip
 from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
 
 _MOST_PIECES = 256
@@ -99,6 +100,7 @@ def check_places(context: Context, held: Callable[[Func], bool], tile: Sequence[
             raise NoEffect(directive="aggregate", name=name, why=why, at=place.location_of("aggregate"))
         reduction = isinstance(definition.top, Reduce) and held(func) and not written_out(definition, context.record)
         if isinstance(definition.top, Scan):
+            check_no_skip(name, place)
             check_place(name, place, definition.top, written)
         elif not reduction:
             _check_elementwise(name, place, written)
@@ -114,6 +116,7 @@ def _check_elementwise(name: str, place: Place, written: bool) -> None:
     for axis in place.trim:
         at = place.trim.location_of(axis) or place.location_of("trim")
         raise TrimInvalid(func=name, axis=axis, why="it is not a reduction, whose guard would shorten a loop", at=at)
+    check_no_skip(name, place)
     if written:
         if isinstance(place.at, LoopOf):
             why = "a written func is stored in loops of its own"

@@ -56,6 +56,7 @@ from texpr.plan.ir import (
     Prefixes,
     Reduction,
     Scratch,
+    Skip,
     Stage,
     TileAxis,
     Trim,
@@ -69,7 +70,7 @@ from texpr.plan.ir import (
 from texpr.plan.online import Member
 from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
-from texpr.schedule.records import Copy, Memory, OrderKind, TrimMode, Variant
+from texpr.schedule.records import Copy, Memory, OrderKind, SkipTest, TrimMode, Variant
 
 _WIDEST: Final = 150  # longer expressions are cut in the middle
 _MOST_NODES: Final = 2000
@@ -418,6 +419,8 @@ def _loop_line(name: str, loop: LoopAxis) -> str:
     how = f"unrolled: {steps} copies" if loop.unrolled else f"{steps} steps"
     if loop.trim is not None:
         how = _trim_text(loop, loop.trim)
+    if loop.skip is not None:
+        how = _skip_text(loop.skip)
     how += ", from the last to the first" if loop.reverse else ""
     return f"for {name}.{loop.axis.name} by {loop.size} in 0 .. {loop.axis.extent}   {how}"
 
@@ -428,6 +431,12 @@ def _trim_text(loop: LoopAxis, trim: Trim) -> str:
     texts = ", ".join(shortened(part) for part in dict.fromkeys(parts))
     split = trim.halves and trim.mode is TrimMode.SPLIT
     return f"trim: {texts}" + ("; tested in the steps at the edge only" if split else "")
+
+
+def _skip_text(skip: Skip) -> str:
+    """Which steps a loop leaves out, and how they are found."""
+    how = "tested in each step" if skip.test is SkipTest.STEP else f"a mask of at most {skip.most} steps"
+    return f"skip: steps where {' & '.join(shortened(part) for part in skip.guard)} holds nowhere, {how}"
 
 
 # ---- words -------------------------------------------------------------------------------------------------------

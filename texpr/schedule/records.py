@@ -106,6 +106,14 @@ class TrimMode(Enum):
     MASK = "mask"
 
 
+class SkipTest(Enum):
+    """How a loop finds the steps that it leaves out. ``MASK``: all of them before the loop, a bit each. ``STEP``: one
+    after the other, in the loop."""
+
+    MASK = "mask"
+    STEP = "step"
+
+
 class Across(Enum):
     LOOP = "loop"
     TWO_PASS = "two_pass"
@@ -278,13 +286,29 @@ class Mma(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Skip(Record):
+    """A loop that leaves out the steps in which the reduction's guard holds nowhere in the tile, whatever the guard
+    is."""
+
+    LATER: ClassVar[Mapping[str, str]] = {"list": "the points that are left, listed by an argument"}
+
+    test: SkipTest = field(
+        metadata=about(
+            """`mask`: the guard is tested for all steps before the loop, which then runs over those that are left: at
+            most 64 steps, each a bit of a word. Copies run ahead along them. `step`: the guard is tested in each step,
+            any number of them; nothing may run ahead in the loop.""",
+            "mask",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Place(Record):
     """Where a func or an output is computed, in what steps, and where its values are kept."""
 
     LATER: ClassVar[Mapping[str, str]] = {
         "combine": "how inverted updates of several programs meet; they are atomic, and for two passes there is "
         "`split_reduction`",
-        "skip": "leave out iterations whose guard holds nowhere in the tile",
         "copy": "how an output passed through shared memory is copied out",
         "depth": "how many output tiles are in flight",
     }
@@ -351,6 +375,15 @@ class Place(Record):
             (also `<`, `>`, `==`), where `e` does not depend on `k`, bound the loop, and `(a*k + e) % c == 0` makes it
             step by `c`. `mask` tests the guard in every step, `split` only in those where it may fail.""",
             "{k: split}",
+        ),
+    )
+    skip: Map[AxisName, Skip] = field(
+        default=Map(),
+        metadata=about(
+            """Loops that leave out the steps in which the reduction's guard holds nowhere in the tile. Its conjuncts
+            that mention the axis, and no other loop of the reduction, decide; they may depend on anything that is known
+            outside of the loop. What is left out adds nothing, so results are the same.""",
+            "{v: {test: mask}}",
         ),
     )
     invert: tuple[AxisName, ...] = field(
@@ -462,10 +495,7 @@ class SplitReduction(Record):
 class Group(Record):
     """Reductions over the same points that share one pass. Their loop is that of each of them: `at: m.j` is in it."""
 
-    LATER: ClassVar[Mapping[str, str]] = {
-        "skip": "leave out iterations whose guard holds nowhere in the tile",
-        "rule": "choose between hoisting and rescaling",
-    }
+    LATER: ClassVar[Mapping[str, str]] = {"rule": "choose between hoisting and rescaling"}
 
     funcs: tuple[FuncName, ...] = field(metadata=about("The reductions, all over the same axes.", "[m, l]"))
     at: Position = field(metadata=about("The level of the loop nest at which the pass is made.", "tile"))
@@ -475,6 +505,13 @@ class Group(Record):
     trim: Annotated[Map[AxisName, TrimMode], Alike(TrimMode.MASK)] = field(
         default=Map(),
         metadata=about("Loops shortened to the part where the members' guard can hold, as in `place`.", "{j: split}"),
+    )
+    skip: Map[AxisName, Skip] = field(
+        default=Map(),
+        metadata=about(
+            "Loops that leave out the steps in which the members' guard holds nowhere in the tile, as in `place`.",
+            "{j: {test: step}}",
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """The tile program: a small typed IR between the plan and Gluon.
 
     TileProgram ::= Parameter*  Buffer*  Barriers*  Statement*
-    Statement   ::= Scalar | ScalarOf | FindGroup | Assign | For | CopyAsync | Barrier | Commit | Wait
+    Statement   ::= Scalar | ScalarOf | FindGroup | Assign | For | If | CopyAsync | Barrier | Commit | Wait
                   | StoreShared | Store
                   | Atomic | AtomicShared
                   | Protocol | Specialise
@@ -387,6 +387,16 @@ class For:
 
 
 @dataclass(frozen=True, slots=True)
+class If:
+    """``body`` if ``condition`` holds, which is the same for all threads. What the body assigns again has a value
+    before it; loads of the body are not made without it."""
+
+    condition: Expr
+    body: tuple[Statement, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CopyAsync:
     """Start copying ``tensor[base + offset]`` (zero where the mask is false) into one stage of a buffer (cp.async)."""
 
@@ -497,6 +507,7 @@ Statement = (
     | FindGroup
     | Assign
     | For
+    | If
     | CopyAsync
     | Barrier
     | Commit
@@ -566,6 +577,8 @@ def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
             return (value,)
         case CopyAsync(load=load):
             return (load,)
+        case If(condition=condition):
+            return (condition,)
         case Store(offset=offset, mask=mask, value=value) | Atomic(offset=offset, mask=mask, value=value):
             return tuple(e for e in (offset, mask, value) if e is not None)
         case AtomicShared(index=index, mask=mask, value=value):
@@ -579,7 +592,7 @@ def walk(statements: tuple[Statement, ...], visit: Callable[[Statement], None]) 
     for statement in statements:
         visit(statement)
         match statement:
-            case For(body=body):
+            case For(body=body) | If(body=body):
                 walk(body, visit)
             case Specialise(roles=roles):
                 for role in roles:

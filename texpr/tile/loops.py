@@ -17,6 +17,9 @@ A stage copied through registers loads step t+a before the compute of step t and
 enough. Tile numbers are written as ``t % D`` so that Triton's barrier analysis sees that the copy and the compute touch
 different tiles: one barrier per step. Several dynamic loops around such stages are flattened into one step counter;
 those around the stages of an outer loop are a pipeline of their own, whose body is the pipeline of the loops inside.
+
+A loop that leaves out steps counts the live ones, which a cursor walks along (``live``); in a pipeline, every distance
+at which copies run ahead has a cursor of its own, so that no copy stands under a condition.
 """
 
 from __future__ import annotations
@@ -31,16 +34,19 @@ from texpr.plan.attach import outer_stages
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import LoopAxis, Node, Stage
 from texpr.plan.resolve import constant
-from texpr.schedule.records import Copy
+from texpr.schedule.records import Copy, SkipTest
 from texpr.tile import build as tile
-from texpr.tile.ir import Buffer, Commit, For, Scalar, StoreShared, Wait
+from texpr.tile.ir import Buffer, Commit, For, If, Scalar, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
+from texpr.tile.live import Cursor, LiveSteps, advance, cursor_of, holds_somewhere, live_steps, step_at
 from texpr.tile.scope import AxisValue, Scope, StagedTile
 from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, stage_dims, tile_form
 from texpr.tile.trim import Steps, steps_of
 
 Body = Callable[[Scope, Block], None]
+Walk = tuple[Copy | None, int]
+"""Who goes along the steps: copies of a kind at a distance, or the computation."""
 
 
 def emit_loops(
@@ -51,11 +57,13 @@ def emit_loops(
     scope: Scope,
     block: Block,
     lower: LowerNodes,
+    found: Mapping[Axis, LiveSteps] | None = None,
 ) -> None:
     """Emit ``loops`` around ``nodes`` and ``body``. ``nodes`` run in the innermost dynamic loop, before the unrolled
-    ones, but for the stages of outer loops."""
+    ones, but for the stages of outer loops. ``found``: live steps that are known already."""
     dynamic = [loop for loop in loops if not loop.unrolled]
     unrolled = [loop for loop in loops if loop.unrolled]
+    live = found if found is not None else _live_of(dynamic, kernel, scope, block)
     outer = outer_stages(loops, nodes)
     if outer:
         axis, stages = next(iter(outer.items()))
@@ -63,9 +71,9 @@ def emit_loops(
         rest = [node for node in nodes if node not in stages]
 
         def below(at: Scope, inner: Block) -> None:
-            emit_loops([*dynamic[inside:], *unrolled], rest, body, kernel, at, inner, lower)
+            emit_loops([*dynamic[inside:], *unrolled], rest, body, kernel, at, inner, lower, live)
 
-        emit_loops(dynamic[:inside], stages, below, kernel, scope, block, lower)
+        emit_loops(dynamic[:inside], stages, below, kernel, scope, block, lower, live)
         return
     pipelined = [node for node in nodes if isinstance(node, Stage) and is_pipelined(node)]
     others = [node for node in nodes if node not in pipelined]
@@ -75,10 +83,21 @@ def emit_loops(
         _unroll(unrolled, body, at, inner)
 
     if pipelined and dynamic:
-        for parts in itertools.product(*(steps_of(loop, kernel, scope, block) for loop in dynamic)):
+        steps = [steps_of(loop, live.get(loop.axis), kernel, scope, block) for loop in dynamic]
+        for parts in itertools.product(*steps):
             _pipeline(parts, pipelined, innermost, kernel, scope, block)
     else:
-        _nest(dynamic, innermost if not pipelined else _with(pipelined, innermost, kernel, lower), kernel, scope, block)
+        inmost = innermost if not pipelined else _with(pipelined, innermost, kernel, lower)
+        _nest(dynamic, live, inmost, kernel, scope, block)
+
+
+def _live_of(loops: Sequence[LoopAxis], kernel: Kernel, scope: Scope, block: Block) -> dict[Axis, LiveSteps]:
+    """The live steps of every loop for which they are found ahead of it."""
+    return {
+        loop.axis: live_steps(loop, loop.skip, kernel, scope, block)
+        for loop in loops
+        if loop.skip is not None and loop.skip.test is SkipTest.MASK
+    }
 
 
 def _with(stages: Sequence[Node], body: Body, kernel: Kernel, lower: LowerNodes) -> Body:
@@ -88,22 +107,37 @@ def _with(stages: Sequence[Node], body: Body, kernel: Kernel, lower: LowerNodes)
     return run
 
 
-def _nest(loops: Sequence[LoopAxis], body: Body, kernel: Kernel, scope: Scope, block: Block) -> None:
+def _nest(
+    loops: Sequence[LoopAxis], live: Mapping[Axis, LiveSteps], body: Body, kernel: Kernel, scope: Scope, block: Block
+) -> None:
     if not loops:
         body(scope, block)
         return
     loop, rest = loops[0], loops[1:]
-    for steps in steps_of(loop, kernel, scope, block):
+    for steps in steps_of(loop, live.get(loop.axis), kernel, scope, block):
         inner = Block()
-        counter = kernel.name(f"{loop.axis.name}{'_done' if steps.reverse else '0'}")
+        counter = kernel.name(f"{loop.axis.name}{'_done' if steps.reverse or steps.live is not None else '0'}")
         start = sym(counter)
-        if steps.reverse:
+        bounds = steps.first, steps.stop, const(steps.by)
+        if steps.live is not None:
+            start = sym(kernel.name(f"{loop.axis.name}0"))
+            bounds = const(0), steps.count, const(1)
+            cursor = cursor_of(steps.live, kernel, block)
+            step_at(cursor, start, inner)
+            advance(cursor, None, False, inner)
+        elif steps.reverse:
             start = sym(kernel.name(f"{loop.axis.name}0"))
             from_end = (steps.count - 1) * steps.by - sym(counter)
             inner.add(Scalar(start.name, from_end, f"from the last tile along {loop.axis.name} to the first"))
         at = steps.at(start, scope).with_fact(ge(loop.axis.extent, 1))  # in a step of the loop
-        _nest(rest, body, kernel, at, inner)
-        block.add(For(counter, steps.first, steps.stop, const(steps.by), tuple(inner.statements)))
+        if loop.skip is not None and steps.live is None:
+            condition = holds_somewhere(loop.skip.guard, f"{loop.axis.name}_any", kernel, at, inner)
+            tested = Block()
+            _nest(rest, live, body, kernel, at, tested)
+            inner.add(If(condition, tuple(tested.statements), "unless the guard holds nowhere in the tile"))
+        else:
+            _nest(rest, live, body, kernel, at, inner)
+        block.add(For(counter, *bounds, tuple(inner.statements)))
 
 
 def _unroll(loops: Sequence[LoopAxis], body: Body, scope: Scope, block: Block) -> None:
@@ -131,9 +165,14 @@ def _pipeline(
     steps = product(loop.count for loop in loops)
     block.add(Scalar(count, steps, f"steps of {' x '.join(loop.axis.name for loop in loops)}"))
     buffers = {stage.name: stage_buffer(stage, kernel, scope, stage.depth) for stage in stages}
+    cursors = {
+        (copy, distance): {loop.axis: cursor_of(loop.live, kernel, block) for loop in loops if loop.live is not None}
+        for copy, distance in dict.fromkeys([*((stage.copy, stage.ahead) for stage in stages), (None, 0)])
+    }
 
-    def at_step(step: IntExpr, suffix: str, into: Block) -> Scope:
-        return scope.with_axes(_positions(loops, step, suffix, kernel, into))
+    def at_step(step: IntExpr, walk: Walk, suffix: str, into: Block) -> Scope:
+        """Where the loops stand at ``step``, the one that follows the last for which this walk has been asked."""
+        return scope.with_axes(_positions(loops, step, cursors[walk], suffix, kernel, into))
 
     def before_end(stage: Stage, step: IntExpr) -> TileExpr | None:
         """The condition that keeps a copy from running past the last step, unless its own mask does."""
@@ -147,7 +186,7 @@ def _pipeline(
         for stage in wanted:
             at = step + stage.ahead
             if stage.ahead not in scopes:
-                scopes[stage.ahead] = at_step(at, "next", into)
+                scopes[stage.ahead] = at_step(at, (stage.copy, stage.ahead), "next", into)
             slot = _slot(at, stage.depth) if slots else at
             copy_into(stage, buffers[stage.name], slot, kernel, scopes[stage.ahead], into, before_end(stage, at))
 
@@ -173,12 +212,12 @@ def _pipeline(
         inner.add(Wait(0))
     loaded = []
     for distance in dict.fromkeys(stage.ahead for stage in through_registers):
-        at = at_step(step + distance, "next", inner)
+        at = at_step(step + distance, (Copy.SYNC, distance), "next", inner)
         for stage in through_registers:
             if stage.ahead == distance:
                 value = copied_value(stage, kernel, at, before_end(stage, step + distance))
                 loaded.append((stage, assign(f"{stage.name}_next", value, kernel, inner, stage.schedule)))
-    at = at_step(step, "0", inner)
+    at = at_step(step, (None, 0), "0", inner)
     for stage in stages:
         slot = _slot(step, stage.depth)
         at = at.with_tile(
@@ -198,18 +237,19 @@ def _pipeline(
 
 def _copy_first(
     stages: Sequence[Stage],
-    at_step: Callable[[IntExpr, str, Block], Scope],
+    at_step: Callable[[IntExpr, Walk, str, Block], Scope],
     before_end: Callable[[Stage, IntExpr], TileExpr | None],
     buffers: Mapping[str, Buffer],
     kernel: Kernel,
     block: Block,
 ) -> None:
     """Copy the steps that no earlier step loads: as many of every stage as it runs ahead."""
-    for n in range(max((stage.ahead for stage in stages), default=0)):
-        at = at_step(const(n), "first", block)
-        for stage in stages:
-            if n < stage.ahead:
-                copy_into(stage, buffers[stage.name], const(n), kernel, at, block, before_end(stage, const(n)))
+    for distance in dict.fromkeys(stage.ahead for stage in stages):
+        for n in range(distance):
+            at = at_step(const(n), (Copy.SYNC, distance), "first", block)
+            for stage in stages:
+                if stage.ahead == distance:
+                    copy_into(stage, buffers[stage.name], const(n), kernel, at, block, before_end(stage, const(n)))
 
 
 def _slot(step: IntExpr, depth: int) -> IntExpr:
@@ -219,24 +259,37 @@ def _slot(step: IntExpr, depth: int) -> IntExpr:
 def _masked_by_loop(loops: Sequence[Steps], stage: Stage) -> bool:
     """Whether a copy's own mask already excludes steps past the end: one loop over all of its axis, not full, and the
     tile has lanes on that."""
-    if len(loops) > 1 or loops[0].full or loops[0].trimmed or loops[0].reverse:
+    if len(loops) > 1 or loops[0].full or loops[0].trimmed or loops[0].reverse or loops[0].live:
         return False
     return any(axis is loops[0].axis for axis in axes_of(tile_form(stage).read))
 
 
 def _positions(
-    loops: Sequence[Steps], step: IntExpr, suffix: str, kernel: Kernel, block: Block
+    loops: Sequence[Steps],
+    step: IntExpr,
+    cursors: Mapping[Axis, Cursor],
+    suffix: str,
+    kernel: Kernel,
+    block: Block,
 ) -> dict[Axis, AxisValue]:
-    """Where every loop's axis stands at a step of the flattened loops: the last loop is the fastest."""
+    """Where every loop's axis stands at a step of the flattened loops: the last loop is the fastest. Cursors stand
+    there and move on to the next step."""
     found: dict[Axis, AxisValue] = {}
     rest = step
+    inside: IntExpr = const(1)
     for n, loop in reversed(list(enumerate(loops))):
         count = loop.count
         index = rest if n == 0 else rest % count
-        if loop.reverse:
-            index = count - 1 - index
         rest = rest if n == 0 else rest // count
         name = kernel.name(f"{loop.axis.name}{'_' if suffix.isalpha() else ''}{suffix}")
-        block.add(Scalar(name, loop.first + index * loop.by))
+        if loop.live is not None:
+            cursor = cursors[loop.axis]
+            step_at(cursor, sym(name), block)
+            last = tile.op(OpName.EQ, tile.uniform(step % inside), tile.uniform(inside - 1))
+            advance(cursor, None if inside == const(1) else last, n > 0, block)
+        else:
+            index = count - 1 - index if loop.reverse else index
+            block.add(Scalar(name, loop.first + index * loop.by))
+        inside = inside * count
         found[loop.axis] = AxisValue(sym(name), loop.size, loop.full, stop=loop.end)
     return found

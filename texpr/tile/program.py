@@ -22,6 +22,7 @@ from texpr.tile.ir import (
     Expr,
     FindGroup,
     For,
+    If,
     IntParam,
     Load,
     Parameter,
@@ -236,7 +237,7 @@ def _filtered(body: tuple[Statement, ...], used: Container[str]) -> tuple[Statem
     for statement in body:
         if isinstance(statement, Scalar) and statement.name not in used:
             continue
-        if isinstance(statement, For):
+        if isinstance(statement, For | If):
             statement = dataclasses.replace(statement, body=_filtered(statement.body, used))
         kept.append(statement)
     return tuple(kept)
@@ -282,6 +283,8 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
                 defined.add(counter)
                 for value in (start, stop, step):
                     integers(value)
+                _symbols(body, defined, used)
+            case If(body=body):
                 _symbols(body, defined, used)
             case CopyAsync(stage=stage) | StoreShared(stage=stage):
                 integers(stage)

@@ -30,6 +30,7 @@ from texpr.tile.ir import (
     FindGroup,
     For,
     Full,
+    If,
     InlinePtx,
     IntParam,
     Lane,
@@ -171,10 +172,10 @@ class _Printer:
         self.pending = []
         text = self._statement(item)
         lines = [indent + line for line in (*self.pending, text)]
-        changed = changed_by(item) if isinstance(item, For) else frozenset(assigned_names(item))
+        changed = changed_by(item) if isinstance(item, For | If) else frozenset(assigned_names(item))
         self._forget(changed)
         match item:
-            case For(body=body) if with_body:
+            case For(body=body) | If(body=body) if with_body:
                 lines += self.statements(body, indent + "| ")
                 self._forget(changed)
             case Specialise(roles=roles) if with_body:
@@ -205,6 +206,8 @@ class _Printer:
             case For(counter=counter, start=start, stop=stop, step=step, note=note, static=static):
                 by = "" if str(step) == "1" else f" by {step}"
                 return _noted(f"{'unrolled ' if static else ''}for {counter} in {start} .. {stop}{by}", note)
+            case If(condition=condition, note=note):
+                return _noted(f"if {self.expr(condition)}", note)
             case CopyAsync(buffer=buffer, stage=stage, load=load, origin=origin):
                 return _noted(f"copy async {self.expr(load)} -> {staged(buffer, stage)}", "", origin)
             case Barrier(note=note):

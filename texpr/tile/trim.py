@@ -10,6 +10,7 @@ the bound's values, which the program finds by a reduction before the loop.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from texpr.tile.index import lane_symbol, split, with_origins
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.ir import Scalar, ScalarOf
 from texpr.tile.kernel import Block, Kernel, space_for
+from texpr.tile.live import LiveSteps
 from texpr.tile.ragged import points_of_groups
 from texpr.tile.reduce import across_lanes
 from texpr.tile.scope import AxisValue, Scope
@@ -35,7 +37,7 @@ from texpr.tile.scope import AxisValue, Scope
 class Steps:
     """Steps of ``size`` points along ``axis`` at ``first``, ``first + by``, .. below ``stop``. ``full``: they do not
     reach past the axis' end; ``holds``: parts of guards that are true in all of them; points from ``end`` on, if there
-    is one, are dead. ``reverse``: the last one first."""
+    is one, are dead. ``reverse``: the last one first. ``live``: only these of them."""
 
     axis: Axis
     size: int
@@ -47,9 +49,12 @@ class Steps:
     trimmed: bool = True
     reverse: bool = False
     end: IntExpr | None = None
+    live: LiveSteps | None = None
 
     @property
     def count(self) -> IntExpr:
+        if self.live is not None:
+            return self.live.count
         if not self.trimmed:
             return ceildiv(self.stop, self.by)
         return ceildiv(maximum(self.stop - self.first, 0), self.by)
@@ -60,13 +65,16 @@ class Steps:
         return inside.with_holding(self.holds)
 
 
-def steps_of(loop: LoopAxis, kernel: Kernel, scope: Scope, block: Block) -> tuple[Steps, ...]:
+def steps_of(
+    loop: LoopAxis, live: LiveSteps | None, kernel: Kernel, scope: Scope, block: Block
+) -> tuple[Steps, ...]:
     """The parts of a loop, one after the other; one part unless it is split. Bounds are computed into ``block``."""
     if loop.base is not None and loop.axis.ragged is not None:
         first, stop = points_of_groups(loop.axis, loop.axis.ragged, kernel, scope, block)
         return (Steps(loop.axis, loop.size, first, stop, loop.size, False, end=stop),)
     if loop.trim is None:
-        return (Steps(loop.axis, loop.size, const(0), loop.axis.extent, loop.size, loop.full, (), False, loop.reverse),)
+        whole = Steps(loop.axis, loop.size, const(0), loop.axis.extent, loop.size, loop.full, (), False, loop.reverse)
+        return (dataclasses.replace(whole, live=live),)
     return _trimmed(loop, loop.trim, kernel, scope, block)
 
 

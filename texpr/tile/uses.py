@@ -9,6 +9,7 @@ from texpr.tile.ir import (
     Expr,
     FindGroup,
     For,
+    If,
     Load,
     ProgramId,
     Scalar,
@@ -66,12 +67,13 @@ def assigned_names(statement: Statement) -> tuple[str, ...]:
             return ()
 
 
-def changed_by(loop: For) -> frozenset[str]:
-    """The names that have another value in each turn of a loop: its counter and all that its body assigns."""
-    found = {loop.counter}
+def changed_by(owner: For | If) -> frozenset[str]:
+    """The names that have another value in each turn of a loop, or after what may not be executed: the loop's counter
+    and all that the body assigns."""
+    found = {owner.counter} if isinstance(owner, For) else set()
 
     def visit(statement: Statement) -> None:
         found.update(assigned_names(statement))
 
-    walk(loop.body, visit)
+    walk(owner.body, visit)
     return frozenset(found)

@@ -35,6 +35,7 @@ from texpr.tile.ir import (
     Expr,
     FindGroup,
     For,
+    If,
     IntParam,
     Load,
     PointerParam,
@@ -208,6 +209,8 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             state.types[name] = own
         case For():
             _loop(item, state, program)
+        case If():
+            _branch(item, state, program)
         case CopyAsync(buffer=buffer_name, stage=stage, load=load):
             _stage_symbols(stage, state)
             buffer = check_stage(buffer_name, stage, state.context)
@@ -327,6 +330,19 @@ def _loop(loop: For, state: _State, program: TileProgram) -> None:
         _repeat_copies(loop, started, state)
     # What the body defined ends with it; what it assigned again keeps its type.
     state.scalars, state.static = outer_scalars, outer_static
+    state.types = {name: state.types[name] for name in outer_types}
+
+
+def _branch(branch: If, state: _State, program: TileProgram) -> None:
+    condition = branch.condition
+    require(condition.dtype is DType.BOOL and not condition.dims, f"a condition is {type_text(condition)}")
+    outer_scalars, outer_types = state.scalars, dict(state.types)
+    started = state.copies.in_flight
+    for item in branch.body:
+        _verified(item, state, program)
+    require(not state.copies.uncommitted, "copies started under a condition are committed outside of it")
+    require(state.copies.in_flight == started, "copies started under a condition are waited for outside of it")
+    state.scalars = outer_scalars
     state.types = {name: state.types[name] for name in outer_types}
 
 

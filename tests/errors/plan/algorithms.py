@@ -223,6 +223,20 @@ def two_triangles(x: Any, y: Any) -> None:
     y[i] = te.sum(x[i, k, l], over=(k, l), where=(k <= i) & (l <= i))
 
 
+@te.algorithm("x: f32[M, K], r: f32[4] -> y: f32[M]")
+def diagonal(x: Any, r: Any, y: Any) -> None:
+    """A guard on two reduced axes together."""
+    i, k, l = te.axes(i="M", k="K", l=4)  # noqa: E741
+    y[i] = te.sum(x[i, k] * r[l], over=(k, l), where=(k + l) % 3 == 1)
+
+
+@te.algorithm("x: f32[M, K], w: f32[K, N], key: i32[K, M] -> acc: f32[M, N]")
+def masked_product(x: Any, w: Any, key: Any, acc: Any) -> None:
+    """A guard that bounds nothing."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc[i, j] = te.sum(x[i, k] * w[k, j], over=k, where=key[k, i] > 0)
+
+
 @te.algorithm("x: T[M, N] -> y: T[M, N]", T=("f32", "f64"))
 def sorted_rows(x: Any, y: Any) -> None:
     i, j, r = te.axes(i="M", j="N", r="N")
