@@ -20,17 +20,21 @@ from texpr.schedule import load_schedule
 
 
 def bundle(
-    definition: AlgorithmDef, schedule: str, folder: Path, types: Mapping[str, str] | None = None, target: str = "sm_80"
+    definition: AlgorithmDef,
+    schedule: str | Path,
+    folder: Path,
+    types: Mapping[str, str] | None = None,
+    target: str = "sm_80",
 ) -> Bundle:
     """The bundle of one binding on one target, ready to run on the emulator. ``schedule`` is the kernels' YAML,
-    indented by two, or a whole schedule."""
-    text = schedule
-    if "variants:" not in schedule:
+    indented by two, or a whole schedule, or a file with one."""
+    text = schedule.read_text() if isinstance(schedule, Path) else schedule
+    if "variants:" not in text:
         text = (
             f"texpr: 1\nalgorithm: {definition.name}\nvariants:\n- name: only\n  target: [{target}]\n"
-            f"  kernels:\n{schedule}"
+            f"  kernels:\n{text}"
         )
-    record = load_schedule(text, f"{definition.name}.yaml")
+    record = load_schedule(text, str(schedule) if isinstance(schedule, Path) else f"{definition.name}.yaml")
     package = package_of(definition, record, chosen_targets(record, [target]), types or {}, {})
     write_bundle(package, folder / definition.name, BuildOptions())
     return load(str(folder / definition.name), device="emulator", sm=int("".join(filter(str.isdigit, target))))

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def shipped(file: str, name: str, folder: Path, types: dict[str, str]) -> Any:
     definition = load_algorithm(f"{ROOT}/kernels/{file}.py:{name}")
-    return bundle(definition, (ROOT / "schedules" / f"{name}.yaml").read_text(), folder, types)
+    return bundle(definition, ROOT / "schedules" / f"{name}.yaml", folder, types)
 
 
 def test_what_lies_above_the_diagonal_is_never_multiplied(tmp_path: Path) -> None:
@@ -82,6 +82,23 @@ def test_boxes_suppress_later_ones(tmp_path: Path) -> None:
     words = np.pad(found, ((0, 0), (0, 96 - 75))).reshape(75, 3, 32)
     assert found.any()
     np.testing.assert_array_equal(run(box, 0.5), (words << np.arange(32, dtype=np.uint64)).sum(2).astype(np.uint32))
+
+
+def test_boxes_are_suppressed_greedily(tmp_path: Path) -> None:
+    """Against suppression box by box; boxes on whole numbers, so that every comparison is certain."""
+    run = shipped("boxes", "nms", tmp_path, {})
+    rng = np.random.default_rng(8)
+    for count in (0, 1, 31, 32, 33, 100, 300):
+        corner = rng.integers(0, 40, (count, 2))
+        box = np.concatenate([corner, corner + rng.integers(1, 20, (count, 2))], 1).astype(np.float32)
+        kept: list[int] = []
+        for i, one in enumerate(box):
+            low, high = np.maximum(one[:2], box[kept, :2]), np.minimum(one[2:], box[kept, 2:])
+            both = np.maximum(high - low, 0).prod(1)
+            areas = (one[2:] - one[:2]).prod() + (box[kept, 2:] - box[kept, :2]).prod(1)
+            if not (both > 0.25 * (areas - both)).any():
+                kept.append(i)
+        np.testing.assert_array_equal(np.flatnonzero(run(box, 0.25)), kept)
 
 
 def test_torch_computes_the_same() -> None:

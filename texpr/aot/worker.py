@@ -89,14 +89,13 @@ def _emit_ptx(request: CompileRequest, source: Path) -> tuple[str, dict[str, Any
     """PTX with line information, and Triton's metadata. Raises _StageError."""
     from triton._C.libtriton import ir
     from triton.backends.compiler import GPUTarget, Language
-    from triton.compiler.compiler import make_backend
+    from triton.compiler.compiler import ASTSource, make_backend
     from triton.experimental.gluon._runtime import GluonASTSource
 
     target = GPUTarget("cuda", request.capability, 32)
     backend = make_backend(target)
     options = backend.parse_options({"num_warps": request.warps, "enable_fp_fusion": request.fp_fusion})
     stages: dict[str, Any] = {}
-    backend.add_stages(stages, options, Language.GLUON)
     metadata: dict[str, Any] = {"target": target, **vars(options)}
     context = ir.context()
     ir.load_dialects(context)
@@ -109,14 +108,18 @@ def _emit_ptx(request: CompileRequest, source: Path) -> tuple[str, dict[str, Any
     try:
         function = getattr(_load_module(source), request.kernel)
         signature = {name: kind for name, kind, _ in request.signature}
-        gluon = GluonASTSource(function, signature, constexprs={}, attrs=attributes)
+        in_gluon = function.is_gluon()  # a kernel of the user's own may be written in plain Triton
+        kind = GluonASTSource if in_gluon else ASTSource
+        backend.add_stages(stages, options, Language.GLUON if in_gluon else Language.TRITON)
         codegen = backend.get_codegen_implementation(options)
-        module = gluon.make_ir(target, options, codegen, backend.get_module_map(), context)
+        program = kind(function, signature, constexprs={}, attrs=attributes)
+        module = program.make_ir(target, options, codegen, backend.get_module_map(), context)
     except Exception as error:
         raise _StageError(Stage.FRONT_END) from error
     try:
-        for stage in ("ttgir", "llir", "ptx"):
-            module = stages[stage](module, metadata)
+        for stage in ("ttir", "ttgir", "llir", "ptx"):
+            if stage in stages:
+                module = stages[stage](module, metadata)
     except Exception as error:
         raise _StageError(Stage.PASSES) from error
     return str(module), metadata

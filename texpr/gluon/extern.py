@@ -4,12 +4,12 @@ name that calls its function."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from texpr.aot.ir import KernelSource, KernelValue
 from texpr.gluon.emit import kernel_params
 from texpr.math.expr import Const
-from texpr.plan.ir import Extern
+from texpr.plan.ir import Dialect, Extern
 from texpr.tile.extern import parameter_name
 from texpr.tile.ir import TileProgram
 
@@ -27,16 +27,18 @@ def extern_source(
         for parameter, value in extern.arguments
     ]
     names = ", ".join(param.name for param in params)
-    text = f"@gluon.jit\ndef {program.name}({names}):\n    {extern.function}({', '.join(given)})\n"
-    return KernelSource(program.name, text, chunks_of(extern.text), params, program.warps, targets)
+    text = f"@{extern.dialect.value}.jit\ndef {program.name}({names}):\n    {extern.function}({', '.join(given)})\n"
+    own = ("import triton",) if extern.dialect is Dialect.TRITON else ()
+    preamble = tuple(dict.fromkeys((*own, *chunks_of(extern.text, extern.function))))
+    return KernelSource(program.name, text, preamble, params, program.warps, targets)
 
 
-def chunks_of(text: str) -> tuple[str, ...]:
+def chunks_of(text: str, function: str | None = None) -> tuple[str, ...]:
     """The statements of a module, one chunk each: imports of Triton, definitions and constants. Its docstring, what
-    runs only as a program and other imports stay behind."""
+    runs only as a program and other imports stay behind; given a ``function``, whatever it does not need as well."""
     lines = text.splitlines()
     found: list[str] = []
-    for node in ast.parse(text).body:
+    for node in _needed(ast.parse(text).body, function):
         match node:
             case ast.Import(names=names):
                 modules = [alias.name for alias in names]
@@ -55,3 +57,33 @@ def chunks_of(text: str) -> tuple[str, ...]:
         if all(module.partition(".")[0] in ("triton", "math") for module in modules) and statement not in _GIVEN:
             found.append(statement)
     return tuple(found)
+
+
+def _needed(body: Sequence[ast.stmt], function: str | None) -> list[ast.stmt]:
+    """The statements that define a function and, directly or not, a name that it mentions."""
+    if function is None:
+        return list(body)
+    wanted = {function}
+    kept: set[int] = set()
+    while True:
+        more = [n for n, node in enumerate(body) if n not in kept and not wanted.isdisjoint(_defined(node))]
+        if not more:
+            return [node for n, node in enumerate(body) if n in kept]
+        kept.update(more)
+        for n in more:
+            wanted.update(name.id for name in ast.walk(body[n]) if isinstance(name, ast.Name))
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    """The names that a statement of a module gives a meaning."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return {alias.asname or alias.name.partition(".")[0] for alias in names}
+        case ast.Assign(targets=targets):
+            return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return {name}
+        case _:
+            return set()

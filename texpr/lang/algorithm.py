@@ -100,6 +100,8 @@ def _reduced(top: ir.Top) -> tuple[ir.Axis, ...]:
             return axes
         case ir.Scan(axis=axis):
             return (axis,)
+        case ir.Extern(call=call):
+            return call.over
         case _:
             return ()
 

@@ -20,7 +20,8 @@ from texpr.lang.arrays import round_float, value_dtype
 from texpr.lang.bound_expr import Analysis, Rectangle, bound_expr
 from texpr.lang.bounded import Bounded
 from texpr.lang.evaluate import State, convert, rectangles, whole
-from texpr.lang.ir import Algorithm, Def, Func, Reduce, Scan, components
+from texpr.lang.extern_values import extern_bounds
+from texpr.lang.ir import Algorithm, Def, Extern, Func, Reduce, Scan, components
 from texpr.lang.reduce_bound import contract_bound, reduce_bound
 from texpr.lang.reference import storage_shape
 from texpr.lang.scan import lines
@@ -66,6 +67,9 @@ def _bound_def(definition: Def, analysis: Analysis) -> list[Bounded]:
     top = definition.top
     analysis.owner = definition.name
     shape = whole(definition.axes, analysis.state).shape
+    if isinstance(top, Extern):
+        (func,) = definition.funcs
+        return [_store(extern_bounds(top, definition.axes, analysis), func.dtype, func, analysis)]
     if isinstance(top, Reduce):
         product = contract_bound(top, definition.axes, analysis)
         if product is not None:

@@ -251,6 +251,20 @@ class PtxError(TExprError):
     default_hint = "te.ptx('lop3.b32 $0, $1, $2, $3, 0x96;', a, b, c, dtype='u32', reference=lambda a, b, c: a ^ b ^ c)"
 
 
+class ExternError(TExprError):
+    code = "TX0148"
+    title = "te.extern or its call that does not fit"
+    template = "extern {name}: {problem}"
+    default_hint = "its signature is '{signature}'"
+
+
+class UndeclaredErrorError(TExprError):
+    code = "TX0149"
+    title = "user's code whose error is not declared"
+    template = "{what} {problem}"
+    default_hint = "exact=True, ulps=1, or error=lambda values, bounds: ..."
+
+
 # ---- TX015x: definitions
 
 

@@ -3,7 +3,7 @@
     Algorithm ::= Param*  Dim*  Def*  fact*       (monomorphic: type variables and statics are already bound)
     Param     ::= Tensor | Scalar
     Def       ::= Func+ [ Axis* ] = Top           (each point of each func is defined once; several funcs = a tuple)
-    Top       ::= Expr+ | Reduce | Scan
+    Top       ::= Expr+ | Reduce | Scan | Extern
     Reduce    ::= (op | Monoid | Ranking)(Expr+, over Axis+, where Expr?)
     Scan      ::= (op | Monoid)(Expr+, along Axis, exclusive, reverse, reset Expr?)
     Axis      ::= 0 .. extent, or the points offsets[group] .. offsets[group + 1] of it (ragged)
@@ -400,7 +400,43 @@ class Scan:
     every: int = 0
 
 
-Top = Reduce | Scan | tuple[Expr, ...]
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How far a user's code may be from its reference: ``ulps`` units in the last place of a result (0: not at all) for
+    operands that are exact; or as much as ``error(values, bounds)`` says for operands with such bounds."""
+
+    ulps: float = 0.0
+    error: Callable[..., object] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExternCall:
+    """One call of a user's kernel. ``operands`` are whole tensors and funcs, each read at axes of its own (all of them
+    are ``over``), and scalars; ``results`` have ``dtypes``. ``names`` and ``results`` are those of the kernel's own
+    signature, as ``dims`` are, with their values in the algorithm. ``reference`` takes the operands' arrays, and
+    ``statics`` by keyword."""
+
+    name: str
+    names: tuple[str, ...]
+    operands: tuple[Expr, ...]
+    over: tuple[Axis, ...]
+    results: tuple[str, ...]
+    dtypes: tuple[DType, ...]
+    dims: tuple[tuple[str, IntExpr], ...]
+    statics: tuple[tuple[str, int], ...]
+    reference: Callable[..., object]
+    promise: Promise
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extern:
+    """Result number ``component`` of a call: the whole func, which only a kernel written by hand can store."""
+
+    call: ExternCall
+    component: int
+
+
+Top = Reduce | Scan | Extern | tuple[Expr, ...]
 """The right-hand side of a definition."""
 
 
@@ -549,10 +585,14 @@ def top_exprs(top: Top) -> tuple[Expr, ...]:
     match top:
         case Reduce(exprs=exprs, where=condition) | Scan(exprs=exprs, reset=condition):
             return exprs if condition is None else (*exprs, condition)
+        case Extern(call=call):
+            return call.operands
         case _:
             return top
 
 
 def components(top: Top) -> tuple[Expr, ...]:
-    """One expression per func of the definition: what it is made of, before any reduction or scan."""
+    """One expression per func of the definition: what it is made of, before any reduction or scan. An ``Extern`` has
+    none."""
+    assert not isinstance(top, Extern), f"{top.call.name} has no expression"
     return top.exprs if isinstance(top, Reduce | Scan) else top

@@ -17,7 +17,8 @@ from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.arguments import Arguments, resolve_call
 from texpr.lang.arrays import Array, encode, value_dtype
 from texpr.lang.evaluate import Points, State, convert, evaluate, rectangles, whole
-from texpr.lang.ir import Algorithm, Def, Func, Reduce, Scan, Top, components
+from texpr.lang.extern_values import extern_values
+from texpr.lang.ir import Algorithm, Def, Extern, Func, Reduce, Scan, Top, components
 from texpr.lang.reduce import contract, reduce_points
 from texpr.lang.scan import lines, scan_points
 from texpr.math import expr as integer
@@ -84,6 +85,9 @@ def run(algorithm: Algorithm, arguments: Arguments) -> Results:
 
 def evaluate_def(definition: Def, state: State) -> tuple[Array, ...]:
     """The funcs of a definition over all their points, each in its own type."""
+    if isinstance(definition.top, Extern):
+        (func,) = definition.funcs
+        return (store(extern_values(definition.top, definition.axes, state), func.dtype, func),)
     exprs = components(definition.top)
     shape = whole(definition.axes, state).shape
     if isinstance(definition.top, Reduce):

@@ -14,6 +14,7 @@ from texpr.lang.ir import (
     Def,
     DimRef,
     Expr,
+    Extern,
     Func,
     Op,
     OpName,
@@ -153,6 +154,8 @@ def def_text(definition: Def) -> str:
 
 def top_text(top: Top) -> str:
     """The right-hand side of a definition."""
+    if isinstance(top, Extern):
+        return _extern_text(top)
     if isinstance(top, Scan):
         return _scan_text(top)
     if not isinstance(top, Reduce):
@@ -165,6 +168,14 @@ def top_text(top: Top) -> str:
     where += f", where={expr_text(top.where)}" if top.where is not None else ""
     value = value if len(shown) == 1 else f"({value})"
     return f"{name}({value}, over={over if len(top.axes) == 1 else f'({over})'}{where})"
+
+
+def _extern_text(top: Extern) -> str:
+    call = top.call
+    given = [expr.source.name if isinstance(expr, Read) else expr_text(expr) for expr in call.operands]
+    given += [f"{name}={value}" for name, value in call.statics]
+    picked = f".{call.results[top.component]}" if len(call.results) > 1 else ""
+    return f"{call.name}({', '.join(given)}){picked}"
 
 
 def _scan_text(scan: Scan) -> str:

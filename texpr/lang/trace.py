@@ -39,6 +39,7 @@ from texpr.lang.ir import (
     AxisRef,
     Def,
     Expr,
+    Extern,
     Func,
     Monoid,
     Op,
@@ -335,6 +336,7 @@ class Trace:
 
     def domain(self, draft: Draft) -> Domain:
         over = draft.top.axes if isinstance(draft.top, Reduce) else ()
+        over = draft.top.call.over if isinstance(draft.top, Extern) else over
         derived = {dim.name: dim.value for dim in self.signature.dims if dim.value is not None}
         return Domain((*with_groups(draft.axes), *over), self.signature.facts, derived, draft.location)
 

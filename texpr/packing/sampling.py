@@ -12,7 +12,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from texpr.checking.calls import Case, elements_of, is_legal, symbols_of
-from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, DimRef, Expr, Func, Read, Reduce, Tensor, children, top_exprs
+from texpr.lang.ir import (
+    Algorithm,
+    Axis,
+    AxisRef,
+    Def,
+    DimRef,
+    Expr,
+    Extern,
+    Func,
+    Read,
+    Reduce,
+    Tensor,
+    children,
+    top_exprs,
+)
 from texpr.math.expr import Sym, free_symbols
 from texpr.packing.runner.inputs import mix
 
@@ -117,7 +131,9 @@ def _is_plain(dim: str, tensor: Tensor) -> bool:
 
 
 def _keeps(dim: str, definition: Def) -> bool:
-    """The definition computes position ``d`` of the dim from positions ``d`` only."""
+    """The definition computes position ``d`` of the dim from positions ``d`` only, as far as is known."""
+    if isinstance(definition.top, Extern):
+        return not any(dim in free_symbols(axis.extent) for axis in (*definition.axes, *definition.top.call.over))
     over = definition.top.axes if isinstance(definition.top, Reduce) else ()
     if any(dim in free_symbols(axis.extent) for axis in over):
         return False

@@ -33,7 +33,7 @@ from texpr.plan.errors import (
     near,
 )
 from texpr.plan.excerpt import in_kernel, in_variant
-from texpr.plan.extern import plan_extern, stored_by_others
+from texpr.plan.extern import check_externs, plan_extern, stored_by_others
 from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_members
 from texpr.plan.guards import trimmed
 from texpr.plan.inline import inline, plain_read, reads_of
@@ -87,6 +87,7 @@ def plan_variant(algorithm: Algorithm, variant: Variant, target: Target) -> Vari
 def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantPlan:
     check_mentions(algorithm, variant)
     variant = written_out_kernels(variant)
+    check_externs(algorithm, variant)
     algorithm = with_partials(algorithm, variant)
     facts = variant_facts(algorithm, variant, target)
     writer: dict[Func, str] = {}

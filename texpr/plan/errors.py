@@ -318,6 +318,13 @@ class StaleKernel(PlanError):
     default_hint = "eject the kernel again (texpr eject) and carry your changes over"
 
 
+class ExternNeeded(PlanError):
+    code = "TX0367"
+    title = "extern func that no hand-written kernel writes"
+    template = "{func} is computed by extern {extern}, and {why}"
+    default_hint = "{fix}"
+
+
 class NotOnline(PlanError):
     code = "TX0360"
     title = "reduction that cannot share a pass"

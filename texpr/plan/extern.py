@@ -4,15 +4,16 @@ the algorithm's tensors, funcs, scratch, scalars and dims."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from texpr.errors import Location
-from texpr.lang.ir import Algorithm, Func, Present, Scalar, Tensor
-from texpr.math.expr import IntExpr, Sym, free_symbols, substitute, sym
-from texpr.plan.errors import ExternMismatch, NotLowered, near
-from texpr.plan.ir import Extern, KernelPlan, Scratch
+from texpr.lang.ir import Algorithm, ExternCall, Func, Present, Read, Scalar, ScalarRef, Tensor
+from texpr.lang.ir import Extern as ExternTop
+from texpr.math.expr import IntExpr, Sym, const, free_symbols, substitute, sym
+from texpr.plan.errors import ExternMismatch, ExternNeeded, NotLowered, near
+from texpr.plan.ir import Dialect, Extern, KernelPlan, Scratch
 from texpr.plan.resolved import DEFAULT_WARPS
 from texpr.plan.workspace import fills_of
 from texpr.schedule.records import Extern as ExternRecord
@@ -21,7 +22,7 @@ from texpr.schedule.schema import KEYS
 from texpr.targets import Target
 
 _ALLOWED = ("name", "writes", "warps", "fill", "scratch", "extern", "like")
-_JIT = ("gluon.jit", "jit")
+_DIALECTS = {"triton.experimental.gluon.jit": Dialect.GLUON, "triton.jit": Dialect.TRITON}
 
 Argument = Tensor | Func | Scratch | Scalar | Present | IntExpr
 
@@ -46,26 +47,26 @@ def plan_extern(
             instead="an output of its own",
             at=extern.location,
         )
-    statics = dict(algorithm.statics)
+    numbers = {**dict(algorithm.statics), **formal_numbers(algorithm, record.writes)}
     scratch = tuple(
-        Scratch(f"{record.name}.{name}", kind.dtype, tuple(substitute(extent, statics) for extent in kind.shape))
+        Scratch(f"{record.name}.{name}", kind.dtype, tuple(substitute(extent, numbers) for extent in kind.shape))
         for name, kind in record.scratch.items()
     )
     file, text = _read(extern)
     _, _, function = extern.source.rpartition(":")
-    parameters = _parameters(extern, text, function)
-    known = _known(algorithm, stored, writes, scratch)
+    dialect, parameters = _function(extern, text, function)
+    known = {**_known(algorithm, stored, writes, scratch), **_formals(algorithm, extern, stored, writes)}
     for name in extern.arguments:
         if name not in parameters:
             at = extern.arguments.location_of(name)
             _refuse(extern, f"{function} has no parameter '{name}'", near(name, parameters), at)
-    arguments = tuple((name, _argument(algorithm, extern, name, known)) for name in parameters)
+    arguments = tuple((name, _argument(algorithm, extern, name, known, numbers)) for name in parameters)
     given = [value for _, value in arguments]
     for func in writes:
         if not any(value is func for value in given):
             fix = f"a parameter {func.name}, or arguments: {{parameter: {func.name}}}"
             _refuse(extern, f"no parameter of {function} is given {func.name}, which the kernel writes", fix)
-    programs = substitute(extern.programs, statics)
+    programs = substitute(extern.programs, numbers)
     return KernelPlan(
         record.name,
         variant.name,
@@ -80,8 +81,73 @@ def plan_extern(
         tuple(writes),
         fills_of(record, writes, scratch),
         scratch,
-        Extern(file, function, text, programs, arguments),
+        Extern(file, function, text, dialect, programs, arguments),
     )
+
+
+def check_externs(algorithm: Algorithm, variant: Variant | None) -> None:
+    """Every result of a ``te.extern`` is written by a kernel that names a function for it; None is the default
+    schedule. Raises ``ExternNeeded``."""
+    kernels = () if variant is None else variant.kernels
+    for definition in algorithm.defs:
+        if not isinstance(definition.top, ExternTop):
+            continue
+        call, func = definition.top.call, definition.name
+        record = next((kernel for kernel in kernels if func in kernel.writes), None)
+        if record is not None and record.extern is not None:
+            continue
+        fix = f"a kernel that writes {func}, with extern: {{source: file.py:function, programs: ...}}"
+        if variant is None:
+            why, at = "the default schedule has no function for it", definition.location
+        elif record is None:
+            why, at = "no kernel writes it", variant.location
+        else:
+            why, at = f"kernel {record.name} names no function", record.location
+        raise ExternNeeded(func=func, extern=call.name, why=why, fix=fix, at=at)
+
+
+def _call_of(algorithm: Algorithm, writes: Collection[str]) -> ExternCall | None:
+    """The one call of a ``te.extern`` that a kernel is to compute, if it is one."""
+    tops = (d.top for d in algorithm.defs for f in d.funcs if f.name in writes)
+    calls = list(dict.fromkeys(top.call for top in tops if isinstance(top, ExternTop)))
+    return calls[0] if len(calls) == 1 else None
+
+
+def formal_numbers(algorithm: Algorithm, writes: Collection[str]) -> dict[str, IntExpr | int]:
+    """Dims and statics by the names that the signature of the ``te.extern`` gives them, which come before those of the
+    algorithm."""
+    call = _call_of(algorithm, writes)
+    return {} if call is None else {**dict(call.dims), **dict(call.statics)}
+
+
+def _formals(
+    algorithm: Algorithm, extern: ExternRecord, stored: Collection[Func], writes: Sequence[Func]
+) -> dict[str, Argument]:
+    """What the signature of the ``te.extern`` calls the operands and results, its dims and statics."""
+    call = _call_of(algorithm, [func.name for func in writes])
+    if call is None:
+        return {}
+    statics = dict(algorithm.statics)
+    known: dict[str, Argument] = {
+        name: substitute(const(value) if isinstance(value, int) else value, statics)
+        for name, value in formal_numbers(algorithm, [func.name for func in writes]).items()
+    }
+    for name, operand in zip(call.names, call.operands, strict=True):
+        match operand:
+            case Read(source=Func() as func) if func not in stored:
+                why = f"operand {name} of {call.name} is {func.name}, which no earlier kernel has written"
+                _refuse(extern, why, f"a kernel before it that writes {func.name}")
+            case Read(source=source):
+                known[name] = source
+            case ScalarRef(scalar=scalar):
+                known[name] = scalar
+            case _:
+                raise AssertionError(f"{operand} is no operand of a whole kernel")
+    for func in writes:
+        top = algorithm.definition(func).top
+        if isinstance(top, ExternTop):
+            known[call.results[top.component]] = func
+    return known
 
 
 def stored_by_others(plan: KernelPlan) -> set[Func]:
@@ -104,7 +170,8 @@ def _read(extern: ExternRecord) -> tuple[str, str]:
     return str(file), file.read_text()
 
 
-def _parameters(extern: ExternRecord, text: str, function: str) -> list[str]:
+def _function(extern: ExternRecord, text: str, function: str) -> tuple[Dialect, list[str]]:
+    """What the function is written in, and its parameters."""
     try:
         tree = ast.parse(text)
     except SyntaxError as error:
@@ -113,12 +180,25 @@ def _parameters(extern: ExternRecord, text: str, function: str) -> list[str]:
     found = functions.get(function)
     if found is None:
         _refuse(extern, f"it defines no function {function}", near(function, functions))
-    if not any(ast.unparse(decorator) in _JIT for decorator in found.decorator_list):
-        _refuse(extern, f"{function} is no Gluon function", f"@gluon.jit above def {function}")
+    dialects = [_DIALECTS.get(_full_name(tree, ast.unparse(decorator))) for decorator in found.decorator_list]
+    if len(dialects) != 1 or dialects[0] is None:
+        fix = f"@gluon.jit or @triton.jit above def {function}, and nothing else"
+        _refuse(extern, f"{function} is no Gluon or Triton function", fix)
     own = found.args
     if own.vararg or own.kwarg or own.kwonlyargs or own.defaults:
         _refuse(extern, f"{function} has other than plain parameters", "plain parameters, without defaults")
-    return [argument.arg for argument in (*own.posonlyargs, *own.args)]
+    return dialects[0], [argument.arg for argument in (*own.posonlyargs, *own.args)]
+
+
+def _full_name(tree: ast.Module, name: str) -> str:
+    """What ``gluon.jit`` or ``jit`` stands for, by the imports of the module."""
+    first, dot, rest = name.partition(".")
+    for node in tree.body:
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            if (alias.asname or alias.name) == first:
+                module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                return f"{module}{alias.name}{dot}{rest}"
+    return name
 
 
 def _known(
@@ -138,12 +218,18 @@ def _known(
     return known
 
 
-def _argument(algorithm: Algorithm, extern: ExternRecord, name: str, known: dict[str, Argument]) -> Argument:
+def _argument(
+    algorithm: Algorithm,
+    extern: ExternRecord,
+    name: str,
+    known: Mapping[str, Argument],
+    substitutes: Mapping[str, IntExpr | int],
+) -> Argument:
     value = extern.arguments.get(name, sym(name))
     at = extern.arguments.location_of(name) if name in extern.arguments else extern.location
     if isinstance(value, Sym) and value.name in known:
         return known[value.name]
-    value = substitute(value, dict(algorithm.statics))
+    value = substitute(value, substitutes)
     numbers = {dim.name for dim in algorithm.dims} | {"sms"}
     for symbol in sorted(free_symbols(value) - numbers):
         funcs = {func.name for definition in algorithm.defs for func in definition.funcs}

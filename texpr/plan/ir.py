@@ -387,6 +387,13 @@ class Persistence:
     programs: IntExpr
 
 
+class Dialect(Enum):
+    """What a function is written in: the decorator says so."""
+
+    GLUON = "gluon"
+    TRITON = "triton"
+
+
 @dataclass(frozen=True, slots=True)
 class Extern:
     """A function written by hand in place of nodes. ``arguments`` are what its parameters are given, in order: memory,
@@ -395,6 +402,7 @@ class Extern:
     file: str
     function: str
     text: str
+    dialect: Dialect
     programs: IntExpr
     arguments: tuple[tuple[str, Tensor | Func | Scratch | Scalar | Present | IntExpr], ...]
 

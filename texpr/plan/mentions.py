@@ -10,6 +10,7 @@ from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.ir import Algorithm, OpName, Tensor
 from texpr.math.expr import Atom, AtomKind, IntExpr, TypeIn, atoms_of, free_symbols
 from texpr.plan.errors import UnknownFunc, UnknownSymbol, near
+from texpr.plan.extern import formal_numbers
 from texpr.schedule.records import Num, RelaxKind, Schedule, Variant
 
 
@@ -64,10 +65,12 @@ def check_mentions(algorithm: Algorithm, variant: Variant) -> None:
             _check_number("parts", kernel.split_reduction.parts, known, kernel.split_reduction.location_of("parts"))
         if kernel.extern is not None:
             programs = Num(value=kernel.extern.programs)
-            _check_number("programs", programs, known, kernel.extern.location_of("programs"))
+            numbers = {*known, *formal_numbers(algorithm, kernel.writes)}
+            _check_number("programs", programs, numbers, kernel.extern.location_of("programs"))
         for name, buffer in kernel.scratch.items():
             for extent in buffer.shape:
-                _check_number(f"scratch {name}", Num(value=extent), known, kernel.scratch.location_of(name))
+                numbers = {*known, *(formal_numbers(algorithm, kernel.writes) if kernel.extern is not None else ())}
+                _check_number(f"scratch {name}", Num(value=extent), numbers, kernel.scratch.location_of(name))
     _check_declared(algorithm, variant, tensors)
 
 

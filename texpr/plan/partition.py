@@ -29,6 +29,7 @@ from texpr.lang.ir import (
 from texpr.math.expr import TRUE, BoolExpr
 from texpr.plan.access import fastest_axis, memory_of
 from texpr.plan.contraction import match_dot
+from texpr.plan.extern import check_externs
 from texpr.plan.inline import axes_of, inline, plain_read, reads_of
 from texpr.plan.ir import Dot
 from texpr.plan.monoids import constant_extent, expanded, is_small
@@ -79,7 +80,8 @@ class Job:
 
 def partition(algorithm: Algorithm, target: Target, *, whole: bool) -> tuple[Job, ...]:
     """The kernels of an algorithm in launch order. ``whole``: axes inside a program are covered by one tile, so that
-    elementwise outputs over them may be read again in the same kernel."""
+    elementwise outputs over them may be read again in the same kernel. Raises ``ExternNeeded``."""
+    check_externs(algorithm, None)
     stored = {func for definition in algorithm.defs for func in definition.funcs if func.output is not None}
     scans = [definition for definition in algorithm.defs if isinstance(definition.top, Scan)]
     read = {read.source for d in algorithm.defs for expr in top_exprs(d.top) for read in reads_of(expr)}

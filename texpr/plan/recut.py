@@ -26,6 +26,7 @@ from texpr.lang.ir import (
     Def,
     DimRef,
     Expr,
+    Extern,
     Func,
     Op,
     OpName,
@@ -190,6 +191,8 @@ def _definition(definition: Def, exprs: list[Expr], funcs: Mapping[Func, Func], 
     axes = _replaced(definition.axes, cut) if definition.funcs[0] in funcs else definition.axes
     new_funcs = tuple(funcs.get(func, func) for func in definition.funcs)
     top = definition.top
+    if isinstance(top, Extern):  # over axes of its own, which no schedule can name
+        return definition
     if isinstance(top, Scan):
         reset = exprs.pop() if top.reset is not None else None
         return Def(new_funcs, axes, dataclasses.replace(top, exprs=tuple(exprs), reset=reset), definition.location)

@@ -26,6 +26,7 @@ from texpr.lang.ir import (
     Def,
     DimRef,
     Expr,
+    Extern,
     Func,
     Op,
     OpName,
@@ -179,12 +180,14 @@ class _Rewriting:
         return self.parts[func]
 
     def _between_definition(self, func: Func, definition: Def, axes: tuple[Axis, ...]) -> Def:
-        if len(definition.funcs) > 1 or isinstance(definition.top, Scan):
-            what = "a scan" if isinstance(definition.top, Scan) else "a tuple definition"
+        if len(definition.funcs) > 1 or isinstance(definition.top, Scan | Extern):
+            what = "a tuple definition"
+            if isinstance(definition.top, Scan | Extern):
+                what = "a scan" if isinstance(definition.top, Scan) else "a kernel of your own"
             why = f"{func.name}, {what}, stands between its reductions"
             raise SplitNotAssociative(func=self.group.members[0].func.name, why=why, at=self.cut.at)
         top = definition.top
-        assert not isinstance(top, Scan)
+        assert not isinstance(top, Scan | Extern)
         if not isinstance(top, Reduce):
             return Def((self.parts[func],), axes, tuple(self._in_part(e) for e in top), definition.location)
         exprs = tuple(self._in_part(expr) for expr in top.exprs)

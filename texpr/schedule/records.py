@@ -534,13 +534,14 @@ class Scan(Record):
 
 @dataclass(frozen=True, slots=True)
 class Extern(Record):
-    """A kernel written by hand: a Gluon function that computes what the kernel writes. It is checked, packed and
-    shipped like the compiler's own; the algorithm stays its reference."""
+    """A kernel written by hand: a Gluon or Triton function that computes what the kernel writes. It is checked, packed
+    and shipped like the compiler's own; the algorithm stays its reference."""
 
     source: SourceName = field(
         metadata=about(
-            """The function, decorated with `@gluon.jit`, in a Python file whose path is relative to the schedule's
-            folder. The rest of that file comes along, but for imports of what is not Triton.""",
+            """The function, decorated with `@gluon.jit` or `@triton.jit`, in a Python file whose path is relative to
+            the schedule's folder. What it mentions in that file comes along, but for imports of what is not
+            Triton.""",
             "../kernels/onesweep.py:ranking_pass",
         )
     )
@@ -552,7 +553,9 @@ class Extern(Record):
         metadata=about(
             """What the function's parameters are given: a tensor, a func that the kernel writes or that an earlier one
             stored, scratch, a scalar, `has_x` for an optional tensor, or an integer expression; a constant is known
-            when the function is compiled. Parameters that are not named here are given what has their own name.""",
+            when the function is compiled. Parameters that are not named here are given what has their own name. Where
+            the algorithm calls a `te.extern`, the names of its signature come first, here and in `programs` and
+            `scratch`.""",
             "{keys: k1, values: v1, shift: 8}",
         ),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import texpr as te
 from texpr.lang.algorithm import AlgorithmDef
 
@@ -318,6 +320,17 @@ def counted_in_groups(key: Any, ptr: Any, y: Any) -> None:
     i, b = te.axes(i="M", b=8)
     p = te.ragged("p", ptr, i)
     y[i, b] = te.sum(te.i32(1), over=p, where=key[p] == b)
+
+
+count_up = te.extern("count_up", "x: i32[N] -> y: i32[N]", reference=np.cumsum, exact=True)
+
+
+@te.algorithm("x: i32[N] -> y: i32[N]")
+def by_hand(x: Any, y: Any) -> None:
+    (i,) = te.axes(i="N")
+    more = te.func("more")
+    count_up(x, out=more)
+    y[i] = more[i] + 1
 
 
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}

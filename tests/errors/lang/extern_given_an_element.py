@@ -1,0 +1,13 @@
+# expect: TX0148
+# try: its signature is
+import numpy as np
+
+import texpr as te
+
+total = te.extern("total", "x: i32[N] -> y: i32[N]", reference=np.cumsum, exact=True)
+
+
+@te.algorithm("x: i32[N] -> y: i32[N]")
+def bad(x, y):
+    (i,) = te.axes(i="N")
+    total(x[i], out=y)  # here
