@@ -161,6 +161,28 @@ def test_an_operand_is_written_before(tmp_path: Path) -> None:
         plan_variant(twice.bind(), variant, TARGETS["sm_80"])
 
 
+def test_an_online_pass_reads_what_a_step_has_left(tmp_path: Path) -> None:
+    @te.algorithm("x: i32[M, N] -> t: i32[M], y: f32[M]", require=["N <= 256"])
+    def program(x: Any, t: Any, y: Any) -> None:
+        i, j = te.axes(i="M", j="N")
+        sums, top, low = te.funcs("sums top low")
+        prefix(x, out=(sums, t), scale=1)
+        value = (sums[i, j] % 8).to("f32")
+        top[i] = te.max(value, over=j)
+        low[i] = te.sum(te.exp(value - top[i]), over=j)
+        y[i] = te.log(low[i])
+
+    last = "{name: after, writes: [y], grid: {i: 4}, online: {funcs: [top, low], at: tile, loop: {j: 32}}}"
+    text = SCHEDULE.replace("algorithm: twice", "algorithm: program").split("  - {name: before")[0]
+    text += "  - {name: one, writes: [sums, t], warps: 4, extern: {source: 'mine.py:prefix', programs: R, arguments: "
+    text += f"{{n: C, BLOCK: 256}}}}}}\n  - {last}\n"
+    package = package_of(program, scheduled(tmp_path, GLUON, text), ["sm_80"], {}, {})
+    write_bundle(package, tmp_path / "out", BuildOptions())
+    x = np.random.default_rng(2).integers(-9, 9, (5, 99), dtype=np.int32)
+    _, found = load(str(tmp_path / "out"), device="emulator", sm=80)(x)
+    np.testing.assert_allclose(found, te.reference(program)(x=x)["y"], rtol=1e-5, atol=1e-5)
+
+
 # ---- references and bounds -------------------------------------------------------------------------------------------
 
 

@@ -592,7 +592,12 @@ def top_exprs(top: Top) -> tuple[Expr, ...]:
 
 
 def components(top: Top) -> tuple[Expr, ...]:
-    """One expression per func of the definition: what it is made of, before any reduction or scan. An ``Extern`` has
-    none."""
-    assert not isinstance(top, Extern), f"{top.call.name} has no expression"
-    return top.exprs if isinstance(top, Reduce | Scan) else top
+    """One expression per func of the definition: what it is made of, before any reduction or scan. A ``Var`` stands for
+    the result of an ``Extern``."""
+    match top:
+        case Reduce(exprs=exprs) | Scan(exprs=exprs):
+            return exprs
+        case Extern(call=call, component=component):
+            return (Var(call.results[component], call.dtypes[component]),)
+        case _:
+            return top
