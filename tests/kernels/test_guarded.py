@@ -57,14 +57,13 @@ def test_a_mean_by_key_leaves_out_keys_beyond_the_ends(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(vox, f, np.zeros(9, np.float32)), wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [(64, 72), (13, 5)])
-def test_rows_found_through_a_map_are_convolved(channels: tuple[int, int], tmp_path: Path) -> None:
-    c, k = channels
+@pytest.mark.parametrize("points, c, k", [(9, 64, 72), (66, 8, 40), (9, 13, 5)])
+def test_rows_found_through_a_map_are_convolved(points: int, c: int, k: int, tmp_path: Path) -> None:
     run = shipped("sparse", "sparse_conv", tmp_path, {"T": "f16"})
     rng = np.random.default_rng(5)
-    x, w = halves(rng, 50, c), halves(rng, 9, c, k)
-    table = rng.integers(-1, 50, (9, 70), dtype=np.int32)
-    table[4] = -1
+    x, w = halves(rng, 50, c), halves(rng, points, c, k)
+    table = rng.integers(-1, 50, (points, 70), dtype=np.int32)
+    table[4:7] = -1
     rows = np.where(table[:, :, None] >= 0, x[np.maximum(table, 0)], 0).astype(np.float64)
     wanted = np.maximum(np.einsum("vic,vck->ik", rows, w.astype(np.float64)), 0)
     np.testing.assert_allclose(run(x, w, table, None, None), wanted, rtol=2e-3, atol=4e-2)

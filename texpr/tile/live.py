@@ -152,4 +152,4 @@ def _minus_one(value: Var) -> TileExpr:
 def _population(value: TileExpr) -> TileExpr:
     """How many bits of a word are set."""
     narrow = value.dtype is DType.U32
-    return tile.inline_ptx(f"popc.b{32 if narrow else 64} $0, $1;", f"=r,{'r' if narrow else 'l'}", [value], DType.I32)
+    return tile.inline_ptx(f"popc.b{32 if narrow else 64} $0, $1;", f"=r,{'r' if narrow else 'l'}", [value], (DType.I32,))
