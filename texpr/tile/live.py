@@ -151,5 +151,5 @@ def _minus_one(value: Var) -> TileExpr:
 
 def _population(value: TileExpr) -> TileExpr:
     """How many bits of a word are set."""
-    narrow = value.dtype is DType.U32
-    return tile.inline_ptx(f"popc.b{32 if narrow else 64} $0, $1;", f"=r,{'r' if narrow else 'l'}", [value], (DType.I32,))
+    bits, register = (32, "r") if value.dtype is DType.U32 else (64, "l")
+    return tile.inline_ptx(f"popc.b{bits} $0, $1;", f"=r,{register}", [value], (DType.I32,))
