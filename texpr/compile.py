@@ -75,6 +75,8 @@ from texpr.schedule.records import Variant as VariantRecord
 from texpr.targets import TARGETS, Target, target_named
 from texpr.tile.ir import PointerParam, TileProgram
 from texpr.tile.program import lower_kernel
+from texpr.tile.trace import check_synchronisation
+from texpr.tile.verify import verify
 
 _OFFSET_LIMIT = 1 << 31
 
@@ -236,7 +238,7 @@ def compile_variant(
         plan = plan_variant(algorithm, record, target)
         facts = variant_facts(algorithm, record, target)
         programs = tuple(
-            lower_kernel(kernel, f"{prefix}_{record.name}_{kernel.name}", facts, record.when, arguments)
+            _checked(lower_kernel(kernel, f"{prefix}_{record.name}_{kernel.name}", facts, record.when, arguments))
             for kernel in plan.kernels
         )
         sources = _sources(plan, programs, (name,), algorithm.facts)
@@ -247,6 +249,14 @@ def compile_variant(
             groups[key] = Compiled(plan, (name,), programs, sources)
     several = len(groups) > 1
     return tuple(_finished(compiled, several, algorithm.facts) for compiled in groups.values())
+
+
+def _checked(program: TileProgram) -> TileProgram:
+    """The program, which means what it says and waits for what it reads: what is wrong here is a bug of the compiler.
+    """
+    verify(program)
+    check_synchronisation(program)
+    return program
 
 
 def _finished(compiled: Compiled, several: bool, require: Sequence[BoolExpr]) -> Compiled:

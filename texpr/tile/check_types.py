@@ -302,7 +302,7 @@ def _joins(expr: Expr, args: tuple[Expr, ...]) -> None:
     """Operands share the node's space, and the node varies exactly where one of them does."""
     dims: set[int] = set()
     for arg in args:
-        together = arg.space is None or arg.space == expr.space
+        together = not arg.dims or arg.space == expr.space  # what has no dims, all threads hold
         require(together, f"operands live in {_name(arg.space)} and {_name(expr.space)}")
         dims.update(arg.dims)
     require(tuple(sorted(dims)) == expr.dims, f"operands vary along dims {sorted(dims)}, the value along {expr.dims}")

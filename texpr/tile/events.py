@@ -26,7 +26,8 @@ ASYNC_PROXY = frozenset({Engine.TMA_LOAD, Engine.TMA_STORE, Engine.WGMMA})
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A read or write of one stage of a buffer. A TMA load reports its ``bytes`` to a slot of ``barrier``."""
+    """A read or write of one stage of a buffer. A TMA load reports its ``bytes`` to a slot of ``barrier``. The
+    registers of an accumulator are a buffer of their own: products on it follow each other, no proxy is between."""
 
     buffer: str
     slot: int
@@ -34,6 +35,7 @@ class Use:
     engine: Engine = Engine.THREADS
     barrier: tuple[str, int] | None = None
     bytes: int = 0
+    registers: bool = False
     note: str = ""
 
 

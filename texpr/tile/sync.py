@@ -209,13 +209,16 @@ def _use(role: _Role, use: Use, machine: _Machine) -> None:
 
 
 def _ordered(earlier: _Record, later: _Record, role: _Role, machine: _Machine) -> None:
+    if earlier.use.registers and earlier.use.engine is later.use.engine:
+        return
     if earlier.end is None:
         raise ProtocolError(Rule.IN_FLIGHT, f"{earlier}, then {later}")
     if not role.knows(earlier.end):
         rule = Rule.UNORDERED if earlier.use.engine is Engine.THREADS else Rule.IN_FLIGHT
         raise ProtocolError(rule, f"{earlier}, and {later}")
     by_threads = earlier.use.writes and earlier.use.engine not in ASYNC_PROXY
-    if by_threads and later.use.engine in ASYNC_PROXY and not _is_fenced(earlier.end, role, machine):
+    crosses = by_threads and later.use.engine in ASYNC_PROXY and not later.use.registers
+    if crosses and not _is_fenced(earlier.end, role, machine):
         raise ProtocolError(Rule.UNFENCED, f"{earlier}, then {later}")
 
 

@@ -203,7 +203,7 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             _define_scalar(name, state)
         case Assign(name=name, value=value):
             require(name not in state.fixed | state.scalars, f"{name} is already an integer")
-            own = (value.dtype, value.space, value.dims)
+            own = (value.dtype, value.space if value.dims else None, value.dims)
             before = state.types.get(name, own)
             require(before == own, f"{name} was {_type_text(before)} and becomes {type_text(value)}")
             state.types[name] = own
@@ -416,7 +416,7 @@ def _types(expr: Expr, state: _State) -> None:
 def _names(node: Expr, state: _State) -> None:
     if isinstance(node, Var):
         require(node.name in state.types, f"{node.name} is used before it has a value, or outside of its loop")
-        own = (node.dtype, node.space, node.dims)
+        own = (node.dtype, node.space if node.dims else None, node.dims)
         known = state.types[node.name]
         require(known == own, f"{node.name} is read as {type_text(node)} but is {_type_text(known)}")
         return

@@ -1,0 +1,428 @@
+"""What a tile program does to shared memory and barriers when its loops make given numbers of turns.
+
+The numbers are chosen, not found: whatever a loop's bound depends on, it has to make the same number of turns in every
+role. A bound is therefore known by its canonical form over parameters and data, in which named integers are replaced
+by what they stand for; equal bounds get equal numbers. Loops with computed steps (over the tiles of a persistent
+program) make two turns. Everything else that is unknown is some large number.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from texpr.math.expr import (
+    Add,
+    BoolExpr,
+    Const,
+    FloorDiv,
+    IntExpr,
+    Max,
+    Min,
+    Mod,
+    Mul,
+    Sym,
+    ceildiv,
+    const,
+    evaluate,
+    free_symbols,
+    substitute,
+    sym,
+)
+from texpr.tile.declarations import TensorMapParam
+from texpr.tile.events import Arrived, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
+from texpr.tile.ir import (
+    Assign,
+    Atomic,
+    AtomicShared,
+    Barrier,
+    Commit,
+    CopyAsync,
+    DotStep,
+    Expr,
+    FindGroup,
+    For,
+    If,
+    ProgramId,
+    Scalar,
+    ScalarOf,
+    SharedGather,
+    SharedTile,
+    Specialise,
+    Statement,
+    Store,
+    StoreShared,
+    TileProgram,
+    Var,
+    Wait,
+    children,
+    statement_exprs,
+)
+from texpr.tile.protocol import (
+    Advance,
+    Arrive,
+    CopyTensor,
+    DotWait,
+    Expect,
+    FenceAsync,
+    StoreTensor,
+    WaitBarrier,
+    WaitStores,
+)
+from texpr.tile.show import expr_text
+from texpr.tile.sync import ProtocolError, check_protocol
+from texpr.tile.uses import NamesOf
+
+_TILES = 2  # consecutive tiles of a persistent program
+_LARGE = 1 << 20
+_BEGIN, _END = ("begin", 0), ("end", 0)  # of the roles: barriers that no program has
+
+
+def check_synchronisation(program: TileProgram) -> None:
+    """Raise ProtocolError if some order of execution of ``program``'s roles and engines loses data or hangs, for any of
+    the trip counts 0, 1, depth - 1, depth, depth + 1 and 2 * depth + 1 of its loops."""
+    tracer = _Tracer(program)
+    if not tracer.is_asynchronous:
+        return
+    depth = max((buffer.depth for buffer in program.buffers), default=1)
+    counts = sorted({0, 1, depth - 1, depth, depth + 1, 2 * depth + 1} - {-1})
+    turns = Turns({})
+    while True:  # a loop may hide another from those who do not enter it
+        known = len(turns.of)
+        tracer.trace(turns := turns.with_counts(dict.fromkeys(turns.of, 1)))
+        if len(turns.of) == known:
+            break
+    for chosen in _choices(list(turns.of), counts):
+        roles = tracer.trace(turns.with_counts(chosen))
+        try:
+            check_protocol(roles, tracer.arrivals)
+        except ProtocolError as error:
+            text = ", ".join(f"{bound} = {count}" for bound, count in chosen.items())
+            error.add_note(f"in tile program {program.name}" + (f", with {text}" if text else ""))
+            raise
+
+
+def _choices(bounds: Sequence[IntExpr], counts: Sequence[int]) -> Iterator[dict[IntExpr, int]]:
+    """Turns for every bound: all combinations for up to two bounds, else every two neighbours in all combinations."""
+    if len(bounds) <= 2:
+        for combination in itertools.product(counts, repeat=len(bounds)):
+            yield dict(zip(bounds, combination, strict=True))
+        return
+    for first, shift in itertools.product(range(len(counts)), repeat=2):
+        yield {bound: counts[(first + n * shift) % len(counts)] for n, bound in enumerate(bounds)}
+
+
+@dataclass(slots=True)
+class Turns:
+    """How many turns loops make, by their canonical bound; those that are met for the first time make one. ``ends``: by
+    the same bound what the loop runs to, from where and in which steps; ``values`` are what the choice makes of it.
+    What stands under a condition is a loop that makes one turn or none."""
+
+    of: dict[IntExpr, int]
+    ends: dict[IntExpr, tuple[IntExpr, int, int]] = field(default_factory=dict)
+    values: dict[IntExpr, int] = field(default_factory=dict)
+
+    def with_counts(self, counts: Mapping[IntExpr, int]) -> Turns:
+        """The same loops with other numbers of turns."""
+        ends = {bound: self.ends[bound] for bound in counts}
+        values = {stop: first + counts[bound] * step for bound, (stop, first, step) in ends.items()}
+        return Turns(dict(counts), ends, values)
+
+    def choose(self, first: int, stop: IntExpr, bound: IntExpr, step: int) -> int:
+        if bound not in self.of:
+            self.of[bound] = 1
+            self.ends[bound] = (stop, first, step)
+            self.values[stop] = first + step
+        return self.of[bound]
+
+    def value(self, e: IntExpr) -> int:
+        """A canonical integer. Large numbers stand for what is unknown."""
+        if e in self.values:
+            return self.values[e]
+        match e:
+            case Const(value):
+                return value
+            case Sym():
+                return _LARGE
+            case Add(args):
+                return sum(self.value(arg) for arg in args)
+            case Mul(args):
+                return math.prod(self.value(arg) for arg in args)
+            case FloorDiv(num, den):
+                return self.value(num) // self.value(den)
+            case Mod(num, den):
+                return self.value(num) % self.value(den)
+            case Min(args):
+                return min(self.value(arg) for arg in args)
+            case Max(args):
+                return max(self.value(arg) for arg in args)
+            case _:
+                assert_never(e)
+
+
+class _Values(dict[str, int]):
+    """The value of every named integer of a role, computed when asked for."""
+
+    def __init__(self, names: Mapping[str, IntExpr], turns: Turns) -> None:
+        super().__init__()
+        self.names = names
+        self.turns = turns
+
+    def __missing__(self, name: str) -> int:
+        value = self[name] = self.turns.value(self.names.get(name, sym(name)))
+        return value
+
+
+class _Role:
+    """A role while it is followed. ``names``: what its integers stand for, over parameters and data only."""
+
+    def __init__(self, turns: Turns, names: Mapping[str, IntExpr]) -> None:
+        self.turns = turns
+        self.names = dict(names)
+        self.values = _Values(self.names, turns)
+        self.events: list[Event] = []
+
+    def canonical(self, e: IntExpr) -> IntExpr:
+        return substitute(e, {name: self.names[name] for name in free_symbols(e) if name in self.names})
+
+    def define(self, name: str, value: IntExpr) -> None:
+        self.names[name] = value
+        self.values.clear()
+
+    def integer(self, e: IntExpr | None) -> int:
+        return 0 if e is None else evaluate(e, self.values)
+
+    def holds(self, condition: BoolExpr) -> bool:
+        return evaluate(condition, self.values)
+
+
+class _Tracer:
+    """Makes the events of a program's roles for any choice of trip counts."""
+
+    def __init__(self, program: TileProgram) -> None:
+        self.program = program
+        self.boxes = {
+            p.name: math.prod(p.box) * p.dtype.bits // 8 for p in program.parameters if isinstance(p, TensorMapParam)
+        }
+        statements = list(_all(program.body))
+        self.products = frozenset(name for s in statements if isinstance(s, DotWait) for name in s.names)
+        started = (CopyAsync, CopyTensor, StoreTensor, Specialise)
+        self.is_asynchronous = bool(self.products) or any(isinstance(s, started) for s in statements)
+        roles = next((len(s.roles) for s in statements if isinstance(s, Specialise)), 0)
+        self.arrivals = {b.name: b.arrivals for b in program.barriers} | {_BEGIN[0]: 1, _END[0]: roles}
+        self.needed = _needed(statements)
+        self.shared: dict[Expr, tuple[tuple[str, IntExpr | None, bool], ...]] = {}
+
+    def trace(self, turns: Turns) -> Mapping[str, Sequence[Event]]:
+        """Events by role."""
+        program = _Role(turns, {})
+        found = {"program": program.events}
+        for statement in self.program.body:
+            if not isinstance(statement, Specialise):
+                self._follow(statement, program)
+                continue
+            program.events.append(Arrived(_BEGIN))
+            for role in statement.roles:
+                inside = _Role(turns, program.names)
+                inside.events.append(PhaseDone(_BEGIN, 0))
+                for inner in role.body:
+                    self._follow(inner, inside)
+                inside.events.append(Arrived(_END))
+                found[role.name] = inside.events
+            program.events.append(PhaseDone(_END, 0))
+        return found
+
+    def _follow(self, statement: Statement, role: _Role) -> None:
+        add = role.events.append
+        note = getattr(statement, "origin", "") or getattr(statement, "note", "")
+        if not self._starts_product(statement):
+            for expr in statement_exprs(statement):
+                self._reads(expr, note, role, Engine.THREADS)
+        match statement:
+            case Scalar(name=name, value=value) if name in self.needed:
+                role.define(name, role.canonical(value))
+            case ScalarOf(name=name, value=value) if name in self.needed:
+                role.define(name, sym(_text(value, role)))
+            case FindGroup(name=name, offsets=offsets, slot=slot) if name in self.needed:
+                role.define(name, sym(f"group of {role.canonical(slot)} in {offsets}"))
+            case Advance(name=name, by=by):
+                role.define(name, const(role.integer(sym(name)) + role.integer(by)))
+            case For():
+                self._loop(statement, role)
+            case If(condition=condition, body=body):
+                found = sym(_text(condition, role))
+                if role.turns.choose(0, found, found, 1):
+                    for inner in body:
+                        self._follow(inner, role)
+            case Assign(name=name, value=DotStep(a=a, b=b)) if name in self.products:
+                for operand in (a, b):
+                    engine = Engine.WGMMA if isinstance(operand, SharedTile) else Engine.THREADS
+                    self._reads(operand, note, role, engine)
+                add(Use(name, 0, True, Engine.WGMMA, registers=True, note=note))
+                add(EndGroup(Engine.WGMMA))
+            case Assign(name=name) if name in self.products:
+                add(Use(name, 0, True, registers=True, note=note))
+            case CopyAsync(buffer=buffer, stage=stage):
+                add(Use(buffer, role.integer(stage), True, Engine.CP_ASYNC, note=note))
+            case Commit():
+                add(EndGroup(Engine.CP_ASYNC))
+            case Wait(pending=pending):
+                add(GroupsDone(Engine.CP_ASYNC, pending))
+            case StoreShared(buffer=buffer, stage=stage):
+                add(Use(buffer, role.integer(stage), True, note=note))
+            case AtomicShared(buffer=buffer):
+                add(Use(buffer, 0, True, note=note))
+            case Expect(barrier=barrier, slot=slot, bytes=expected, when=when) if role.holds(when):
+                add(Arrived((barrier, role.integer(slot)), expected))
+            case CopyTensor(buffer=buffer, stage=stage, descriptor=descriptor, barrier=barrier, slot=slot, when=when):
+                if role.holds(when):
+                    at = (barrier, role.integer(slot))
+                    size = self.boxes[descriptor]
+                    add(Use(buffer, role.integer(stage), True, Engine.TMA_LOAD, at, size, note=note))
+            case WaitBarrier(barrier=barrier, slot=slot, phase=phase):
+                add(PhaseDone((barrier, role.integer(slot)), role.integer(phase), note=note))
+            case Arrive(barrier=barrier, slot=slot, when=when) if role.holds(when):
+                add(Arrived((barrier, role.integer(slot))))
+            case StoreTensor(buffer=buffer, stage=stage):
+                add(Use(buffer, role.integer(stage), False, Engine.TMA_STORE, note=note))
+                add(EndGroup(Engine.TMA_STORE))
+            case WaitStores(pending=pending):
+                add(GroupsDone(Engine.TMA_STORE, pending))
+            case FenceAsync():
+                add(Fenced())
+            case DotWait(pending=pending):
+                add(GroupsDone(Engine.WGMMA, pending))
+            case Specialise():
+                raise AssertionError("roles inside of a loop or of a role")
+            case Scalar() | ScalarOf() | FindGroup() | ProgramId() | Assign() | Barrier() | Store() | Atomic():
+                pass
+            case Expect() | Arrive():
+                pass  # not this time
+            case _:
+                assert_never(statement)
+
+    def _starts_product(self, statement: Statement) -> bool:
+        """Whether a statement starts a matrix product that goes on after it."""
+        match statement:
+            case Assign(name=name, value=DotStep()):
+                return name in self.products
+            case _:
+                return False
+
+    def _loop(self, loop: For, role: _Role) -> None:
+        start, stop, step = (role.canonical(bound) for bound in (loop.start, loop.stop, loop.step))
+        first, by = role.turns.value(start), role.turns.value(step)
+        if not isinstance(step, Const):
+            turns = _TILES
+        elif isinstance(stop, Const) and isinstance(start, Const):
+            turns = len(range(start.value, stop.value, step.value))
+        else:
+            turns = role.turns.choose(first, stop, ceildiv(stop - start, step), by)
+        for turn in range(turns):
+            role.define(loop.counter, const(first + turn * by))
+            for statement in loop.body:
+                self._follow(statement, role)
+
+    def _reads(self, expr: Expr, note: str, role: _Role, engine: Engine) -> None:
+        if expr not in self.shared:
+            self.shared[expr] = tuple(self._read_by(expr))
+        for name, stage, registers in self.shared[expr]:
+            by = Engine.THREADS if registers else engine
+            role.events.append(Use(name, role.integer(stage), False, by, registers=registers, note=note))
+
+    def _read_by(self, expr: Expr) -> Iterator[tuple[str, IntExpr | None, bool]]:
+        """The stages of buffers, and the accumulators in flight, that an expression reads."""
+        pending, seen = [expr], set[Expr]()
+        while pending:
+            node = pending.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            pending += children(node)
+            match node:
+                case SharedTile(buffer=buffer, stage=stage) | SharedGather(buffer=buffer, stage=stage):
+                    yield buffer, stage, False
+                case Var(name=name) if name in self.products:
+                    yield name, None, True
+                case _:
+                    pass
+
+
+def _all(statements: Sequence[Statement]) -> Iterator[Statement]:
+    for statement in statements:
+        yield statement
+        match statement:
+            case For(body=body) | If(body=body):
+                yield from _all(body)
+            case Specialise(roles=roles):
+                for role in roles:
+                    yield from _all(role.body)
+            case _:
+                pass
+
+
+def _needed(statements: Sequence[Statement]) -> frozenset[str]:
+    """The integers on which loops, slots, phases and conditions depend."""
+    found: set[str] = set()
+    for statement in statements:
+        match statement:
+            case For(start=start, stop=stop, step=step):
+                found |= free_symbols(start) | free_symbols(stop) | free_symbols(step)
+            case Expect(slot=slot, when=when) | Arrive(slot=slot, when=when):
+                found |= free_symbols(slot) | free_symbols(when)
+            case CopyTensor(stage=stage, slot=slot, when=when):
+                found |= free_symbols(slot) | free_symbols(when) | _symbols(stage)
+            case WaitBarrier(slot=slot, phase=phase):
+                found |= free_symbols(slot) | free_symbols(phase)
+            case CopyAsync(stage=stage) | StoreShared(stage=stage) | StoreTensor(stage=stage):
+                found |= _symbols(stage)
+            case Advance(by=by):
+                found |= free_symbols(by)
+            case _:
+                pass
+        for expr in statement_exprs(statement):
+            found |= _stages(expr)
+    names_of, grown = NamesOf(), True
+    while grown:
+        before = len(found)
+        for statement in statements:
+            match statement:
+                case Scalar(name=name, value=value) if name in found:
+                    found |= free_symbols(value)
+                case ScalarOf(name=name, value=value) if name in found:
+                    found |= names_of(value)
+                case If(condition=condition):
+                    found |= names_of(condition)
+                case FindGroup(name=name, slot=slot) if name in found:
+                    found |= free_symbols(slot)
+                case _:
+                    pass
+        grown = len(found) > before
+    return frozenset(found)
+
+
+def _symbols(e: IntExpr | None) -> frozenset[str]:
+    return frozenset() if e is None else free_symbols(e)
+
+
+def _stages(expr: Expr) -> frozenset[str]:
+    """The integers that say which stages an expression reads."""
+    found: set[str] = set()
+    pending, seen = [expr], set[int]()
+    while pending:
+        node = pending.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            pending += children(node)
+            if isinstance(node, SharedTile | SharedGather):
+                found |= _symbols(node.stage)
+    return frozenset(found)
+
+
+def _text(value: Expr, role: _Role) -> str:
+    """A value found in data, as text in which the role's own names are replaced by what they stand for."""
+    return re.sub(r"[A-Za-z_]\w*", lambda word: str(role.names.get(word[0], word[0])), expr_text(value))
