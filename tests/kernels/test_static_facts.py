@@ -99,6 +99,20 @@ def test_a_scan_of_4096_numbers_takes_few_shuffles(name: str, dtype: str) -> Non
     assert code.count("LDG") == code.count("STG") == 8
 
 
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+def test_a_scan_that_looks_back_takes_no_more_shuffles(target: str) -> None:
+    """Two of them give out the ticket. The look-back itself has none: two reductions of a window in its loop, and two
+    for the tile's total; the window is one load, tickets and words one access each."""
+    kernel = compiled(f"{ROOT}/kernels/scans.py:cumsum", "lookback_wide", target, T="i32")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+    code = disassembled(kernel)
+    assert code.count("SHFL") <= 10
+    assert (code.count("LDG", "128"), code.count("STG", "128")) == (8, 8)
+    assert (code.count("REDUX"), code.count("ATOMG")) == (4, 1)
+    assert (code.count("LDG", "64", "STRONG"), code.count("STG", "64", "STRONG")) == (1, 2)
+    assert code.count("MEMBAR") == 0
+
+
 def test_a_recurrence_with_lanes_along_another_axis_takes_none() -> None:
     kernel = compiled(f"{ROOT}/kernels/scans.py:linear_recurrence", "any", "sm_80")
     assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)

@@ -376,7 +376,7 @@ def _reduce(f: Function, node: Reduce, hint: Hint) -> Text:
 
     def build(texts: list[Text]) -> Text:
         if isinstance(node.op, Monoid):
-            result = reduce_with(_monoid(f, node.op), tuple(texts), axis)
+            result = reduce_with(monoid_name(f, node.op), tuple(texts), axis)
         else:
             result = reduce_text(node.op, argument.dtype, tuple(texts), axis, f.dialect, f.preamble)
         return _canonical(f, node, result)
@@ -398,7 +398,7 @@ def _scan(f: Function, node: Scan, hint: Hint) -> Text:
 
 def _scan_operator(f: Function, node: Scan) -> str:
     if isinstance(node.op, Monoid):
-        return _monoid(f, node.op)
+        return monoid_name(f, node.op)
     return f.preamble.use(combine_helper(node.op, node.args[0].dtype))
 
 
@@ -423,7 +423,7 @@ def _bind_tuple(f: Function, node: Reduce | Scan, home: Block, hint: Hint) -> Te
         if isinstance(node, Scan):
             result = scan_with(_scan_operator(f, node), operands, node.dim, node.reverse)
         elif isinstance(node.op, Monoid):
-            result = reduce_with(_monoid(f, node.op), operands, source.index(node.dim))
+            result = reduce_with(monoid_name(f, node.op), operands, source.index(node.dim))
         else:
             dtype = node.args[0].dtype
             result = reduce_text(node.op, dtype, operands, source.index(node.dim), f.dialect, f.preamble)
@@ -469,7 +469,8 @@ def _rank(f: Function, node: Rank, hint: Hint) -> Text:
     return call("gl.convert_layout", result, target)
 
 
-def _monoid(f: Function, monoid: Monoid) -> str:
+def monoid_name(f: Function, monoid: Monoid) -> str:
+    """The device function that combines two values of a monoid."""
     name = f.monoids.get(id(monoid))
     if name is None:
         name = f.identifiers.fresh(f"{f.name}_{monoid.name}")

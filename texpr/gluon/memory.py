@@ -14,17 +14,17 @@ from texpr.tile.ir import Expr, SharedGather
 
 def address(f: Function, tensor: str, base: IntExpr, offset: Text | None, access: Expr) -> Text:
     """The pointers of a global access at ``access``'s dims: ``x_ptr + offset``."""
-    pointer = _pointer(f, tensor, base)
+    start = pointer(f, tensor, base)
     if offset is not None:
-        return infix(pointer, "+", Level.SUM, offset)
+        return infix(start, "+", Level.SUM, offset)
     if not access.dims or access.space is None:
-        return pointer
+        return start
     shape = str(shape_of(access.space, access.dims))
     zeros = call("gl.full", shape, "0", "gl.int32", f.layout(access.space, access.dims))
-    return infix(pointer, "+", Level.SUM, zeros)
+    return infix(start, "+", Level.SUM, zeros)
 
 
-def _pointer(f: Function, tensor: str, base: IntExpr) -> Text:
+def pointer(f: Function, tensor: str, base: IntExpr) -> Text:
     """``tensor + base``, as a local unless there is nothing to compute."""
     start = Text(f.pointers[tensor])
     if base == Const(0):

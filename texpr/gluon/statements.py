@@ -14,6 +14,7 @@ from texpr.gluon.expressions import value as computed
 from texpr.gluon.function import INDENT, WIDTH, Block, Function
 from texpr.gluon.helpers import ASYNC_COPY
 from texpr.gluon.integers import NONNEGATIVE, narrow_text, range_of
+from texpr.gluon.lookback import look_back, publish, ticket
 from texpr.gluon.memory import address, buffer_view, to_storage
 from texpr.gluon.names import Hint
 from texpr.gluon.protocol import protocol
@@ -23,6 +24,7 @@ from texpr.gluon.text import Text, call, method
 from texpr.lang.ir import ReduceOp
 from texpr.math.expr import Const, IntExpr, Sym, free_symbols
 from texpr.math.intervals import ANY, Bounds
+from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.ir import (
     Assign,
     Atomic,
@@ -95,6 +97,16 @@ def statement(f: Function, item: Statement) -> None:
         case ProgramId(name=name):
             f.emit(f"{f.scalars[name]} = gl.program_id(0)")
             _settle(f, name, NONNEGATIVE)
+        case Ticket(name=name):
+            f.emit(f"{f.scalars[name]} = {ticket(f, item)}  # in the order in which programs start")
+            _settle(f, name, NONNEGATIVE)
+        case Publish(final=final, origin=origin):
+            _announce(f, "what everything up to the tile comes to" if final else "what the tile comes to", origin)
+            f.emit(publish(f, item))
+        case LookBack(names=names, origin=origin):
+            _announce(f, "what the tiles before come to", origin)
+            f.emit(f"{', '.join(f.variables[name] for name in names)} = {look_back(f, item)}")
+            f.assigned(frozenset(names))
         case Assign(note=note, origin=origin):
             _announce(f, note, origin)
             _assign(f, item)

@@ -11,6 +11,7 @@ from texpr.lang.ir import Axis, BoundaryMode, Expr, Func, Read, Tensor
 from texpr.math.bounds import Facts, divisor
 from texpr.math.expr import And, Atom, AtomKind, BoolExpr, IntExpr, Sym, const, eq, free_symbols, sym
 from texpr.math.integer import from_terms, terms_of
+from texpr.plan.ir import Scratch
 
 VECTOR_BYTES = 16
 WORKSPACE_ALIGNMENT = 256
@@ -28,8 +29,10 @@ class Memory:
     alignment: int
 
 
-def memory_of(source: Tensor | Func, guard: BoolExpr) -> Memory:
-    """The memory of an argument, or of a func stored in the workspace (dense over its axes)."""
+def memory_of(source: Tensor | Func | Scratch, guard: BoolExpr) -> Memory:
+    """The memory of an argument, of a func stored in the workspace (dense over its axes), or of scratch."""
+    if isinstance(source, Scratch):
+        return Memory(buffer_name(source.name), source.dtype, source.shape, _dense(source.shape), WORKSPACE_ALIGNMENT)
     if isinstance(source, Func) and source.output is None:
         shape = tuple(axis.extent for axis in source.axes)
         return Memory(buffer_name(source.name), source.dtype, shape, _dense(shape), WORKSPACE_ALIGNMENT)

@@ -47,12 +47,12 @@ from texpr.plan.ir import (
     Node,
     Persistence,
     Reduction,
-    Scratch,
     TileAxis,
     VariantPlan,
     Write,
 )
 from texpr.plan.leaders import leaders_of
+from texpr.plan.lookback import order_of, scratch_of
 from texpr.plan.mentions import check_mentions
 from texpr.plan.ranking import check_ranking
 from texpr.plan.recut import recut
@@ -72,7 +72,7 @@ from texpr.plan.scan_split import with_partials
 from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, position_in, prefixes_node
 from texpr.plan.skip import check_tested_steps, skipping
 from texpr.plan.units import dot_again, dot_of
-from texpr.plan.workspace import fills_of, lives_of, shared_slots
+from texpr.plan.workspace import fills_of, lives_of, shared_slots, zeroed
 from texpr.schedule.like import written_out_kernels
 from texpr.schedule.records import LoopOf, Memory, Place, Position, Program, Tile, Variant
 from texpr.targets import Target
@@ -157,23 +157,23 @@ def plan_kernel(context: Context) -> KernelPlan:
     check_scans(context, tile)
     prologue, body = _nodes(context, tile, held=frozenset(f for d in context.needed for f in d.funcs if held(f)))
     warps = context.record.warps or DEFAULT_WARPS
-    scratch = tuple(
-        Scratch(name, kind.dtype, tuple(substitute(extent, dict(context.algorithm.statics)) for extent in kind.shape))
-        for name, kind in context.record.scratch.items()
-    )
+    scratch = scratch_of(context)
     plan = KernelPlan(
         context.record.name,
         context.variant.name,
         context.target,
         context.record,
         tile,
-        context.record.order,
+        order_of(context),
         _persistence(context, tile),
         warps,
         prologue,
         body,
         context.writes,
-        fills_of(context.record, [context.originals.get(f, f) for f in context.writes], scratch),
+        (
+            *fills_of(context.record, [context.originals.get(f, f) for f in context.writes], ()),
+            *(zeroed(buffer) for buffer in scratch),
+        ),
         scratch,
     )
     legality.check_order_of_nodes(context, plan)

@@ -262,6 +262,13 @@ class ScanInTiles(PlanError):
     )
 
 
+class LookBackInvalid(PlanError):
+    code = "TX0346"
+    title = "look-back that is not possible"
+    template = "{func} looks back along {axis}: {why}"
+    default_hint = "scan: {{{func}: {{across: loop, by: {{{axis}: 1024}}}}}}"
+
+
 class ByInvalid(PlanError):
     code = "TX0341"
     title = "by that does not fit its func"
@@ -360,8 +367,8 @@ class InvertInvalid(PlanError):
 class OrderNotRelaxed(PlanError):
     code = "TX0372"
     title = "floats added in an order that differs from run to run"
-    template = "updates of {func} ({dtype}) come in any order ({why}), and sums of floats depend on it"
-    default_hint = "relax: [{{order: {summed}}}], or remove invert, or {fixed}"
+    template = "{what} of {func} ({dtype}) come in any order ({why}), and sums of floats depend on it"
+    default_hint = "relax: [{{order: {summed}}}], or {instead}"
 
 
 class SharedOverLimit(PlanError):

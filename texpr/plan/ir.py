@@ -8,7 +8,8 @@
     Reduction  ::= a reduction with its loops; its body runs before each step; a Dot when it is a contraction on a
         matrix unit
     Group      ::= reductions that share loops: each is carried through them by its own Reduction in the body
-    Prefixes   ::= a scan: every prefix along one axis of the tile, going on from the tile before if it is carried
+    Prefixes   ::= a scan: every prefix along one axis of the tile, going on from the tile before if it is carried, or
+        from the tiles of programs before it if it looks back
     Write      ::= an output or workspace tensor stored tile by tile
 
 Expressions are ``lang.ir`` expressions in which funcs that the schedule does not place have been inlined; a ``Read``
@@ -277,11 +278,26 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class LookBack:
+    """How a scan goes on from the tiles before: programs publish what their tiles come to in 64-bit ``words``, those of
+    this scan from number ``first`` on. A line has ``tiles`` words that follow each other in scan order; ``window`` of
+    them are read at a time. ``widths``: the bits of a word's components, which are whether the scan has started anew
+    (if it may), and its values."""
+
+    words: Scratch
+    first: IntExpr
+    tiles: IntExpr
+    window: int
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prefixes:
     """``funcs`` over ``axes`` = every prefix of ``exprs`` along ``axis``, as ``lang.ir.Scan`` says.
 
     ``carried``: the node stands in a loop over the axis, in scan order, and goes on from where the step before ended.
-    Otherwise the tile holds whole lines, or lines of ``every`` points that start anew.
+    With ``look_back`` it goes on from the tiles of other programs. Otherwise the tile holds whole lines, or lines of
+    ``every`` points that start anew.
     """
 
     funcs: tuple[Func, ...]
@@ -294,6 +310,7 @@ class Prefixes:
     reset: Expr | None
     carried: bool
     schedule: str = ""
+    look_back: LookBack | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +447,13 @@ class KernelPlan:
     def nodes(self) -> tuple[Node, ...]:
         """Everything at the top of the tree, in execution order."""
         return (*self.prologue, *self.body)
+
+    @property
+    def tickets(self) -> Scratch | None:
+        """Where programs take their numbers, in the order in which they start, if they wait for each other: the first
+        word counts them."""
+        waiting = (node.look_back for node in self.body if isinstance(node, Prefixes) and node.look_back is not None)
+        return next((look_back.words for look_back in waiting), None)
 
     def tile_axis(self, axis: Axis) -> TileAxis | None:
         return next((t for t in self.tile if t.axis is axis), None)

@@ -104,6 +104,7 @@ def combine(op: ReduceOp | Monoid, left: Sequence[Expr], right: Sequence[Expr]) 
     return tuple(rewrite(expr, change) for expr in op.combine)
 
 
+@functools.cache  # one operator is printed once
 def scan_monoid(op: ReduceOp | Monoid, dtypes: tuple[DType, ...], *, flagged: bool, exclusive: bool) -> Monoid:
     """The operator of a scan with more to each element than its values, components in this order:
 

@@ -28,6 +28,7 @@ from texpr.plan.errors import (
 )
 from texpr.plan.inline import inline
 from texpr.plan.ir import Cover, Prefixes, TileAxis
+from texpr.plan.lookback import check_look_backs, look_back_of, looking_back
 from texpr.plan.resolve import Context
 from texpr.schedule.records import Across, LoopOf, Memory, Place
 
@@ -163,15 +164,17 @@ def check_place(name: str, place: Place, scan: Scan, written: bool) -> None:
 
 
 def check_scans(context: Context, tile: Sequence[TileAxis]) -> None:
-    """A scan sees its whole line: in one tile, carried by a loop, or in tiles where it starts anew."""
+    """A scan sees its whole line: in one tile, carried by a loop, in tiles where it starts anew, or looking back."""
     _check_names(context)
+    check_look_backs(context)
+    looking = {id(definition) for definition, _, _, _ in looking_back(context)}
     by_axis = {t.axis: t for t in tile}
     for definition, scan in scans_of(context):
         if scan.axis not in definition.axes:  # recut
             what = f"split or fuse of {scan.axis.name}, along which {definition.name} scans,"
             at = context.record.location_of("split" if context.record.split else "fuse")
             raise NotLowered(what=what, instead="the axis as it is", at=at)
-        if is_carried(context, definition):
+        if is_carried(context, definition) or id(definition) in looking:
             continue
         cut = by_axis.get(scan.axis)
         name, axis = definition.name, scan.axis
@@ -207,8 +210,9 @@ def prefixes_node(
     carried = is_carried(context, definition)
     funcs, axes = definition.funcs, definition.axes
     return Prefixes(
-        funcs, axes, scan.axis, scan.op, exprs, scan.exclusive, scan.reverse, reset, carried, schedule
-    )
+        funcs, axes, scan.axis, scan.op, exprs, scan.exclusive, scan.reverse, reset, carried, schedule,
+        look_back_of(context, definition),
+    )  # fmt: skip
 
 
 def position_in(loop: Carried) -> LoopOf:

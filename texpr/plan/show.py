@@ -161,6 +161,8 @@ def _tile_line(kernel: KernelPlan) -> str:
         order = kernel.order
         reverse = order.kind is OrderKind.REVERSE
         parts.append(f"{order.axis} reversed" if reverse else f"{order.axis} in bands of {order.by}")
+    if kernel.tickets is not None:
+        parts.append("taken in the order in which programs start")
     if kernel.record.persistent is not None:
         programs = kernel.record.persistent.programs
         most = "sms" if programs is None else str(programs.value)
@@ -305,6 +307,9 @@ def _prefixes_line(node: Prefixes, kernel: KernelPlan, sizes: Mapping[Axis, int]
     words += ["from the last to the first"] if node.reverse else []
     words += [f"anew where {shortened(node.reset)}"] if node.reset is not None else []
     words += ["from step to step"] if node.carried else []
+    if node.look_back is not None:
+        bits = sum(node.look_back.widths)
+        words.append(f"looking back over {node.look_back.window} tiles at a time, {bits} bits each")
     dtype = node.exprs[0].dtype
     registers = registers_per_thread(elements_of(node.axes, sizes) * len(node.funcs), dtype, kernel)
     return _line(f"{names} = {', '.join(words)}   {_shape(node.axes, sizes)} {dtype}", registers, node.schedule)

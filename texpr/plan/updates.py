@@ -16,7 +16,8 @@ from texpr.dtypes import DType
 from texpr.lang.ir import Axis
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import InvertInvalid, OrderNotRelaxed
-from texpr.plan.ir import KernelPlan, Update, Write
+from texpr.plan.ir import KernelPlan, Prefixes, Update, Write
+from texpr.plan.lookback import depends_on_arrival
 from texpr.plan.private import copy_dims, copy_points
 from texpr.plan.resolve import Context
 from texpr.schedule.records import Memory, RelaxKind, Variant
@@ -61,6 +62,9 @@ def is_relaxed(func: str, variant: Variant) -> bool:
 
 def depends_on_order(plan: KernelPlan) -> bool:
     """Whether sums of floats depend on the order in which threads and programs come."""
+    scans = [node for node in plan.body if isinstance(node, Prefixes) and node.look_back is not None]
+    if any(depends_on_arrival(scan.op, [expr.dtype for expr in scan.exprs]) for scan in scans):
+        return True
     updates = [node for node in nodes_of(plan.nodes) if isinstance(node, Write) and node.update is not None]
     return any(write.func.dtype.is_float and why_any_order(write, plan) is not None for write in updates)
 
@@ -80,7 +84,13 @@ def check_updates(context: Context, plan: KernelPlan) -> None:
             summed = node.func.name.removesuffix(".part")
             at = place.location_of("invert")
             raise OrderNotRelaxed(
-                func=node.func.name, dtype=node.func.dtype, why=why, summed=summed, fixed=fixed, at=at
+                what="updates",
+                func=node.func.name,
+                dtype=node.func.dtype,
+                why=why,
+                summed=summed,
+                instead=f"remove invert, or {fixed}",
+                at=at,
             )
         if node.update.aggregate and _step_points(node, node.update.reduced, plan) == 1:
             why = "no two lanes of a step have the same element"

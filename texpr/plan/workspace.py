@@ -99,6 +99,11 @@ def fills_of(record: Kernel, writes: Sequence[Func], scratch: Sequence[Scratch])
     return tuple(found)
 
 
+def zeroed(buffer: Scratch) -> Fill:
+    """The memset of scratch that a kernel needs to be zero."""
+    return _fill(buffer.name, None, buffer.dtype, product(buffer.shape), 0, None)
+
+
 def _check_output(output: Tensor, at: Location | None) -> None:
     """A memset covers the whole tensor and nothing else, and destroys nothing that is read."""
     if output.strided:

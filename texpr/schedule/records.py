@@ -122,7 +122,6 @@ class Across(Enum):
 
 NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
     {MmaOp.WGMMA, MmaOp.TCGEN05, Copy.TMA, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
-    | {Across.LOOKBACK}
 )
 """Words that are understood and refused with "not lowered yet"."""
 
@@ -519,17 +518,21 @@ class Group(Record):
 class Scan(Record):
     """How a scan goes from one tile of its axis to the next. A scan whose axis is in `whole` needs none of this."""
 
-    LATER: ClassVar[Mapping[str, str]] = {"window": "how many earlier tiles `lookback` looks at together"}
-
     across: Across = field(
         metadata=about(
             """`loop`: one program takes the tiles one after the other, in scan order, and keeps the state in registers.
             `two_pass`: a program takes one tile; an earlier kernel reduces every tile to `func.part`, another scans
-            these along the axis `axis.part` to `func.carry`.""",
+            these along the axis `axis.part` to `func.carry`. `lookback`: a program takes one tile, and learns from
+            those before it what they come to: one pass, in which what is scanned is read once. Floats need
+            `relax: [{order: func}]`; the state of a tile must fit 62 bits.""",
             "loop",
         )
     )
     by: Map[AxisName, TileSize] = field(metadata=about("The scan's axis, with the size of a tile.", "{i: 1024}"))
+    window: TileSize | None = field(
+        default=None,
+        metadata=about("For `lookback`: how many earlier tiles are looked at together. Left out: 32.", "32"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

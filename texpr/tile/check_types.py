@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -159,6 +159,15 @@ def check_buffer_tile(buffer: Buffer, shape: tuple[int, ...], dtype: DType) -> N
     """A tile that is written to a whole stage of ``buffer``."""
     require(shape == buffer.shape, f"a tile of shape {shape} for buffer {buffer.name} of shape {buffer.shape}")
     require(dtype is buffer.dtype, f"buffer {buffer.name} holds {buffer.dtype}, not {dtype}")
+
+
+def check_word(dtypes: Sequence[DType], widths: Sequence[int]) -> None:
+    """The components of a value that is published in one word, beside the two bits that say how much is known."""
+    require(len(dtypes) == len(widths) > 0, f"{len(dtypes)} components in {len(widths)} fields of a word")
+    require(sum(widths) <= 62, f"{sum(widths)} bits in one word")
+    for dtype, width in zip(dtypes, widths, strict=True):
+        whole = width == (1 if dtype is DType.BOOL else dtype.bits)
+        require(whole or (dtype.is_int and 0 < width < dtype.bits), f"{dtype} in {width} bits of a word")
 
 
 def _blocked(name: str, layout: Blocked, rank: int, warps: int) -> None:

@@ -40,6 +40,7 @@ from texpr.plan.access import Memory, memory_of, vector_of
 from texpr.plan.copies import count_of
 from texpr.plan.errors import NotLowered
 from texpr.plan.inline import axes_of, bounded_index, key_of, spans
+from texpr.plan.ir import Scratch
 from texpr.tile import build as tile
 from texpr.tile.index import index_tile, largest, split, width_of, with_origins
 from texpr.tile.ir import Argument, Literal, Load, SharedGather, SharedTile, Space
@@ -53,7 +54,7 @@ class Needs:
     """What the expressions of a kernel turned out to need from the launcher: collected while lowering, read when it
     is done. ``evaluated`` remembers values of expressions (which share parts) by scope and space."""
 
-    tensors: dict[str, Tensor | Func] = field(default_factory=dict)
+    tensors: dict[str, Tensor | Func | Scratch] = field(default_factory=dict)
     scalars: dict[str, DType] = field(default_factory=dict)
     present: dict[str, str] = field(default_factory=dict)
     limits: dict[IntExpr, None] = field(default_factory=dict)

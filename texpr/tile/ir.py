@@ -3,7 +3,7 @@
     TileProgram ::= Parameter*  Buffer*  Barriers*  Statement*
     Statement   ::= Scalar | ScalarOf | FindGroup | Assign | For | If | CopyAsync | Barrier | Commit | Wait
                   | StoreShared | Store
-                  | Atomic | AtomicShared
+                  | Atomic | AtomicShared | Ticket | Publish | LookBack
                   | Protocol | Specialise
     Specialise  ::= Role*                                      Role ::= Statement*
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
@@ -27,6 +27,7 @@ from typing import Any, Final, assert_never
 from texpr.dtypes import DType
 from texpr.lang.ir import Monoid, OpName, ReduceOp
 from texpr.math.expr import IntExpr
+from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.declarations import Barriers as Barriers
 from texpr.tile.declarations import Buffer as Buffer
 from texpr.tile.declarations import Conflict as Conflict
@@ -518,6 +519,9 @@ Statement = (
     | AtomicShared
     | Protocol
     | Specialise
+    | Ticket
+    | Publish
+    | LookBack
 )
 
 
@@ -567,12 +571,14 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
     """The expressions a statement evaluates itself (not those of its body)."""
     match statement:
-        case Scalar() | ProgramId() | FindGroup() | For() | Barrier() | Commit() | Wait() | Specialise():
+        case Scalar() | ProgramId() | Ticket() | FindGroup() | For() | Barrier() | Commit() | Wait() | Specialise():
             return ()
         case Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores():
             return ()
-        case FenceAsync() | DotWait() | Advance():
+        case FenceAsync() | DotWait() | Advance() | LookBack():
             return ()
+        case Publish(values=values):
+            return values
         case Assign(value=value) | StoreShared(value=value) | ScalarOf(value=value):
             return (value,)
         case CopyAsync(load=load):

@@ -11,9 +11,10 @@ from texpr.math.bounds import Facts, divisor
 from texpr.math.expr import BoolExpr, IntExpr, Sym, const, free_symbols, ge, minimum, sym
 from texpr.math.integer import product
 from texpr.plan.access import memory_of
-from texpr.plan.ir import Cover, KernelPlan, Node, TileAxis
+from texpr.plan.ir import Cover, KernelPlan, Node, Scratch, TileAxis
 from texpr.plan.resolve import constant
 from texpr.schedule.records import OrderKind
+from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.evaluate import Needs
 from texpr.tile.extern import extern_program
 from texpr.tile.ir import (
@@ -71,7 +72,7 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     pid = kernel.name("pid")
     grid_axes = [t for t in plan.tile if t.cover is Cover.GRID]
     tiles = product(t.count for t in grid_axes)
-    block.add(ProgramId(pid))
+    block.add(ProgramId(pid) if plan.tickets is None else _ticket(pid, plan.tickets, kernel, guard))
     origins = {t.axis: sym(kernel.name(f"{t.axis.name}0")) for t in grid_axes}
     within = next((tile_in_group(t, t.grouped, kernel) for t in grid_axes if t.grouped is not None), None)
     axes = {t.axis: AxisValue(origins.get(t.axis, const(0)), t.size, t.full) for t in plan.tile}
@@ -118,6 +119,12 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     body = without_unused_scalars(body)
     parameters = _parameters(kernel, body, facts, guard, arguments)
     return TileProgram(name, plan.warps, parameters, tuple(kernel.buffers), body, grid, limits, tuple(kernel.conflicts))
+
+
+def _ticket(name: str, words: Scratch, kernel: Kernel, guard: BoolExpr) -> Ticket:
+    memory = memory_of(words, guard)
+    kernel.needs.tensors[memory.name] = words
+    return Ticket(name, memory.name)
 
 
 def _small(limit: IntExpr) -> bool:
@@ -274,8 +281,13 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
                 defined.add(name)
                 integers(groups)
                 integers(slot)
-            case ProgramId(name=name) | ScalarOf(name=name):
+            case ProgramId(name=name) | Ticket(name=name) | ScalarOf(name=name):
                 defined.add(name)
+            case Publish(at=at):
+                integers(at)
+            case LookBack(first=first, count=count):
+                integers(first)
+                integers(count)
             case Scalar(name=name, value=value):
                 defined.add(name)
                 integers(value)

@@ -7,7 +7,8 @@ the left operand of the first point, so that nothing has to be added afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from texpr.dtypes import DType
 from texpr.lang.ir import Axis, Monoid, OpName, ReduceOp
@@ -19,9 +20,13 @@ from texpr.tile.ir import Assign, Full, Literal, Reduce, Scan, Space, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin
 from texpr.tile.layouts import Blocked
+from texpr.tile.lookback import before_the_tile
 from texpr.tile.monoids import combine, identity
 from texpr.tile.scope import Scope
 from texpr.tile.spaces import blocked_space
+
+BeforeTile = Callable[[Sequence[TileExpr]], tuple[TileExpr, ...]]
+"""What the tiles before come to, given what this one comes to (``lookback.before_the_tile``)."""
 
 
 def begin_carried(node: Write, kernel: Kernel, scope: Scope, block: Block) -> Scope:
@@ -57,10 +62,14 @@ def lower_prefixes(node: Prefixes, kernel: Kernel, scope: Scope, block: Block) -
         anew = tile.choose(starts, tile.literal(1, DType.I32), tile.literal(0, DType.I32))
     carry = scope.carries.get(node.funcs[0]) if node.carried else None
     dim = None if work is None else work.dim_of(node.axis.name)
+    before: BeforeTile | None = None
+    if node.look_back is not None:
+        before = partial(before_the_tile, node, node.look_back, kernel=kernel, scope=scope, block=block)
     if work is None or dim is None:
-        results, last = _one_point(node, values, anew, carry, start)
+        entering = carry if before is None else before([*([] if anew is None else [anew]), *values])
+        results, last = _one_point(node, values, anew, entering, start)
     else:
-        results, last = _along_lanes(node, values, anew, carry, start, home, work, dim, kernel, block)
+        results, last = _along_lanes(node, values, anew, carry, before, start, home, work, dim, kernel, block)
     for func, value in zip(node.funcs, results, strict=True):
         back = value if home is None else tile.relayout(value, home)
         scope = scope.with_value(func, assign(func.name, tile.cast(back, func.dtype), kernel, block, node.schedule))
@@ -78,7 +87,7 @@ def _one_point(
     node: Prefixes,
     values: Sequence[TileExpr],
     anew: TileExpr | None,
-    carry: tuple[Var, ...] | None,
+    carry: tuple[TileExpr, ...] | None,
     start: Sequence[Literal],
 ) -> tuple[tuple[TileExpr, ...], tuple[TileExpr, ...]]:
     """Tiles of one point along the axis: no lanes to combine. The results, and the prefix that ends with the point."""
@@ -95,6 +104,7 @@ def _along_lanes(
     values: Sequence[TileExpr],
     anew: TileExpr | None,
     carry: tuple[Var, ...] | None,
+    before: BeforeTile | None,
     start: Sequence[Literal],
     home: Space | None,
     work: Space,
@@ -132,19 +142,35 @@ def _along_lanes(
         return assign(name, scanned, kernel, block, node.schedule)
 
     offset = len(args) - len(own)
-    inclusive = own
-    if carry is not None or not exclusive:
+    inclusive, preceding = own, earlier
+    if carry is not None or before is not None or not exclusive:
         inclusive = tuple(component(offset + n, f"{func.name}_upto") for n, func in enumerate(node.funcs))
-    results = inclusive
+    if exclusive:
+        preceding = tuple(component(len(flags) + n, f"{func.name}_before") for n, func in enumerate(node.funcs))
+    end = 0 if node.reverse else work.dims[dim].size - 1
+    if before is not None:
+        started = [component(0, f"{node.funcs[0].name}_anew")] if flags else []
+        tiles_before = before([picked(value, work, dim, end) for value in (*started, *inclusive)])
+        inclusive = _going_on(node, tiles_before, inclusive, started)
+        preceding = _going_on(node, tiles_before, preceding, started) if exclusive else ()
+    results = preceding if exclusive else inclusive
     if difference:
         inverse = OpName.SUB if node.op is ReduceOp.SUM else OpName.XOR
         results = tuple(tile.op(inverse, total, value) for total, value in zip(inclusive, own, strict=True))
-    elif exclusive:
-        results = tuple(component(len(flags) + n, f"{func.name}_before") for n, func in enumerate(node.funcs))
     if carry is None:
         return results, ()
-    end = 0 if node.reverse else work.dims[dim].size - 1
     return results, tuple(picked(value, work, dim, end) for value in inclusive)
+
+
+def _going_on(
+    node: Prefixes, before: tuple[TileExpr, ...], prefixes: tuple[TileExpr, ...], started: Sequence[TileExpr]
+) -> tuple[TileExpr, ...]:
+    """Prefixes of the tile that go on from what comes before it, but for those that have ``started`` anew."""
+    going_on = combine(node.op, before, prefixes)
+    if not started:
+        return going_on
+    unset = tile.op(OpName.EQ, started[0], tile.literal(0, DType.I32))
+    return tuple(tile.choose(unset, new, old) for new, old in zip(going_on, prefixes, strict=True))
 
 
 def _has_inverse(op: ReduceOp | Monoid, dtype: DType) -> bool:

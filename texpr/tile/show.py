@@ -12,6 +12,7 @@ from typing import assert_never
 
 from texpr.lang.ir import Monoid
 from texpr.math.expr import IntExpr
+from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.ir import (
     Argument,
     Assign,
@@ -201,6 +202,14 @@ class _Printer:
                 return _noted(f"{name} = last e with {offsets}[e] // {size} + e <= {slot}", note)
             case ProgramId(name=name):
                 return f"{name} = program index"
+            case Ticket(name=name, words=words):
+                return f"{name} = {words}[0], counted up"
+            case Publish(words=words, at=at, final=final, values=values, origin=origin):
+                known = "all up to it" if final else "the tile"
+                texts = ", ".join(self.expr(value) for value in values)
+                return _noted(f"publish {words}[{at}] = {texts}", known, origin)
+            case LookBack():
+                return _look_back(item)
             case Assign(name=name, value=value, note=note, origin=origin):
                 return _noted(f"{name} : {type_text(value)} = {self.expr(value)}", note, origin)
             case For(counter=counter, start=start, stop=stop, step=step, note=note, static=static):
@@ -308,6 +317,12 @@ class _Printer:
 
     def _offset(self, base: IntExpr, offset: Expr | None) -> str:
         return str(base) if offset is None else f"{base} + {self.expr(offset)}"
+
+
+def _look_back(item: LookBack) -> str:
+    op = item.op.name if isinstance(item.op, Monoid) else item.op.value
+    published = f"{item.words}[{item.first} +: {item.count}]"
+    return _noted(f"{', '.join(item.names)} = look back {op} {published} by {item.window}", "", item.origin)
 
 
 def _noted(text: str, note: str, origin: str = "") -> str:

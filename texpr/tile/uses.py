@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from texpr.math.expr import free_symbols
+from texpr.tile.communicate import LookBack, Ticket
 from texpr.tile.ir import (
     Argument,
     Assign,
@@ -57,11 +58,11 @@ class NamesOf:
 def assigned_names(statement: Statement) -> tuple[str, ...]:
     """The names that a statement gives a (new) value."""
     match statement:
-        case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) | FindGroup(name=name):
+        case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) | Ticket(name=name) | FindGroup(name=name):
             return (name,)
         case Assign(name=name) | For(counter=name) | Advance(name=name):
             return (name,)
-        case DotWait(names=names):
+        case DotWait(names=names) | LookBack(names=names):
             return names
         case _:
             return ()

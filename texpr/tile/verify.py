@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from texpr.dtypes import DType
+from texpr.lang.ir import Monoid
 from texpr.math.expr import BoolExpr, Const, IntExpr, const, free_symbols
 from texpr.tile.check_protocol import check_barriers, check_protocol, check_tensor_map
 from texpr.tile.check_types import (
@@ -22,8 +23,10 @@ from texpr.tile.check_types import (
     check_node,
     check_space,
     check_stage,
+    check_word,
     require,
 )
+from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.ir import (
     Assign,
     Atomic,
@@ -123,6 +126,7 @@ class _State:
     static: frozenset[str] = frozenset()
     stored: set[str] = field(default_factory=set)
     loaded: set[str] = field(default_factory=set)
+    shared_words: set[str] = field(default_factory=set)
     async_buffers: set[str] = field(default_factory=set)
     copies: _Copies = field(default_factory=_Copies)
     checked: dict[int, Expr] = field(default_factory=dict)
@@ -201,6 +205,25 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             _define_scalar(name, state)
         case ProgramId(name=name):
             _define_scalar(name, state)
+        case Ticket(name=name, words=words):
+            _words(words, state)
+            _define_scalar(name, state)
+        case Publish(words=words, at=at, values=values, widths=widths):
+            _words(words, state)
+            _symbols(at, state)
+            require(not any(value.dims for value in values), "a tile is published in place of a number")
+            check_word([value.dtype for value in values], widths)
+        case LookBack(words=words, first=first, count=count, window=window):
+            _words(words, state)
+            _symbols(first, state)
+            _symbols(count, state)
+            require(window > 0 and window & (window - 1) == 0, f"{window} words are looked at together")
+            check_word(item.dtypes, item.widths)
+            components = len(item.op.left) if isinstance(item.op, Monoid) else 1
+            require(len(item.names) == len(item.dtypes) == components, f"{len(item.names)} names, {components} values")
+            for name, dtype in zip(item.names, item.dtypes, strict=True):
+                require(name not in state.fixed | state.scalars | state.types.keys(), f"{name} has a value already")
+                state.types[name] = (dtype, None, ())
         case Assign(name=name, value=value):
             require(name not in state.fixed | state.scalars, f"{name} is already an integer")
             own = (value.dtype, value.space if value.dims else None, value.dims)
@@ -298,6 +321,7 @@ def _written(
 ) -> None:
     require(tensor in state.context.pointers, f"no pointer parameter {tensor}")
     require(tensor not in state.loaded, f"{tensor} is loaded from and stored to: its loads may not move")
+    require(tensor not in state.shared_words, f"{tensor} is also accessed without care for other programs")
     pointer = state.context.pointers[tensor]
     require(value.dtype is pointer.dtype, f"{tensor} has {pointer.dtype} elements, not {value.dtype}")
     _symbols(base, state)
@@ -309,6 +333,14 @@ def _written(
         same = part is None or part.space is None or frame.space is None or part.space == frame.space
         require(same, f"a store to {tensor} mixes two spaces")
     state.stored.add(tensor)
+
+
+def _words(words: str, state: _State) -> None:
+    """Words through which programs meet are accessed by nothing else."""
+    require(words in state.context.pointers, f"no pointer parameter {words}")
+    require(state.context.pointers[words].dtype is DType.U64, f"{words} has no 64-bit words")
+    require(words not in state.loaded | state.stored, f"{words} is also accessed without care for other programs")
+    state.shared_words.add(words)
 
 
 def _loop(loop: For, state: _State, program: TileProgram) -> None:
@@ -428,6 +460,7 @@ def _memory(node: Expr, state: _State) -> None:
     match node:
         case Load(tensor=tensor):
             require(tensor not in state.stored, f"{tensor} is loaded from and stored to: its loads may not move")
+            require(tensor not in state.shared_words, f"{tensor} is also accessed without care for other programs")
             state.loaded.add(tensor)
         case SharedTile(buffer=buffer) | SharedGather(buffer=buffer) if buffer in state.async_buffers:
             require(state.copies.waited, f"buffer {buffer} is read before any wait for its copies")

@@ -254,6 +254,13 @@ def scans(x: Any, y: Any, z: Any) -> None:
     z[i, j] = te.scan("+", x[i, j], along=j, reverse=True)
 
 
+@te.algorithm("x: i64[N] -> y: i64[N]")
+def totals(x: Any, y: Any) -> None:
+    """A scan of numbers that fill a word."""
+    (i,) = te.axes(i="N")
+    y[i] = te.scan("+", x[i], along=i)
+
+
 @te.algorithm("key: i32[N], x: f32[N] -> y: f32[8]")
 def by_key(key: Any, x: Any, y: Any) -> None:
     """Floats added up by key."""

@@ -1,0 +1,56 @@
+"""Statements by which the programs of one launch learn from each other.
+
+They meet in an array of 64-bit words, zero before the launch. Word 0 counts the programs that have started. Any other
+word is published by one program: its two highest bits say how much is known (0: nothing yet, 1: what one tile comes to,
+2: what everything up to it comes to), the others hold the components of a value from bit 0 on. One access moves a word
+as a whole, so that no fences are needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from texpr.dtypes import DType
+from texpr.lang.ir import Monoid, ReduceOp
+from texpr.math.expr import IntExpr
+
+if TYPE_CHECKING:
+    from texpr.tile.ir import Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """``name`` = how many programs have come here before this one: programs with lower numbers have started."""
+
+    name: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """``words[at]`` = ``values``, in ``widths`` bits each: what a tile comes to, or all up to it if ``final``."""
+
+    words: str
+    at: IntExpr
+    final: bool
+    values: tuple[Expr, ...]
+    widths: tuple[int, ...]
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LookBack:
+    """``names`` = what ``words[first], .., words[first + count - 1]`` come to, combined by ``op`` in this order:
+    ``window`` words are looked at together, from the last ones on, until one of them knows the rest. Waits for words
+    that are not there yet. The names are of scalars of types ``dtypes``, in ``widths`` bits of a word."""
+
+    names: tuple[str, ...]
+    words: str
+    first: IntExpr
+    count: IntExpr
+    window: int
+    op: ReduceOp | Monoid
+    dtypes: tuple[DType, ...]
+    widths: tuple[int, ...]
+    origin: str = ""
