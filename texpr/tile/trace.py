@@ -33,6 +33,7 @@ from texpr.math.expr import (
     substitute,
     sym,
 )
+from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.declarations import TensorMapParam
 from texpr.tile.events import Arrived, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
 from texpr.tile.ir import (
@@ -300,6 +301,8 @@ class _Tracer:
                 raise AssertionError("roles inside of a loop or of a role")
             case Scalar() | ScalarOf() | FindGroup() | ProgramId() | Assign() | Barrier() | Store() | Atomic():
                 pass
+            case Ticket() | Publish() | LookBack():
+                pass  # the words of other programs are no shared memory
             case Expect() | Arrive():
                 pass  # not this time
             case _:
