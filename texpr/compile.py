@@ -466,6 +466,7 @@ def _argument(param: Tensor | Scalar) -> Argument:
                 addressable(param),
                 param.low,
                 param.high,
+                None if param.domain is None else param.domain.named,
                 param.contracts,
             )
         case _:

@@ -98,6 +98,8 @@ def _argument(argument: TensorArgument | ScalarArgument) -> str:
             if any(contract.limit is not None for contract in argument.contracts):
                 bounds = ""  # the contract says it
             optional = "?" if argument.optional else ""
+            if argument.domain is not None:
+                bounds += f" where {argument.domain.text}"
             return f"{name}: {dtype}[{_shape(argument)}]{optional}{bounds}{contracts}{alias}"
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from texpr.domains import Domain
 from texpr.dtypes import DType
 from texpr.lang.ir import Contract
 from texpr.math.expr import BoolExpr, IntExpr
@@ -26,8 +27,8 @@ class TensorArgument:
     (elements).
 
     ``elements`` is the number of addressable elements (for overlap and range checks); the pointer must be aligned to
-    the element size. ``low``/``high`` (half-open) and ``contracts`` are the caller's obligations: nothing checks them
-    on a GPU.
+    the element size. ``low``/``high`` (half-open; only in ``domain``, if there is one) and ``contracts`` are the
+    caller's obligations: nothing checks them on a GPU.
     """
 
     name: str
@@ -41,6 +42,7 @@ class TensorArgument:
     elements: IntExpr | None = None
     low: IntExpr | None = None
     high: IntExpr | None = None
+    domain: Domain | None = None
     contracts: tuple[Contract, ...] = ()
 
 

@@ -39,6 +39,7 @@ from texpr.aot.ir import (
     WorkspacePointer,
 )
 from texpr.aot.resources import CubinFormatError, cubin_facts
+from texpr.domains import Domain
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.runtime.manifest import ABI_VERSION, MANIFEST_VERSION, read_manifest
 
@@ -148,12 +149,17 @@ def _argument(argument: Argument) -> Json:
                 "may_alias": argument.may_alias,
                 "strides": [{"dim": dim, "name": name} for dim, name in argument.strided],
                 "elements": _text(argument.elements),
+                "domain": _domain(argument.domain),
                 "contracts": [{"kind": c.kind.value, "limit": _text(c.limit)} for c in argument.contracts],
             }
         case ScalarArgument():
             return common | {"kind": "scalar"}
         case _:
             assert_never(argument)
+
+
+def _domain(domain: Domain | None) -> Json | None:
+    return None if domain is None else {"where": domain.text, "indices": list(domain.indices)}
 
 
 def _variant(variant: Variant) -> Json:

@@ -11,9 +11,10 @@ import numpy as np
 
 from texpr.checking.calls import Case, Values, elements_of
 from texpr.contracts import ContractKind
+from texpr.domains import holds_at, mentioned
 from texpr.dtypes import DType
 from texpr.lang.arrays import Array, decode, encode, integer_range, storage_dtype
-from texpr.lang.ir import Algorithm, Scalar, Tensor
+from texpr.lang.ir import Algorithm, Domain, Scalar, Tensor
 from texpr.lang.reference import storage_shape
 from texpr.math.expr import IntExpr, evaluate
 
@@ -40,6 +41,10 @@ def make_inputs(algorithm: Algorithm, case: Case, symbols: Mapping[str, int], se
         for tensor in algorithm.inputs
         if tensor.name not in case.absent
     }
+    for tensor in algorithm.inputs:
+        if tensor.domain is not None and tensor.name in arrays and arrays[tensor.name].size:
+            inside = _in_domain(tensor.domain, tensor, algorithm, arrays, symbols)
+            _spoil(arrays[tensor.name], ~inside.reshape(arrays[tensor.name].shape), tensor, symbols, rng)
     scalars = {scalar.name: _scalar(scalar, case, rng) for scalar in algorithm.scalars}
     return Inputs(arrays, scalars)
 
@@ -63,6 +68,29 @@ def tensor_values(tensor: Tensor, style: Values, symbols: Mapping[str, int], rng
     for position, value in zip(rng.permutation(flat.size)[:2], (low, high), strict=False):
         flat[position] = value  # the ends of the range always occur
     return np.asarray(values)
+
+
+def _in_domain(
+    domain: Domain, tensor: Tensor, algorithm: Algorithm, arrays: Mapping[str, Array], symbols: Mapping[str, int]
+) -> Array:
+    """Where the range of a tensor's values holds, over its logical dims."""
+
+    def logical(other: Tensor) -> tuple[int, ...]:
+        return tuple(evaluate(extent, symbols) for extent in other.shape)
+
+    wanted = {name for name, _ in mentioned(domain.named.text).reads}
+    read = {t.name: arrays[t.name].reshape(logical(t)) for t in algorithm.inputs if t.name in wanted}
+    return holds_at(domain.named, logical(tensor), symbols, read)
+
+
+def _spoil(
+    array: Array, outside: Array, tensor: Tensor, symbols: Mapping[str, int], rng: np.random.Generator
+) -> None:
+    """What nobody promises anything of: values just beyond the range, the ends of the type, and some in the range."""
+    least, greatest = integer_range(tensor.dtype)
+    low, high = _range(tensor.dtype, tensor.low, tensor.high, symbols)
+    garbage = [max(low - 1, least), min(high + 1, greatest), least, greatest, low]
+    array[outside] = rng.choice(np.asarray(garbage, array.dtype), int(outside.sum()))
 
 
 def contracted(kinds: frozenset[ContractKind], size: int, low: int, high: int, rng: np.random.Generator) -> Array:

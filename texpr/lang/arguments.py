@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from texpr.contracts import position_text, violation
+from texpr.domains import holds_at
 from texpr.dtypes import DType
 from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.arrays import Array, decode, describe_storage, round_float, storage_dtype
@@ -128,6 +129,9 @@ def bind_arguments(algorithm: Algorithm, arguments: Mapping[str, object]) -> Arg
             )
     arrays = {tensor: _logical(tensor, array, dims) for tensor, array in raw.items()}
     values = {scalar: _scalar(scalar, given[name], dims) for name, scalar in scalars.items()}
+    numbers = {**dims, **{scalar.name: int(value) for scalar, value in values.items() if scalar.dtype.is_int}}
+    for tensor, array in arrays.items():
+        _check_range(tensor, array, numbers, {other.name: values for other, values in arrays.items()})
     return Arguments(arrays, values, dims)
 
 
@@ -210,13 +214,6 @@ def _logical(tensor: Tensor, array: Array, dims: Mapping[str, int]) -> Array:
         raise ReferenceArgumentError(
             name=tensor.name, problem=str(error), hint=describe_storage(tensor.dtype)
         ) from None
-    if tensor.low is not None and tensor.high is not None:
-        low, high = evaluate(tensor.low, dims), evaluate(tensor.high, dims)
-        if values.size and (int(values.min()) < low or int(values.max()) >= high):
-            problem = f"has values in [{values.min()}, {values.max()}], the contract says [{low}, {high})"
-            raise ReferenceArgumentError(
-                name=tensor.name, problem=problem, hint="keep the contract, or loosen it in the signature"
-            )
     for contract in tensor.contracts:
         limit = None if contract.limit is None else evaluate(contract.limit, dims)
         broken = violation(contract.kind, values.reshape(shape), limit)
@@ -228,6 +225,22 @@ def _logical(tensor: Tensor, array: Array, dims: Mapping[str, int]) -> Array:
                 hint="keep the contract, or loosen it in the signature",
             )
     return values.reshape(shape)
+
+
+def _check_range(tensor: Tensor, values: Array, numbers: Mapping[str, int], arrays: Mapping[str, Array]) -> None:
+    """The values that a range is promised of lie in it. ``numbers`` are dims and integer scalars."""
+    if tensor.low is None or tensor.high is None:
+        return
+    text = ""
+    if tensor.domain is not None:
+        text = f" where {tensor.domain.named.text}"
+        values = values[holds_at(tensor.domain.named, values.shape, numbers, arrays)]
+    low, high = evaluate(tensor.low, numbers), evaluate(tensor.high, numbers)
+    if values.size and (int(values.min()) < low or int(values.max()) >= high):
+        problem = f"has values in [{values.min()}, {values.max()}], the contract says [{low}, {high}){text}"
+        raise ReferenceArgumentError(
+            name=tensor.name, problem=problem, hint="keep the contract, or loosen it in the signature"
+        )
 
 
 def _scalar(scalar: Scalar, value: object, dims: Mapping[str, int]) -> Array:

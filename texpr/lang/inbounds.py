@@ -2,7 +2,8 @@
 
 Every read without a boundary is checked under the conditions that enclose it: ``where=`` of its reduction and the
 conditions of the selects around it. Data-dependent indices stand as symbols whose range is the tensor's contract
-(``map: i32[V, N] in [-1, P)``) or the range of their type. A read that is neither proved nor guarded is refused.
+(``map: i32[V, N] in [-1, P)``), if it has a domain only where those conditions imply it, or the range of their type. A
+read that is neither proved nor guarded is refused.
 
 A read that takes another element in place of one outside (clamped, wrapped, mirrored) needs a source with elements:
 proved as well, since an axis along which something is computed is not empty.
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 
 from texpr.dtypes import DType, Kind
 from texpr.errors import Location
+from texpr.lang.domains import condition_at
 from texpr.lang.errors import EmptySourceError, OutOfRangeError
 from texpr.lang.index import conjuncts, is_exact, to_bool_expr, to_int_expr
 from texpr.lang.ir import (
@@ -185,7 +187,8 @@ class _Checker:
         resolved = [substitute(condition, derived) for condition in conditions]
         names = {name for condition in resolved for name in free_symbols(condition)}
         names -= {axis.name for axis in self.domain.axes} | set(symbols.opaque)
-        return Facts.nonnegative(sorted(names)).assume(*resolved)
+        facts = Facts.nonnegative(sorted(names)).assume(*resolved)
+        return facts.assume(*(substitute(condition, derived) for condition in symbols.in_domains(facts, derived)))
 
 
 @dataclass(slots=True)
@@ -220,13 +223,28 @@ class _Symbols:
             for condition in (ge(sym(name), low), lt(sym(name), high))
         ]
 
+    def in_domains(self, facts: Facts, derived: Mapping[str, IntExpr]) -> list[BoolExpr]:
+        """The ranges that hold in a domain, of the symbols that ``facts`` put there."""
+        found: list[BoolExpr] = []
+        for name, expr in list(self.opaque.items()):
+            source = expr.source if isinstance(expr, Read) else None
+            if not isinstance(source, Tensor) or source.domain is None:
+                continue
+            assert isinstance(expr, Read) and source.low is not None and source.high is not None
+            inside = to_bool_expr(condition_at(source.domain, expr.indices), self.leaf)
+            if inside is not None and isinstance(_proof(substitute(inside, derived), facts), Proved):
+                found += [ge(sym(name), source.low), lt(sym(name), source.high)]
+        return found
+
 
 def _ranges(expr: Expr) -> list[tuple[IntExpr, IntExpr]]:
-    """What the contract and the type of ``expr`` say of its value: half-open ranges, the tightest first."""
+    """What the type of ``expr`` and a contract that holds everywhere say of its value: half-open ranges, the tightest
+    first."""
     found: list[tuple[IntExpr, IntExpr]] = []
     contract = expr.source if isinstance(expr, Read) and isinstance(expr.source, Tensor) else None
     bounded = expr.scalar if isinstance(expr, ScalarRef) else contract
-    if bounded is not None and bounded.low is not None and bounded.high is not None:
+    partial = contract is not None and contract.domain is not None
+    if bounded is not None and bounded.low is not None and bounded.high is not None and not partial:
         found.append((bounded.low, bounded.high))
     match expr:
         case Op(name=OpName.AND, args=(_, Const(value=mask)) | (Const(value=mask), _)) if mask >= 0:

@@ -23,6 +23,7 @@ from enum import Enum
 from typing import Final, assert_never
 
 from texpr.contracts import ContractKind, contract_text
+from texpr.domains import Domain as NamedDomain
 from texpr.dtypes import DType
 from texpr.errors import Location
 from texpr.math.expr import BoolExpr, IntExpr
@@ -48,15 +49,26 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Domain:
+    """The elements that a range of values is promised of: those where ``where`` holds. ``axes`` stand for the indices
+    along the logical dims; ``named`` is the condition as written, for what knows nothing of expressions."""
+
+    axes: tuple[Axis, ...]
+    where: Expr
+    named: NamedDomain
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
     """A tensor argument.
 
     ``shape`` lists the *logical* dims in order; ``groups`` says how many consecutive logical dims form each storage
     dim (a composite dim ``(G, R)`` is one storage dim of two logical ones). Storage is dense row-major except for the
     storage dims in ``strided``, whose element stride is the free integer argument ``<name>_stride_<d>``.
-    ``low``/``high`` bound the values (half-open, exclusive high), ``contracts`` say more of them. ``may_alias`` names
-    an input that this output is allowed to overlap exactly. A ``packed`` tensor is one of bytes, each with two
-    elements of the 4-bit type ``element`` that are neighbours along that logical dim, which ``shape`` has halved.
+    ``low``/``high`` bound the values (half-open, exclusive high), all of them or those in ``domain``; ``contracts`` say
+    more of them. ``may_alias`` names an input that this output is allowed to overlap exactly. A ``packed`` tensor is
+    one of bytes, each with two elements of the 4-bit type ``element`` that are neighbours along that logical dim,
+    which ``shape`` has halved.
     """
 
     name: str
@@ -71,6 +83,7 @@ class Tensor:
     element: DType | None = None
     low: IntExpr | None = None
     high: IntExpr | None = None
+    domain: Domain | None = None
     contracts: tuple[Contract, ...] = ()
     location: Location | None = None
 

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from texpr.contracts import ContractKind
+from texpr.domains import Domain
 from texpr.dtypes import DType, dtype_named
 from texpr.errors import Location, TExprError, located
+from texpr.lang.domains import check_owner, read_domain, with_domains
 from texpr.lang.errors import (
     BindingError,
     ContractError,
@@ -38,7 +40,7 @@ class Signature:
 
     ``types`` lists the choices of each type variable; ``statics`` the default of each static, None where it must be
     given; ``dims`` the free dims in order of appearance; ``derived`` the other dims, as expressions of free dims and
-    statics only.
+    statics only; ``domains`` say where the ranges of some arguments hold.
     """
 
     text: str
@@ -48,6 +50,7 @@ class Signature:
     dims: tuple[str, ...]
     derived: Mapping[str, IntExpr]
     facts: tuple[BoolExpr, ...]
+    domains: Mapping[str, Domain]
     location: Location | None
 
     def dim_names(self) -> tuple[str, ...]:
@@ -87,7 +90,8 @@ def read_signature(
         facts = tuple(_read_fact(fact, (*free, *derived, *statics)) for fact in require)
         even = (even_fact(param) for param in params)
         facts += tuple(fact for fact in dict.fromkeys(even) if fact is not TRUE and fact not in facts)
-        return Signature(text, params, checker.types, statics, free, derived, facts, at)
+        domains = checker.domains({*free, *derived, *statics})
+        return Signature(text, params, checker.types, statics, free, derived, facts, domains, at)
 
 
 def _read_types(types: Mapping[str, object]) -> dict[str, tuple[DType, ...]]:
@@ -217,6 +221,14 @@ class _Checker:
         for name in sorted((free_symbols(bounds.low) | free_symbols(bounds.high)) - known):
             raise UnknownDimError(name=name, where=f"the range of {param.name}", choices=did_you_mean(name, known))
 
+    def domains(self, known: set[str]) -> dict[str, Domain]:
+        found: dict[str, Domain] = {}
+        for param in self.params:
+            if param.domain is not None:
+                with _excerpt(self.mark(param)):
+                    found[param.name] = read_domain(param, self.params, known)
+        return found
+
     def check_contracts(self, param: ParamSyntax) -> None:
         if param.output and param.dims is None:
             raise ContractError(
@@ -226,6 +238,8 @@ class _Checker:
             raise ContractError(name=param.name, problem="only an input tensor may be optional", hint="drop the '?'")
         if param.bounds is not None and param.output:
             raise ContractError(name=param.name, problem="only an input may have a range", hint="drop the range")
+        if param.domain is not None:
+            check_owner(param)
         if param.alias is not None:
             source = next((p for p in self.params if p.name == param.alias and not p.output), None)
             if not param.output or source is None:
@@ -339,6 +353,7 @@ def bind_signature(
     values = _choose_statics(signature, name, statics)
     try:
         params = tuple(_bind_param(param, chosen, values, signature.location) for param in signature.params)
+        params = with_domains(params, signature.domains, values, signature.location)
         derived = {dim: substitute(value, values) for dim, value in signature.derived.items()}
         facts = tuple(substitute(fact, values) for fact in signature.facts)
     except ZeroDivisionError as error:

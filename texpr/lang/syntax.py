@@ -3,17 +3,17 @@
     signature ::= params '->' params
     param     ::= name ':' type ('[' dim, ... ']' '?'?)? contract*
     dim       ::= int | int '*' | '(' int, int, ... ')' | '(' int, int, ... ')' '*'
-    contract  ::= 'in' ('[' | '(') int ',' int (']' | ')') | 'alias' '(' name ')'
+    contract  ::= 'in' ('[' | '(') int ',' int (']' | ')') | 'where' condition | 'alias' '(' name ')'
                 | ('offsets' | 'permutation') '(' int ')' | 'sorted' | 'unique' | 'finite' | 'packed' '(' int ')'
 
-``int`` is cut out here as text and read by :mod:`texpr.math.parse`. A trailing ``*`` marks a storage dim with a free
-stride.
+``int`` is cut out here as text and read by :mod:`texpr.math.parse`, ``condition``, which goes on to the end of the
+argument, by :mod:`texpr.domains`. A trailing ``*`` marks a storage dim with a free stride.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from texpr.contracts import ContractKind, contract_text
@@ -22,9 +22,10 @@ from texpr.lang.errors import NotSupportedYetError, SignatureSyntaxError, caret
 from texpr.math.expr import Const, IntExpr
 from texpr.math.parse import ExprSyntaxError, parse_int
 
-_LATER_CONTRACTS: Final = ("order", "where")
+_LATER_CONTRACTS: Final = ("order",)
 _SUPPORTED: Final = (
-    "'in [lo, hi)', 'alias(x)', 'offsets(Z)', 'permutation(N)', 'sorted', 'unique', 'finite' and 'packed(d)'"
+    "'in [lo, hi)' and 'where ...' after it, 'alias(x)', 'offsets(Z)', 'permutation(N)', 'sorted', 'unique', 'finite'"
+    " and 'packed(d)'"
 )
 _CONTRACTS: Final = {kind.value: kind for kind in ContractKind}
 
@@ -59,6 +60,7 @@ class ParamSyntax:
     strided: tuple[int, ...]
     optional: bool
     bounds: RangeSyntax | None
+    domain: str | None
     alias: str | None
     contracts: tuple[ContractSyntax, ...]
     packed: int | None
@@ -131,6 +133,20 @@ class _Scanner:
             self.position += 1
         self.fail(f"{what} is not closed", start)
 
+    def condition(self, column: int) -> str:
+        """Text up to the end of the argument: a ',' outside of brackets, '->' or the end."""
+        start, depth = self.position, 0
+        while self.position < len(self.text):
+            character = self.text[self.position]
+            if depth == 0 and (character == "," or self.text.startswith("->", self.position)):
+                break
+            depth += (character in "([") - (character in ")]")
+            self.position += 1
+        found = self.text[start : self.position].strip()
+        if not found:
+            self.fail("empty condition after 'where'", column)
+        return found
+
     def integer(self, text: str, column: int, what: str) -> IntExpr:
         if not text.strip():
             self.fail(f"empty {what}", column)
@@ -183,8 +199,21 @@ def _parse_param(scanner: _Scanner, output: bool) -> ParamSyntax:
     if scanner.accept("["):
         dims, strided = _parse_dims(scanner, name)
     optional = scanner.accept("?")
-    bounds, alias, contracts, packed = _parse_contracts(scanner, name)
-    return ParamSyntax(name, type_name, dims, strided, optional, bounds, alias, contracts, packed, output, column)
+    found = _parse_contracts(scanner, name)
+    return ParamSyntax(
+        name=name,
+        type_name=type_name,
+        dims=dims,
+        strided=strided,
+        optional=optional,
+        bounds=found.bounds,
+        domain=found.domain,
+        alias=found.alias,
+        contracts=tuple(found.contracts),
+        packed=found.packed,
+        output=output,
+        column=column,
+    )
 
 
 def _parse_dims(scanner: _Scanner, name: str) -> tuple[tuple[tuple[IntExpr, ...], ...], tuple[int, ...]]:
@@ -231,36 +260,44 @@ def _composite_parts(text: str) -> list[tuple[int, str]] | None:
     return parts if len(parts) > 1 else None
 
 
-def _parse_contracts(
-    scanner: _Scanner, name: str
-) -> tuple[RangeSyntax | None, str | None, tuple[ContractSyntax, ...], int | None]:
+@dataclass(slots=True)
+class _Contracts:
+    """The contracts of one argument as far as they are read."""
+
     bounds: RangeSyntax | None = None
-    packed: int | None = None
+    domain: str | None = None
     alias: str | None = None
-    contracts: list[ContractSyntax] = []
+    contracts: list[ContractSyntax] = field(default_factory=list)
+    packed: int | None = None
+
+
+def _parse_contracts(scanner: _Scanner, name: str) -> _Contracts:
+    found = _Contracts()
     while word := scanner.word():
         column = scanner.position
         scanner.position += len(word)
         if word == "in":
-            if bounds is not None:
+            if found.bounds is not None:
                 scanner.fail(f"'{name}' has two ranges", column)
-            bounds = _parse_range(scanner, name)
+            found.bounds = _parse_range(scanner, name)
+        elif word == "where":
+            found.domain = scanner.condition(column)
         elif word == "alias":
             scanner.expect("(", "alias")
-            alias = scanner.identifier("the aliased input")
+            found.alias = scanner.identifier("the aliased input")
             scanner.expect(")", "the aliased input")
         elif word == "packed":
-            packed = _parse_packed(scanner, name)
+            found.packed = _parse_packed(scanner, name)
         elif word in _CONTRACTS:
             kind = _CONTRACTS[word]
-            if any(contract.kind is kind for contract in contracts):
+            if any(contract.kind is kind for contract in found.contracts):
                 scanner.fail(f"'{name}' is {word} twice", column)
-            contracts.append(ContractSyntax(kind, _parse_limit(scanner, word) if kind.has_limit else None))
+            found.contracts.append(ContractSyntax(kind, _parse_limit(scanner, word) if kind.has_limit else None))
         elif word in _LATER_CONTRACTS:
             scanner.later(f"the contract '{word}'", f"leave it out; supported contracts are {_SUPPORTED}", column)
         else:
             scanner.fail(f"unknown contract '{word}'", column, _SUPPORTED)
-    return bounds, alias, tuple(contracts), packed
+    return found
 
 
 def _parse_packed(scanner: _Scanner, name: str) -> int:

@@ -6,10 +6,10 @@ On a GPU nothing looks at the elements: there these are the caller's obligations
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from typing import Any, Final
 
 from texpr.contracts import position_text, violation
+from texpr.domains import Domain, holds_at, mentioned
 from texpr.dtypes import DType
 from texpr.runtime.arrays import ArrayView
 from texpr.runtime.call import BoundCall
@@ -27,10 +27,11 @@ def check_contracts(call: BoundCall) -> None:
     for tensor in call.entry.tensors:
         array = call.arrays.get(tensor.name)
         if not tensor.output and array is not None and (tensor.contracts or tensor.low is not None):
-            _check(tensor, array, call.dims)
+            _check(tensor, array, call)
 
 
-def _check(tensor: Tensor, array: ArrayView, dims: Mapping[str, int]) -> None:
+def _check(tensor: Tensor, array: ArrayView, call: BoundCall) -> None:
+    dims = call.dims
     values = _elements(tensor, array)
     for contract in tensor.contracts:
         limit = None if contract.limit is None else evaluate(contract.limit, dims)
@@ -43,6 +44,8 @@ def _check(tensor: Tensor, array: ArrayView, dims: Mapping[str, int]) -> None:
         return
     low, high = evaluate(tensor.low, dims), evaluate(tensor.high, dims)
     outside = (values < low) | (values >= high)
+    if tensor.domain is not None:
+        outside &= _in_domain(tensor.domain, tensor, call).reshape(values.shape)
     if outside.any():
         import numpy
 
@@ -51,8 +54,23 @@ def _check(tensor: Tensor, array: ArrayView, dims: Mapping[str, int]) -> None:
             argument=tensor.name,
             position=position_text(position),
             problem=f"is {values[position]}",
-            contract=f"in [{low}, {high})",
+            contract=f"in [{low}, {high})" + ("" if tensor.domain is None else f" where {tensor.domain.text}"),
         )
+
+
+def _in_domain(domain: Domain, tensor: Tensor, call: BoundCall) -> Any:
+    """Where the range of a tensor's values holds, over its logical dims."""
+
+    def logical(other: Tensor) -> tuple[int, ...]:
+        return tuple(evaluate(extent, call.dims) for extent in other.shape)
+
+    wanted = {name for name, _ in mentioned(domain.text).reads}
+    arrays = {
+        other.name: _elements(other, call.arrays[other.name]).reshape(logical(other))
+        for other in call.entry.tensors
+        if other.name in wanted
+    }
+    return holds_at(domain, logical(tensor), call.dims, arrays)
 
 
 def _elements(tensor: Tensor, array: ArrayView) -> Any:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from texpr.contracts import ContractKind, contract_text
+from texpr.domains import Domain, parse_condition
 from texpr.dtypes import DType, dtype_named
 from texpr.errors import TExprError
 from texpr.runtime.errors import ManifestError, NoLibraryError, NotABundleError
 from texpr.runtime.expressions import Expression, parse
 
-MANIFEST_VERSION: Final = 2
+MANIFEST_VERSION: Final = 3
 ABI_VERSION: Final = 1
 
 _T = TypeVar("_T")
@@ -40,7 +41,8 @@ class Tensor:
     them.
 
     ``strided`` maps a storage dim to the name of its stride argument; ``variable`` is a type variable bound to
-    ``dtype``, if there is one. ``low`` and ``high`` (half-open) and ``contracts`` are promises of the caller.
+    ``dtype``, if there is one. ``low`` and ``high`` (half-open; in ``domain``, if there is one, else everywhere) and
+    ``contracts`` are promises of the caller.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Tensor:
     strided: tuple[tuple[int, str], ...]
     low: Expression | None = None
     high: Expression | None = None
+    domain: Domain | None = None
     contracts: tuple[Contract, ...] = ()
 
     def storage_dims(self) -> list[tuple[int, ...]]:
@@ -308,6 +311,7 @@ def _argument(data: dict[str, Any], types: tuple[tuple[str, DType], ...]) -> Arg
         strided=tuple((_a(int, stride["dim"]), _a(str, stride["name"])) for stride in data["strides"]),
         low=_expression(data["low"]),
         high=_expression(data["high"]),
+        domain=_domain(data["domain"]),
         contracts=_all(_contract, data["contracts"]),
     )
     if sum(tensor.groups) != len(tensor.shape):
@@ -317,6 +321,14 @@ def _argument(data: dict[str, Any], types: tuple[tuple[str, DType], ...]) -> Arg
 
 def _expression(value: object) -> Expression | None:
     return None if value is None else parse(_a(str, value))
+
+
+def _domain(data: dict[str, Any] | None) -> Domain | None:
+    if data is None:
+        return None
+    domain = Domain(_a(str, data["where"]), _all(_text, data["indices"]))
+    parse_condition(domain.text)
+    return domain
 
 
 def _contract(data: dict[str, Any]) -> Contract:

@@ -1,5 +1,5 @@
-# expect: TX0102
-# try: leave it out
+# expect: TX0115
+# try: comparisons of integers
 import texpr as te
 
 

@@ -1,0 +1,9 @@
+# expect: TX0115
+# try: one for every dim
+import texpr as te
+
+
+@te.algorithm("x: i32[N, M] in [0, N) where [i]: i < 4 -> y: i32[N, M]")  # here
+def bad(x, y):
+    i, j = te.axes(i="N", j="M")
+    y[i, j] = x[i, j]
