@@ -12,6 +12,8 @@ from tests.integration.running import bundle, worst
 from texpr.compile import load_algorithm
 from texpr.lang.accuracy import Accuracy
 from texpr.lang.reference import reference
+from texpr.plan.default import default_schedule
+from texpr.schedule import dump_schedule
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 B, G, R, S, L, D = 2, 2, 3, 5, 9, 8
@@ -104,6 +106,51 @@ def test_the_kernels_are_right_on_data_like_that_of_a_network(tmp_path: Path, na
     built = bundle(definition, schedule, tmp_path, {"T": "f16"})
     relaxed = Accuracy(relaxed=frozenset({"p"}))
     assert 0 < worst(built, definition, {**arrays, "scale": np.float32(0.125)}, {"T": "f16"}, relaxed) <= 1
+
+
+def in_pages(arrays: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """The same keys and values in shuffled pages: what is not in use is NaN, and the rest of the table garbage."""
+    rng = np.random.default_rng(5)
+    entries, groups, length, width = arrays["k"].shape
+    most = -(-length // size)
+    table = rng.permutation(entries * most + 3)[: entries * most].reshape(entries, most).astype(np.int32)
+    paged = {name: np.full((entries * most + 3, size, groups, width), np.nan, np.float16) for name in "kv"}
+    for b in range(entries):
+        for j in range(int(arrays["n"][b])):
+            for name in "kv":
+                paged[name][table[b, j // size], j % size] = arrays[name][b, :, j]
+        dead = table[b, -(-int(arrays["n"][b]) // size) :]
+        dead[:] = rng.choice([-1, 2**31 - 1, entries * most + 3, 0, 1], dead.size)
+    return {**arrays, **paged, "tab": table}
+
+
+def test_pages_hold_the_same_keys() -> None:
+    arrays = inputs()
+    definition = load_algorithm(f"{KERNELS / 'attention.py'}:attention_paged")
+    found = reference(definition, types={"T": "f16"}, statics={"D": D, "PS": 4})(**in_pages(arrays, 4), scale=SCALE)
+    o, lse = attention(**arrays)
+    np.testing.assert_allclose(found["o"].astype(np.float64), o, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(found["lse"], lse, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("queries", [5, 70])
+@pytest.mark.parametrize("schedule", ["hand-written", "default"])
+def test_what_is_in_dead_pages_and_past_the_end_of_the_table_is_not_looked_at(
+    tmp_path: Path, queries: int, schedule: str
+) -> None:
+    rng = np.random.default_rng(6)
+    shapes = {"q": (3, 2, queries, 64), "k": (3, 1, 160, 64), "v": (3, 1, 160, 64)}
+    arrays = {x: rng.standard_normal(shape).astype(np.float16) for x, shape in shapes.items()}
+    arrays["n"] = np.array([140, 0, 65], np.int32)
+    definition = load_algorithm(f"{KERNELS / 'attention.py'}:attention_paged")
+    if schedule == "default":
+        text = dump_schedule(default_schedule(definition, ["sm_80"]))
+    else:
+        text = (KERNELS.parent / "schedules" / "attention_paged.yaml").read_text()
+    built = bundle(definition, text, tmp_path, {"T": "f16"})
+    relaxed = Accuracy(relaxed=frozenset({"p"}))
+    given = {**in_pages(arrays, 16), "scale": np.float32(0.125)}
+    assert 0 < worst(built, definition, given, {"T": "f16"}, relaxed) <= 1
 
 
 def test_torch_agrees() -> None:

@@ -16,6 +16,7 @@ from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import AxisTile, Compute, Group, LoopAxis, Node, Prefixes, Reduction, Stage, TileAxis, Window, Write
 from texpr.plan.resolve import Context
 from texpr.plan.staging import Access, Reach, stage_form, window_of, window_reach
+from texpr.plan.zeroed import zeroed_by_copies
 from texpr.schedule.records import Copy, LoopOf, Memory, Position, Program, Tile
 from texpr.schedule.records import Stage as StageRecord
 
@@ -35,7 +36,9 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
             return own if carried is None else (*own, *carried.between)
         case Prefixes(exprs=exprs, reset=reset):
             return exprs if reset is None else (*exprs, reset)
-        case Stage() | Group():
+        case Stage(where=where):
+            return where
+        case Group():
             return ()
 
 
@@ -169,7 +172,8 @@ def attach_stages(
                 checks.check_once(context, (stage,), tile)
                 prologue = (stage, *prologue)
             case Tile():
-                body = (_whole_stage(context, tensor, record, body, lanes), *body)
+                stage, body = zeroed_by_copies(_whole_stage(context, tensor, record, body, lanes), body, lanes)
+                body = (stage, *body)
             case LoopOf(func=func, axis=axis):
                 body = _loop_stage(context, body, func, axis, tensor, record, lanes)
     return prologue, body
@@ -260,8 +264,11 @@ def _into_body(
     accesses = [*own, *accesses_to(tensor.name, node.body, reach)]
     if not accesses:
         raise _not_read(context, tensor, record, (node,))
-    stage = _stage(context, tensor, record, accesses)
-    return dataclasses.replace(node, body=(stage, *node.body))
+    inside = {loop.axis for loop in node.loops if loop.unrolled or loop in below}
+    here = {axis: size for axis, size in lanes.items() if axis not in inside}
+    stage, (owner,) = zeroed_by_copies(_stage(context, tensor, record, accesses), (node,), here)
+    assert isinstance(owner, Owner)
+    return dataclasses.replace(owner, body=(stage, *owner.body))
 
 
 def _stage(context: Context, tensor: Tensor | Func, record: StageRecord, accesses: Sequence[Access]) -> Stage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from texpr.contracts import ContractKind
-from texpr.lang.ir import Axis, AxisRef, Const, Def, Expr, Func, Monoid, Reduce, Tensor
+from texpr.lang.ir import Axis, AxisRef, Const, Def, Expr, Func, Monoid, Read, Reduce, Tensor, children
 from texpr.lang.show import expr_text
 from texpr.math.expr import free_symbols, le
 from texpr.math.prove import Proved, Refuted, Unknown, prove
@@ -178,7 +178,27 @@ def is_finite(context: Context, operand: Expr) -> bool:
         return True
     assumed = {name.strip() for entry in context.variant.assume for name in _finite_names(entry)}
     assumed |= {t.name for t in context.algorithm.inputs if t.contract(ContractKind.FINITE) is not None}
-    return {read.source.name for read in reads_of(operand)} <= assumed
+    return set(_values_read(operand)) <= assumed
+
+
+def _values_read(expr: Expr) -> list[str]:
+    """The names of what an expression takes values from, what is read to find them left out."""
+    seen: set[int] = set()
+    found: set[str] = set()
+
+    def visit(node: Expr) -> None:
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        inner = children(node)
+        if isinstance(node, Read):
+            found.add(node.source.name)
+            inner = () if node.absent is None else (node.absent,)
+        for child in inner:
+            visit(child)
+
+    visit(expr)
+    return sorted(found)
 
 
 def check_commutative(context: Context, definition: Def, top: Reduce, place: Place) -> None:
@@ -195,7 +215,7 @@ def check_commutative(context: Context, definition: Def, top: Reduce, place: Pla
 def check_finite_side(context: Context, definition: Def, guard: Expr, other: Expr) -> None:
     """A guard that zeroes one operand only is exact if the other operand is finite: the schedule must say so."""
     if not is_finite(context, other):
-        tensors = ", ".join(sorted({read.source.name for read in reads_of(other)}))
+        tensors = ", ".join(_values_read(other))
         at = context.record.place[definition.name].location if definition.name in context.record.place else None
         raise NeedsFinite(
             func=definition.name,

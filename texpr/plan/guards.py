@@ -175,9 +175,10 @@ def _trim_of(
             continue
         found = half_spaces(part, loop.axis)
         around = _around(part, loop, loops)
-        if found and not around:
-            halves += found
-            if loop.size == 1 and not _wide(found[0].bound, sizes):
+        beside = [half for half in (_beside(half, around) for half in found) if half is not None]
+        if beside:
+            halves += beside
+            if loop.size == 1 and not around and not _wide(found[0].bound, sizes):
                 exact.append(part)
             continue
         periodic = congruence(part, loop.axis)
@@ -212,6 +213,19 @@ def _nothing(parts: Sequence[Expr], loop: LoopAxis, loops: Sequence[LoopAxis]) -
 def _around(part: Expr, loop: LoopAxis, loops: Sequence[LoopAxis]) -> list[Axis]:
     """The other loops of the reduction that a conjunct depends on: they are stepped through together."""
     return [other.axis for other in loops if other is not loop and other.axis in axes_of(part)]
+
+
+def _beside(half: HalfSpace, others: Sequence[Axis]) -> HalfSpace | None:
+    """A half-space whose bound is at the first points of ``others``, with what these add to it; None where one of them
+    enters in another way than linearly."""
+    bound, beside = half.bound, []
+    for axis in others:
+        slope = _slope(bound, axis)
+        if slope is None:
+            return None
+        bound = _without(bound, axis)
+        beside.append((slope, axis.extent))
+    return dataclasses.replace(half, bound=bound, beside=tuple(beside))
 
 
 def _wide(expr: Expr, sizes: Mapping[Axis, int]) -> bool:

@@ -80,13 +80,15 @@ class TileAxis:
 class HalfSpace:
     """A guard's conjunct as a bound of an axis: with ``edge = bound / slope`` rounded up, or the next whole number
     ``after`` it, the conjunct says ``axis < edge`` (``below``) or ``axis >= edge``. ``slope`` is positive, ``bound``
-    an index expression free of the axis."""
+    an index expression free of the axis. Where the conjunct depends on other loops of the nest as well, ``bound`` is
+    the one at their first points, and ``beside`` has their extents and by how much it grows with each."""
 
     conjunct: Expr
     slope: int
     bound: Expr
     below: bool
     after: bool
+    beside: tuple[tuple[int, IntExpr], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class Window:
 class Stage:
     """A tile of a tensor (or of a func that an earlier kernel has stored) fetched once and read from ``memory``:
     ``depth`` tiles are held, and copies run ``ahead`` steps before their use. ``reads`` are the reads it serves; every
-    point of ``copies`` has a tile of its own."""
+    point of ``copies`` has a tile of its own. The tile is zero where not all of ``where`` hold."""
 
     source: Tensor | Func
     position: Position
@@ -184,6 +186,7 @@ class Stage:
     by: tuple[tuple[str, int], ...] = ()
     schedule: str = ""
     copies: tuple[Axis, ...] = ()
+    where: tuple[Expr, ...] = ()
 
     @property
     def name(self) -> str:

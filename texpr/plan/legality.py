@@ -414,7 +414,7 @@ def _check_overwritten(node: Node, kernel: KernelPlan, lost: dict[str, Func]) ->
 
 
 def _reads(node: Node) -> list[Read]:
-    exprs: tuple[Expr, ...] = node.reads if isinstance(node, Stage) else node_exprs(node)
+    exprs: tuple[Expr, ...] = (*node.reads, *node.where) if isinstance(node, Stage) else node_exprs(node)
     return [read for expr in exprs for read in reads_of(expr)]
 
 

@@ -230,6 +230,7 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
     elif node.ahead:
         how = f"sync, {node.ahead} ahead"
     by = f"   by {_pairs(node.by)}" if node.by else ""
+    by += "".join(f"   zero unless {shortened(guard)}" for guard in node.where)
     window = "window " if isinstance(node.form, Window) else ""
     target = f"shared {many}{size_text(kept)}"
     return _line(f"load {node.name}  {window}[{shape}] {dtype} -> {target}", f"{how}{by}", node.schedule)

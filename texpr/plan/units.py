@@ -10,7 +10,6 @@ from texpr.lang.ir import Axis, Def, Expr, Monoid, Ranking, Reduce
 from texpr.plan import checks, legality
 from texpr.plan.contraction import NoDot, match_dot, one_sided
 from texpr.plan.errors import NoInstruction
-from texpr.plan.inline import key_of
 from texpr.plan.ir import Dot, Reduction
 from texpr.plan.resolve import Context
 from texpr.schedule.records import Mma, Place
@@ -49,18 +48,9 @@ def dot_of(
         if place.mma is not None:
             raise legality.saturates(definition.name, top, place.location_of("mma"))
         return None
-    found = _without_idle_guards(context, found)
     for guard, side in one_sided(found):
         other = found.b if side == "b" else found.a
         if place.mma is None and not checks.is_finite(context, other):
             return None  # nobody asked for a matrix unit: the guard is then applied to every summand
         checks.check_finite_side(context, definition, guard, other)
     return found
-
-
-def _without_idle_guards(context: Context, dot: Dot) -> Dot:
-    """A guard that zeroes one operand need not zero the other if that is finite: zero times it is zero."""
-    keys = {key_of(guard) for guard in dot.a_where}
-    if not checks.is_finite(context, dot.b):
-        return dot
-    return dataclasses.replace(dot, b_where=tuple(guard for guard in dot.b_where if key_of(guard) not in keys))

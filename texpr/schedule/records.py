@@ -738,7 +738,11 @@ class Variant(Record):
     )
     assume: tuple[Assumption, ...] = field(
         default=(),
-        metadata=about("Facts about the data that the caller guarantees, as `finite(x)`.", "[finite(x)]"),
+        metadata=about(
+            "Facts about the data that the caller guarantees. `finite(x)`: no NaN or infinity in x, except where a "
+            "guard over its own axes leaves it out.",
+            "[finite(x)]",
+        ),
     )
     kernels: tuple[Kernel, ...] = field(
         default=(), metadata=about("The launches, in order.", "[{name: copy, writes: [y], grid: {i: 1024}}]")

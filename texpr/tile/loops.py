@@ -172,7 +172,10 @@ def _pipeline(
 
     def at_step(step: IntExpr, walk: Walk, suffix: str, into: Block) -> Scope:
         """Where the loops stand at ``step``, the one that follows the last for which this walk has been asked."""
-        return scope.with_axes(_positions(loops, step, cursors[walk], suffix, kernel, into))
+        inside = scope.with_axes(_positions(loops, step, cursors[walk], suffix, kernel, into))
+        for loop in loops:
+            inside = inside.with_holding(loop.holds)  # in all steps: nothing is copied for one past the last
+        return inside
 
     def before_end(stage: Stage, step: IntExpr) -> TileExpr | None:
         """The condition that keeps a copy from running past the last step, unless its own mask does."""
@@ -225,7 +228,7 @@ def _pipeline(
             StagedTile(stage_dims(tile_form(stage), kernel), buffers[stage.name].name, slot, copies=stage.copies),
         )
     for loop in loops:
-        at = at.with_fact(ge(loop.axis.extent, 1)).with_holding(loop.holds)
+        at = at.with_fact(ge(loop.axis.extent, 1))
     body(at, inner)
     for stage, value in loaded:
         slot = _slot(step + stage.ahead, stage.depth)

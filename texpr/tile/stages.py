@@ -137,6 +137,9 @@ def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | Non
     if when is not None and any(reads_of(index) for index in form.read.indices):
         scope, when = scope.reading_only(when), None  # the indices are found by reads of their own
     loaded = masked_load(form.read, scope, space, kernel.needs)
+    for guard in node.where:
+        if guard not in scope.holds:
+            loaded = guarded(loaded, evaluate(guard, scope, space, kernel.needs))
     if when is not None:
         loaded = guarded(loaded, when)
     if loaded.space is None:  # all points read the same: only the condition says where they are
@@ -277,6 +280,8 @@ def _at(coordinate: TileExpr, *, inside: bool) -> AxisValue:
 
 def guarded(loaded: Load, condition: TileExpr) -> Load:
     """The same load with one more condition."""
+    if condition == loaded.mask:
+        return loaded
     mask = condition if loaded.mask is None else tile.op(OpName.AND, condition, loaded.mask)
     space, dims = tile.join([e for e in (loaded.offset, mask) if e is not None])
     return dataclasses.replace(loaded, mask=mask, space=space, dims=dims)

@@ -18,6 +18,7 @@ from texpr.dtypes import DType
 from texpr.lang.index import to_int_expr
 from texpr.lang.ir import Axis, Expr, OpName, ReduceOp
 from texpr.math.expr import Const, IntExpr, Sym, ceildiv, const, maximum, minimum, substitute, sym
+from texpr.math.integer import total
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Congruence, HalfSpace, LoopAxis, Trim
 from texpr.schedule.records import TrimMode
@@ -132,14 +133,18 @@ def _edge(
     half: HalfSpace, loop: LoopAxis, largest: bool, kernel: Kernel, scope: Scope, block: Block
 ) -> IntExpr:
     """The largest or smallest edge of a half-space over the tile."""
+    beside = total(slope * (extent - 1) for slope, extent in half.beside if (slope > 0) == largest)
     bound = _linear_extremum(half.bound, largest, scope)
     if bound is not None:
+        bound = bound + beside
         return bound // half.slope + 1 if half.after else ceildiv(bound, half.slope)
     axes = sorted((axis for axis in axes_of(half.bound) if scope.lanes(axis) > 1), key=lambda axis: axis.name)
     space = space_for([half.bound], {axis: scope.lanes(axis) for axis in axes}, kernel, scope, whole=True)
     value = tile.cast(evaluate(half.bound, scope, space, kernel.needs), DType.I64)
     if value.dims:
         (value,) = across_lanes(ReduceOp.MAX if largest else ReduceOp.MIN, (value,), space, axes)
+    if beside != const(0):
+        value = tile.op(OpName.ADD, value, tile.uniform(beside, DType.I64))
     name = kernel.name(f"{loop.axis.name}_{'most' if largest else 'least'}")
     block.add(ScalarOf(name, _within(value, half, loop.axis.extent), f"of the bounds of {loop.axis.name} in the tile"))
     return sym(name)
