@@ -45,17 +45,9 @@ from texpr.math.bounds import Facts
 from texpr.math.coverage import Gap, uncovered, unreachable
 from texpr.math.expr import (
     FALSE,
-    TRUE,
-    And,
     BoolExpr,
     IntExpr,
-    Not,
-    Or,
-    TypeIn,
-    conjunction,
-    disjunction,
     lt,
-    negation,
     substitute,
 )
 from texpr.math.integer import product, total
@@ -67,7 +59,7 @@ from texpr.plan.ir import Fill as PlannedFill
 from texpr.plan.ir import VariantPlan
 from texpr.plan.mentions import check_schedule
 from texpr.plan.resolve import variant_facts
-from texpr.plan.resolved import resolved_schedule
+from texpr.plan.usable import resolved, usable_variants
 from texpr.plan.workspace import buffer_bytes
 from texpr.schedule.files import dump_schedule, load_schedule
 from texpr.schedule.records import Schedule
@@ -211,18 +203,6 @@ def compile_binding(algorithm: Algorithm, schedule: Schedule, targets: Sequence[
     return Binding(algorithm, symbol, tuple(compiled))
 
 
-def usable_variants(schedule: Schedule, algorithm: Algorithm) -> list[VariantRecord]:
-    """The variants that a binding's types and statics admit, with what they say about those decided."""
-    types = dict(algorithm.types)
-    usable: list[VariantRecord] = []
-    for record in schedule.variants:
-        guard = resolve_types(record.when, {name: str(dtype) for name, dtype in types.items()})
-        guard = substitute(guard, dict(algorithm.statics))
-        if all(types.get(name) is dtype for name, dtype in record.types.items()) and guard is not FALSE:
-            usable.append(dataclasses.replace(record, when=guard))
-    return usable
-
-
 def _serves(record: VariantRecord, name: str) -> bool:
     return any(target is not None and target.name == name for target in map(target_named, record.target))
 
@@ -296,21 +276,6 @@ def _pointers(plan: VariantPlan, program: TileProgram) -> dict[str, KernelValue]
         for p in program.parameters
         if isinstance(p, PointerParam)
     }
-
-
-def resolve_types(guard: BoolExpr, types: Mapping[str, str]) -> BoolExpr:
-    """Decide ``T in [..]`` atoms for a binding."""
-    match guard:
-        case TypeIn(variable=variable, names=names):
-            return TRUE if types.get(variable) in names else FALSE
-        case And(args=args):
-            return conjunction(*(resolve_types(arg, types) for arg in args))
-        case Or(args=args):
-            return disjunction(*(resolve_types(arg, types) for arg in args))
-        case Not(arg=arg):
-            return negation(resolve_types(arg, types))
-        case _:
-            return guard
 
 
 def check_coverage(algorithm: Algorithm, variants: Sequence[VariantRecord], target: Target) -> None:
@@ -392,7 +357,7 @@ def package_of(
         first = definition.bind(chosen[0], statics)
         example = example_for(entries[0], first, schedule.variants, domain_facts(first), targets)
     first = definition.bind(chosen[0], statics)
-    texts = (dump_schedule(resolved_schedule(schedule, first)), source_text(definition))
+    texts = (dump_schedule(resolved(definition, schedule, chosen, statics)), source_text(definition))
     lines = schedule_lines(kernels, schedule)
     return Package(definition.name, tuple(entries), tuple(kernels), *texts, example, lines)
 
@@ -567,7 +532,7 @@ def show(
     names = chosen_targets(record, targets)
     texts = []
     if stage == "schedule":
-        return dump_schedule(resolved_schedule(record, algorithm))
+        return dump_schedule(resolved(definition, record, chosen or [types or {}], statics or {}))
     if stage == "plan":
         for variant in usable_variants(record, algorithm):
             for name in [t for t in names if _serves(variant, t)][:1]:

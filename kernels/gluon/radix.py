@@ -5,7 +5,7 @@ digit (per warp, by ``match.any`` and a counter per digit in shared memory), lea
 keys of each digit they have (decoupled look-back over one word per tile and digit: two bits of state, 30 of count),
 sorts its tile in shared memory and stores runs of equal digits side by side.
 
-Keys are handled as words whose unsigned order is theirs. ``form``: 0 unsigned, 1 signed, 2 float.
+Keys of 32 or 64 bits are handled as words whose unsigned order is theirs.
 """
 
 from triton.experimental import gluon
@@ -17,43 +17,51 @@ def add_words(a, b):
     return a + b
 
 
+@gluon.constexpr_function
+def word_type(key):
+    """The unsigned integer with the bits of a key."""
+    return gl.uint64 if key.primitive_bitwidth == 64 else gl.uint32
+
+
 @gluon.jit
-def word_of(key, form: gl.constexpr):
+def word_of(key):
     """The word of a key: the sign flipped; of negative floats all bits."""
-    word = key.to(gl.uint32, bitcast=True)
-    if form == 1:
-        word = word ^ 0x80000000
-    if form == 2:
-        word = gl.where(word >> 31 != 0, word ^ 0xFFFFFFFF, word ^ 0x80000000)
+    word = key.to(word_type(key.dtype), bitcast=True)
+    sign: gl.constexpr = 1 << key.dtype.primitive_bitwidth - 1
+    if key.dtype.is_floating():
+        word = gl.where(word >= sign, ~word, word ^ sign)
+    elif key.dtype.is_int_signed():
+        word = word ^ sign
     return word
 
 
 @gluon.jit
-def key_of(word, form: gl.constexpr, dtype: gl.constexpr):
-    if form == 1:
-        word = word ^ 0x80000000
-    if form == 2:
-        word = gl.where(word >> 31 != 0, word ^ 0x80000000, word ^ 0xFFFFFFFF)
+def key_of(word, dtype: gl.constexpr):
+    sign: gl.constexpr = 1 << dtype.primitive_bitwidth - 1
+    if dtype.is_floating():
+        word = gl.where(word >= sign, word ^ sign, ~word)
+    elif dtype.is_int_signed():
+        word = word ^ sign
     return word.to(dtype, bitcast=True)
 
 
 @gluon.jit
-def count_digits(keys, counts, n, form: gl.constexpr):
-    """counts[d, b] += how many keys have b as digit d (of four): counted in shared memory, added once per program."""
+def count_digits(keys, counts, n):
+    """counts[d, b] += how many keys have b as digit d: counted in shared memory, added once per program."""
+    DIGITS: gl.constexpr = keys.dtype.element_ty.primitive_bitwidth // 8
     TILE: gl.constexpr = gl.BlockedLayout([4], [32], [8], [0])
-    BINS: gl.constexpr = gl.BlockedLayout([4], [32], [8], [0])
     FLAT: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-    bins = gl.allocate_shared_memory(gl.uint32, [1024], FLAT)
-    bins.store(gl.full([1024], 0, gl.uint32, BINS))
+    bins = gl.allocate_shared_memory(gl.uint32, [256 * DIGITS], FLAT)
+    bins.store(gl.full([256 * DIGITS], 0, gl.uint32, TILE))
     ones = gl.full([4096], 1, gl.uint32, TILE)
     for start in range(gl.program_id(0) * 4096, n, gl.num_programs(0) * 4096):
         at = start + gl.arange(0, 4096, TILE)
-        word = word_of(gl.load(keys + at, mask=at < n, other=0), form)
-        for digit in gl.static_range(4):
+        word = word_of(gl.load(keys + at, mask=at < n, other=0))
+        for digit in gl.static_range(DIGITS):
             value = ((word >> (8 * digit)) & 255).to(gl.int32) + 256 * digit
             bins.atomic_scatter_add(ones, value, 0, mask=at < n)
-    total = bins.load(BINS)
-    gl.atomic_add(counts + gl.arange(0, 1024, BINS), total, mask=total != 0, sem="relaxed")
+    total = bins.load(TILE)
+    gl.atomic_add(counts + gl.arange(0, 256 * DIGITS, TILE), total, mask=total != 0, sem="relaxed")
 
 
 @gluon.constexpr_function
@@ -81,7 +89,7 @@ def ranking(outs, ins):
 
 @gluon.jit
 def sort_by_digit(
-    keys, values, counts, sorted_keys, sorted_values, state, ticket, n, digit: gl.constexpr, form: gl.constexpr
+    keys, values, counts, sorted_keys, sorted_values, state, ticket, n, digit: gl.constexpr
 ):
     """Stable order by one digit. counts: of all keys, as count_digits leaves them; state and ticket are zero."""
     TILE: gl.constexpr = gl.DistributedLinearLayout(
@@ -94,14 +102,14 @@ def sort_by_digit(
     ROWS: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
     counters = gl.allocate_shared_memory(gl.int32, [8, 256], ROWS)
     shifts = gl.allocate_shared_memory(gl.int32, [256], FLAT)
-    words = gl.allocate_shared_memory(gl.uint32, [4096], FLAT)
+    words = gl.allocate_shared_memory(word_type(keys.dtype.element_ty), [4096], FLAT)
     carried = gl.allocate_shared_memory(gl.uint32, [4096], FLAT)
 
     tile = gl.atomic_add(ticket, 1, sem="relaxed").to(gl.int32)
     at = gl.arange(0, 4096, TILE)
     inside = tile * 4096 + at < n
-    word = word_of(gl.load(keys + tile * 4096 + at, mask=inside, other=0), form)
-    word = gl.where(inside, word, 0xFFFFFFFF)
+    word = word_of(gl.load(keys + tile * 4096 + at, mask=inside, other=0))
+    word = gl.where(inside, word, ~(word - word))  # beyond the end: after all keys
     value = gl.load(values + tile * 4096 + at, mask=inside, other=0)
     own = ((word >> (8 * digit)) & 255).to(gl.int32)
 
@@ -148,5 +156,5 @@ def sort_by_digit(
     i = gl.arange(0, 4096, ROW)
     word = words.load(ROW)
     target = shifts.gather(((word >> (8 * digit)) & 255).to(gl.int32), 0) + i
-    gl.store(sorted_keys + target, key_of(word, form, keys.dtype.element_ty), mask=target < n)
+    gl.store(sorted_keys + target, key_of(word, keys.dtype.element_ty), mask=target < n)
     gl.store(sorted_values + target, carried.load(ROW), mask=target < n)

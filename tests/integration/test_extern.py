@@ -106,16 +106,21 @@ def test_the_nest_says_what_is_given(tmp_path: Path) -> None:
     assert "workspace by_hand.mark [1] i32" in text
 
 
-@pytest.mark.parametrize("dtype", ["u32", "i32", "f32"])
+@pytest.mark.parametrize("dtype", ["u32", "i32", "f32", "u64", "i64", "f64"])
 def test_radix_sort_is_stable_and_total(dtype: str, tmp_path: Path) -> None:
-    """Sizes around a tile of 4096; few distinct keys, so that equal ones meet within and across tiles."""
+    """Sizes around a tile of 4096; few distinct keys, far apart, so that equal ones meet within and across tiles, and
+    every digit decides somewhere."""
     package = build_package(RADIX, None, ["sm_80"], {"K": dtype})
     write_bundle(package, tmp_path / "radix_sort", BuildOptions())
     built = load(str(tmp_path / "radix_sort"), device="emulator", sm=80)
     rng = np.random.default_rng(4)
+    kind = np.dtype({"u": "uint", "i": "int", "f": "float"}[dtype[0]] + dtype[1:])
     for count in (0, 1, 4095, 8193):
-        keys = rng.integers(-40, 40, count)
-        keys = {"u32": keys.astype(np.uint32), "i32": keys.astype(np.int32), "f32": keys.astype(np.float32)}[dtype]
+        if kind.kind == "f":
+            chosen = np.concatenate([rng.standard_normal(30), [-np.inf, np.inf, np.nan, 0.0, 1e-40, -1e-40]])
+        else:
+            chosen = rng.integers(0, 2 ** (8 * kind.itemsize) - 1, 40, np.uint64, endpoint=True).view(np.int64)
+        keys = rng.choice(chosen.astype(kind), count)
         values = np.arange(count, dtype=np.uint32)
         order = np.argsort(keys, kind="stable")
         found_keys, found_values = built(keys, values)

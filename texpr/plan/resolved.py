@@ -4,6 +4,7 @@ notation."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from texpr.lang.ir import Algorithm, Func, Reduce
 from texpr.plan.resolve import func_named, needed_definitions, written_out
@@ -15,10 +16,11 @@ from texpr.schedule.records import Copy, Kernel, LoopOf, Place, Schedule, Stage,
 DEFAULT_WARPS = 4
 
 
-def resolved_schedule(schedule: Schedule, algorithm: Algorithm) -> Schedule:
+def resolved_schedule(schedule: Schedule, algorithm_of: Callable[[Variant], Algorithm]) -> Schedule:
     """``schedule`` with the defaults of every kernel written out: warps, the position of every func that is kept, how
-    far stages run ahead. What depends on types (the unit of a contraction) stays ``auto``."""
-    return dataclasses.replace(schedule, variants=tuple(_variant(v, algorithm) for v in schedule.variants))
+    far stages run ahead. What depends on types (the unit of a contraction) stays ``auto``. ``algorithm_of`` gives a
+    binding that a variant is for: others may lack its funcs."""
+    return dataclasses.replace(schedule, variants=tuple(_variant(v, algorithm_of(v)) for v in schedule.variants))
 
 
 def _variant(variant: Variant, algorithm: Algorithm) -> Variant:

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from tests.errors.plan.algorithms import ALGORITHMS
-from texpr.compile import chosen_targets, find_schedule, package_of, resolve_types
+from texpr.compile import chosen_targets, find_schedule, package_of
 from texpr.errors import TExprError
 from texpr.plan import errors
 from texpr.plan.build import plan_variant
 from texpr.plan.mentions import check_schedule
+from texpr.plan.usable import resolve_types
 from texpr.targets import TARGETS
 
 FILES = sorted(Path(__file__).parent.glob("*.yaml"))
