@@ -1,9 +1,9 @@
 """Sorting arrays of any length.
 
     radix_sort   keys, values = the pairs (k0[i], v0[i]) in ascending order of the key, equal keys in the order they
-                 had. A stable pass for every 8 bits of the key's word (the number whose unsigned order is the keys': the
-                 sign bit flipped, all bits of negative floats), the lowest first: so -0.0 comes before 0.0, NaN last
-                 (with its sign set: first). Keys of 32 bits take four passes, those of 64 bits eight.
+                 had. A stable pass for every 8 bits of the key's word (the number whose unsigned order is the keys':
+                 the sign bit flipped, all bits of negative floats), the lowest first: so -0.0 comes before 0.0, NaN
+                 last (with its sign set: first). Keys of 32 bits take four passes, those of 64 bits eight.
 """
 
 import numpy as np

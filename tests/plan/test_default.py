@@ -122,6 +122,12 @@ def test_what_no_schedule_can_do_yet_is_refused_as_the_plan_refuses_it():
         default_schedule(mistakes.recurrence, CHOSEN)
 
 
+def test_rows_that_may_be_too_long_to_sort_are_refused_with_what_would_do():
+    with pytest.raises(NotLowered, match="sorts along j, where rows may have more than 256 keys") as caught:
+        default_schedule(mistakes.sorted_rows, CHOSEN)
+    assert caught.value.hint.startswith("require: N <= 256, at most 32 ranks, or a sort in passes")
+
+
 # ---- the floor ---------------------------------------------------------------------------------------------------
 
 

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 
 from texpr.dtypes import DType
 from texpr.lang.algorithm import AlgorithmDef
-from texpr.lang.ir import Algorithm
+from texpr.lang.ir import Algorithm, Reduce
 from texpr.math.coverage import unreachable
 from texpr.math.expr import TRUE, BoolExpr, TypeIn, conjunction, le
+from texpr.math.prove import is_proved
 from texpr.plan.build import plan_variant
-from texpr.plan.errors import PlanError
+from texpr.plan.errors import NotLowered, PlanError
 from texpr.plan.ir import VariantPlan
 from texpr.plan.matrix import contractions, exact_sums
+from texpr.plan.monoids import constant_extent
 from texpr.plan.partition import Job, partition
-from texpr.plan.ranking import MOST_SORTED
+from texpr.plan.ranking import MOST_ROUNDS, MOST_SORTED
 from texpr.plan.resolve import variant_facts
 from texpr.plan.scan_tiles import scanned
 from texpr.plan.tiling import (
@@ -34,6 +36,7 @@ from texpr.plan.tiling import (
     reads_rows_again,
     rows_extent,
     sorts_rows,
+    sorts_rows_of,
     split_axis,
     whole_rows,
 )
@@ -88,6 +91,7 @@ def _drafts(algorithm: Algorithm, target: Target) -> Iterator[_Draft]:
     sorting = any(sorts_rows(job) for job in whole)
     if sorting:
         bounds = [MOST_SORTED]
+        _check_sorted(whole, _frame(algorithm, target, TRUE, wide=False))
     sums = [sum_ for job in looped for sum_ in exact_sums(job, _frame(algorithm, target, TRUE, wide=False))]
     exact = conjunction(*dict.fromkeys(sums))
     rank = 0
@@ -110,6 +114,26 @@ def _drafts(algorithm: Algorithm, target: Target) -> Iterator[_Draft]:
         yield _Draft(rank + 1, "exact", types, target.name, exact, fitting[0])
     fitting = _fitting(algorithm, target, looped, _frame(algorithm, target, TRUE, wide=False))
     yield _Draft(rank + 2, "any", types, target.name, TRUE, fitting[0])
+
+
+def _check_sorted(jobs: Sequence[Job], frame: Frame) -> None:
+    """Rows that are sorted fit in registers: no loop sorts longer ones."""
+    for job in jobs:
+        for definition in job.held:
+            top = definition.top
+            if not isinstance(top, Reduce) or not sorts_rows_of(definition):
+                continue
+            for axis in top.axes:
+                if not is_proved(le(axis.extent, MOST_SORTED), frame.facts):
+                    name = definition.name.partition(".")[0]  # of a rank that is kept beside others
+                    bounded = f"require: {axis.extent} <= {MOST_SORTED}, " if constant_extent(axis) is None else ""
+                    raise NotLowered(
+                        what=f"a default schedule of {name}, which sorts along {axis.name}, where rows may "
+                        f"have more than {MOST_SORTED} keys,",
+                        instead=f"{bounded}at most {MOST_ROUNDS} ranks, or a sort in passes, as radix_sort in "
+                        "kernels/sorting.py",
+                        at=definition.location,
+                    )
 
 
 def _wide(algorithm: Algorithm, target: Target, jobs: Sequence[Job], guard: BoolExpr, bound: int) -> BoolExpr:

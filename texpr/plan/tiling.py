@@ -294,7 +294,12 @@ def _one_pass(job: Job, places: Mapping[str, Place]) -> Group | None:
 
 def sorts_rows(job: Job) -> bool:
     """Whether a ranking of the job has more ranks than a loop can find: its rows must be whole."""
-    return any(power_of_two(axis) > MOST_ROUNDS for axis in rank_axes(job.held))
+    return any(sorts_rows_of(definition) for definition in job.held)
+
+
+def sorts_rows_of(definition: Def) -> bool:
+    """Whether that is so of one definition."""
+    return any(power_of_two(axis) > MOST_ROUNDS for axis in rank_axes([definition]))
 
 
 def _ranked_whole(job: Job) -> dict[Axis, int]:
