@@ -58,6 +58,7 @@ SIZES = [(1, 1), (7, 33), (70, 129)]
         "grid: {i: 4, j: 32}\n    reorder: [j, i]",
         "grid: {i: 4, j: 32}\n    order: {group: i, by: 4}",
         "grid: {i: 4, j: 32}\n    order: {reverse: j}",
+        "grid: {i: 2, j: 32}\n    order: {hilbert: [j, i], by: 4}\n    persistent: true",
         "grid: {i: 4, j: 32}\n    persistent: true",
         "grid: {i: 4, j: 32}\n    persistent: {programs: {value: \"2 * sms\", max: 512}}",
         "grid: {i: 8, j: 32}\n    map: {i: {warps: 2, lanes: 4}, j: {lanes: 8, each: 4}}",

@@ -67,7 +67,7 @@ def test_values_may_be_the_records_own():
     record = kernel(
         "k",
         writes=("y",),
-        order=Order(OrderKind.REVERSE, "i"),
+        order=Order(OrderKind.REVERSE, ("i",)),
         persistent=dict(programs=parse_int("2 * sms")),
         place=dict(a=place(at=Tile(), in_=Memory.SHARED, mma=Mma(rows=("i",)))),
         stage=dict(x=stage(at=Program(), in_=Memory.SHARED, copy=Copy.ASYNC)),

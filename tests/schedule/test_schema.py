@@ -144,7 +144,7 @@ REFUSED = [
     {"warps": 64},
     {"roles": {}},
     {"order": {"group": "i", "reverse": "j"}},
-    {"order": {"hilbert": "i"}},
+    {"order": {"flatten": "i"}},
     {"persistent": "true"},
     {"split": {"i": {"into": ["a"], "by": 2}}},
     {"place": {"acc": {"at": "til"}}},

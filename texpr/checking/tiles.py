@@ -76,7 +76,8 @@ def long_runs(record: Variant) -> dict[str, set[int]]:
                 found.setdefault(stage.at.axis, set()).add((stage.depth + 2) * step - 1)
         order = kernel.order
         if order is not None and order.by is not None:
-            found.setdefault(order.axis, set()).add(order.by * kernel.grid.get(order.axis, 1) + 1)
+            for axis in order.axes:
+                found.setdefault(axis, set()).add(order.by * kernel.grid.get(axis, 1) + 1)
         if kernel.split_reduction is not None and isinstance(kernel.split_reduction.parts.value, Const):
             over = kernel.split_reduction.over
             step = max(tile_sizes(record).get(over, (1,)))

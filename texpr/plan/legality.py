@@ -60,9 +60,10 @@ _MOST_PIECES = 256
 def check_axis_names(context: Context) -> None:
     """Axes named by ``order``, by ``stage: by`` and by ``mma`` exist where they are named."""
     record = context.record
-    if record.order is not None and record.order.axis not in record.grid:
-        name, at = record.order.axis, record.order.location or record.location_of("order")
-        raise UnknownAxis(directive="order", name=name, owner="the grid", near=near(name, record.grid), at=at)
+    for name in record.order.axes if record.order is not None else ():
+        if name not in record.grid:
+            at = (record.order and record.order.location) or record.location_of("order")
+            raise UnknownAxis(directive="order", name=name, owner="the grid", near=near(name, record.grid), at=at)
     for tensor, stage in record.stage.items():
         for axis in stage.by:
             context.axis(axis, f"by of stage {tensor}", stage.location_of("by"))

@@ -71,7 +71,7 @@ def order_of(context: Context) -> Order | None:
     """The order of a kernel's tiles: those that a program waits for come before its own."""
     for _, scan, _, _ in looking_back(context):
         if scan.reverse:
-            return Order(kind=OrderKind.REVERSE, axis=scan.axis.name)
+            return Order(kind=OrderKind.REVERSE, axes=(scan.axis.name,))
     return context.record.order
 
 

@@ -110,7 +110,7 @@ def _order(job: Job) -> Order | None:
     symbolic = [axis for axis in sides.rows if constant_extent(axis) is None and axis in job.programs]
     if not symbolic or not is_symbolic(sides.cols):
         return None
-    return Order(kind=OrderKind.GROUP, axis=symbolic[-1].name, by=8)
+    return Order(kind=OrderKind.GROUP, axes=(symbolic[-1].name,), by=8)
 
 
 def _mma(job: Job, definition: Def, sizes: Mapping[Axis, int], level: _Level, frame: Frame) -> Mma | None:

@@ -70,7 +70,7 @@ from texpr.plan.ir import (
 from texpr.plan.online import Member
 from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
-from texpr.schedule.records import Copy, Memory, OrderKind, SkipTest, TrimMode, Variant
+from texpr.schedule.records import Copy, Memory, Order, OrderKind, SkipTest, TrimMode, Variant
 
 _WIDEST: Final = 150  # longer expressions are cut in the middle
 _MOST_NODES: Final = 2000
@@ -152,15 +152,23 @@ def _hidden(title: str, entries: Sequence[str], nothing: str) -> list[str]:
 # ---- the tile ----------------------------------------------------------------------------------------------------
 
 
+def _order_text(order: Order) -> str:
+    match order.kind:
+        case OrderKind.REVERSE:
+            return f"{order.axis} reversed"
+        case OrderKind.GROUP:
+            return f"{order.axis} in bands of {order.by}"
+        case OrderKind.HILBERT:
+            return f"{' and '.join(order.axes)} in squares of {order.by} x {order.by} along Hilbert curves"
+
+
 def _tile_line(kernel: KernelPlan) -> str:
     axes = "  ".join(_axis_tile(t) for t in kernel.tile)
     counts = [_count_text(t) for t in kernel.tile if t.cover is Cover.GRID]
     grid = " * ".join(counts) or "1"
     parts = [f"tile  {axes or 'one point'}", f"grid {grid}"]
     if kernel.order is not None:
-        order = kernel.order
-        reverse = order.kind is OrderKind.REVERSE
-        parts.append(f"{order.axis} reversed" if reverse else f"{order.axis} in bands of {order.by}")
+        parts.append(_order_text(kernel.order))
     if kernel.tickets is not None:
         parts.append("taken in the order in which programs start")
     if kernel.record.persistent is not None:

@@ -45,7 +45,7 @@ def to_plain(record: Record) -> Plain:
             return _keyed(record, KEYS[kind]) or True
         case Spelling.TAGGED:
             word = getattr(record, first.field)
-            name = getattr(record, rest[0].field)
+            name = _plain(getattr(record, rest[0].field), rest[0])
             return {word.value: name, **_keyed(record, tuple(rest[1:]))}
         case _:
             assert_never(kind.SPELLING)

@@ -55,6 +55,7 @@ class RelaxKind(Enum):
 class OrderKind(Enum):
     GROUP = "group"
     REVERSE = "reverse"
+    HILBERT = "hilbert"
 
 
 class Memory(Enum):
@@ -197,24 +198,33 @@ class Relax(Record):
 
 @dataclass(frozen=True, slots=True)
 class Order(Record):
-    """The order in which programs take tiles, spelled `{group: axis, by: n}` or `{reverse: axis}`."""
+    """The order in which programs take tiles, spelled `{group: axis, by: n}`, `{reverse: axis}` or `{hilbert: [axis,
+    axis], by: n}`."""
 
     SPELLING: ClassVar[Spelling] = Spelling.TAGGED
     LATER: ClassVar[Mapping[str, str]] = {
         "flatten": "one program order over several axes, in pieces of equal size",
-        "hilbert": "tiles along a Hilbert curve",
         "pieces": "the size of the pieces of `flatten`",
     }
 
     kind: OrderKind = field(
         metadata=about(
             """`group`: walk `by` tiles of the axis before moving on along the others, so that neighbours meet in L2.
-            `reverse`: from the last tile of the axis to the first (longest rows first under a causal guard).""",
+            `hilbert`: squares of `by` x `by` tiles of two axes, each along a Hilbert curve, so that also the last few
+            programs started are neighbours along both. `reverse`: from the last tile of the axis to the first (longest
+            rows first under a causal guard).""",
             "group",
         )
     )
-    axis: AxisName = field(metadata=about("An axis of the grid.", "i"))
-    by: Count | None = field(default=None, metadata=about("Tiles per group; for `group` only.", "8"))
+    axes: tuple[AxisName, ...] = field(metadata=about("An axis of the grid; two for `hilbert`.", "i", bare=True))
+    by: Count | None = field(
+        default=None, metadata=about("Tiles per group, or per side of a square (a power of two).", "8")
+    )
+
+    @property
+    def axis(self) -> str:
+        """The first axis, for most kinds the only one."""
+        return self.axes[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from texpr.schedule.records import (
 
 _LANES = 32
 _MOST_WARPS = 32
+_LARGEST_SQUARE = 32
 
 
 def check_record(record: Record, subject: str) -> None:
@@ -188,17 +189,34 @@ def _check_map(kernel: Kernel) -> None:
 
 
 def _check_order(order: Order) -> None:
-    if order.kind is OrderKind.GROUP and order.by is None:
+    wanted = 2 if order.kind is OrderKind.HILBERT else 1
+    if len(dict.fromkeys(order.axes)) != wanted or len(order.axes) != wanted:
         raise errors.BadOrder(
             at=order.location,
-            problem=f"order: group needs by, the tiles of {order.axis} in one group",
-            remedy=f"order: {{group: {order.axis}, by: 8}}",
+            problem=f"order: {order.kind.value} is along {'two axes' if wanted == 2 else 'one axis'}",
+            remedy=f"order: {{{order.kind.value}: {'[i, j], by: 8' if wanted == 2 else 'i'}}}",
         )
-    if order.kind is not OrderKind.GROUP and order.by is not None:
+    named = order.axis if wanted == 1 else f"[{', '.join(order.axes)}]"
+    if order.kind is OrderKind.REVERSE:
+        if order.by is not None:
+            raise errors.BadOrder(
+                at=order.location_of("by"),
+                problem="order: reverse takes no by",
+                remedy=f"order: {{reverse: {named}}}",
+            )
+        return
+    if order.by is None:
+        what = f"the tiles of {named} in one group" if wanted == 1 else "the side of a square of tiles"
+        raise errors.BadOrder(
+            at=order.location,
+            problem=f"order: {order.kind.value} needs by, {what}",
+            remedy=f"order: {{{order.kind.value}: {named}, by: 8}}",
+        )
+    if order.kind is OrderKind.HILBERT and (order.by & (order.by - 1) or not 2 <= order.by <= _LARGEST_SQUARE):
         raise errors.BadOrder(
             at=order.location_of("by"),
-            problem=f"order: {order.kind.value} takes no by",
-            remedy=f"order: {{{order.kind.value}: {order.axis}}}",
+            problem=f"order: a Hilbert curve fills squares of 2, 4, 8 .. {_LARGEST_SQUARE} tiles, not of {order.by}",
+            remedy=f"order: {{hilbert: {named}, by: 8}}",
         )
 
 

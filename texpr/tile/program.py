@@ -13,7 +13,6 @@ from texpr.math.integer import product
 from texpr.plan.access import memory_of
 from texpr.plan.ir import Cover, KernelPlan, Node, Scratch, TileAxis
 from texpr.plan.resolve import constant
-from texpr.schedule.records import OrderKind
 from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.evaluate import Needs
 from texpr.tile.extern import extern_program
@@ -45,6 +44,7 @@ from texpr.tile.ir import (
 )
 from texpr.tile.kernel import Block, Kernel
 from texpr.tile.lower import lower_nodes
+from texpr.tile.order import tile_numbers
 from texpr.tile.ragged import TileInGroup, tile_in_group
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import all_sizes, grouping
@@ -136,7 +136,7 @@ def _positions(
     plan: KernelPlan, axes: Sequence[TileAxis], origins: Mapping[Axis, Sym], index: IntExpr, kernel: Kernel,
     within: TileInGroup | None,
 ) -> list[Statement]:
-    """``i0 = ..`` for every grid axis from the linear tile index: row-major, grouped or reversed as ``order`` says."""
+    """``i0 = ..`` for every grid axis from the linear tile index, in the plan's order."""
     statements: list[Statement] = []
     counts: dict[str, IntExpr] = {}
     for t in axes[1:] if plan.order is None else axes:
@@ -146,19 +146,13 @@ def _positions(
             statements.append(Scalar(name, count))
             count = sym(name)
         counts[t.axis.name] = count
-    numbers: dict[str, IntExpr] = {}
-    grouped = plan.order is not None and plan.order.kind is OrderKind.GROUP
-    if grouped and plan.order is not None and plan.order.by is not None:
-        numbers = _grouped(
-            [t.axis.name for t in axes], counts, index, plan.order.axis, plan.order.by, kernel, statements
-        )
-    else:
-        rest = index
-        for n, t in reversed(list(enumerate(axes))):
-            numbers[t.axis.name] = rest if n == 0 else rest % counts[t.axis.name]
-            rest = rest if n == 0 else rest // counts[t.axis.name]
-        if plan.order is not None and plan.order.kind is OrderKind.REVERSE:
-            numbers[plan.order.axis] = counts[plan.order.axis] - 1 - numbers[plan.order.axis]
+
+    def named(name: str, value: IntExpr) -> IntExpr:
+        unique = kernel.name(name)
+        statements.append(Scalar(unique, value))
+        return sym(unique)
+
+    numbers = tile_numbers(plan.order, [t.axis.name for t in axes], counts, index, named)
     for t in axes:
         if within is not None and t is within.tile:
             statements += within.located(numbers[t.axis.name])
@@ -166,36 +160,6 @@ def _positions(
         note = f"tile of {t.size} along {t.axis.name}"
         statements.append(Scalar(origins[t.axis].name, numbers[t.axis.name] * t.size, note))
     return statements
-
-
-def _grouped(
-    names: Sequence[str],
-    counts: dict[str, IntExpr],
-    index: IntExpr,
-    axis: str,
-    by: int,
-    kernel: Kernel,
-    statements: list[Statement],
-) -> dict[str, IntExpr]:
-    """Tiles in bands of ``by`` along ``axis``; inside a band ``axis`` runs fastest, so that neighbouring programs
-    share the other operand in L2 (Triton's matmul tutorial calls this grouped ordering)."""
-    others = [name for name in names if name != axis]
-    band = product(counts[name] for name in others) * by
-
-    def scalar(name: str, value: IntExpr) -> IntExpr:
-        unique = kernel.name(name)
-        statements.append(Scalar(unique, value))
-        return sym(unique)
-
-    first = scalar("band_first", index // band * by)
-    width = scalar("band_width", minimum(counts[axis] - first, by))
-    inside = scalar("band_index", index % band)
-    numbers = {axis: first + inside % width}
-    rest: IntExpr = inside // width
-    for n, name in reversed(list(enumerate(others))):
-        numbers[name] = rest if n == 0 else rest % counts[name]
-        rest = rest if n == 0 else rest // counts[name]
-    return numbers
 
 
 # ---- parameters -----------------------------------------------------------------------------------------------------
