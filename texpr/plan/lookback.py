@@ -80,6 +80,14 @@ def depends_on_arrival(op: ReduceOp | Monoid, dtypes: Sequence[DType]) -> bool:
     return any(dtype.is_float for dtype in dtypes) and (isinstance(op, Monoid) or op not in _EXACT)
 
 
+def is_exact_in_words(scan: Scan) -> bool:
+    """Whether a scan may look back whatever the schedule relaxes: its state can be published, and results do not
+    depend on who is first."""
+    dtypes = [expr.dtype for expr in scan.exprs]
+    fits = all(dtype in _IN_WORDS for dtype in dtypes) and sum(state_widths(scan)) <= STATE_BITS
+    return fits and not depends_on_arrival(scan.op, dtypes)
+
+
 def state_widths(scan: Scan) -> tuple[int, ...]:
     """The bits that the state of a scan takes: whether it has started anew, and its values."""
     anew = () if scan.reset is None else (1,)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from texpr.lang.ir import Def, Scan
+from texpr.plan.lookback import is_exact_in_words
 from texpr.plan.monoids import constant_extent
 from texpr.plan.partition import Job, is_symbolic
 from texpr.plan.tiling import WARPS, Frame, budgets, fastest, fill, named, names
@@ -20,7 +21,7 @@ _PARTS = 512  # tiles that are scanned at a time in the second of two passes
 
 def scanned(job: Job, definition: Def, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
     """One program for every line (or a few lines), carried from tile to tile; where the other axes alone give too few
-    programs, one for every tile, in two passes."""
+    programs, one for every tile: looking back where that is exact, in two passes otherwise."""
     scan = definition.top
     assert isinstance(scan, Scan)
     fast = fastest(job, frame.guard)
@@ -34,6 +35,8 @@ def scanned(job: Job, definition: Def, name: str, frame: Frame) -> Iterator[tupl
             sizes = fill([fast, *others], max(1, min(WARPS * 32, budget)))
             sizes[scan.axis] = max(1, min(_STEPS, budget // (WARPS * 32)))
         if constant_extent(scan.axis) is None and not is_symbolic(job.programs) and fast is scan.axis:
+            if is_exact_in_words(scan):
+                yield _looking_back(job, definition, scan, sizes[scan.axis], name)
             yield _two_passes(job, definition, scan, sizes[scan.axis], name)
             continue
         entry = {definition.name: _record(Across.LOOP, scan.axis.name, sizes[scan.axis])}
@@ -43,6 +46,13 @@ def scanned(job: Job, definition: Def, name: str, frame: Frame) -> Iterator[tupl
 
 def _record(across: Across, axis: str, size: int) -> ScanRecord:
     return ScanRecord(across=across, by=Map.of({axis: size}))
+
+
+def _looking_back(job: Job, definition: Def, scan: Scan, size: int, name: str) -> tuple[Kernel, ...]:
+    """One kernel whose programs wait for each other."""
+    grid = Map.of({**dict.fromkeys((other.name for other in job.programs), 1), scan.axis.name: size})
+    entry = {definition.name: _record(Across.LOOKBACK, scan.axis.name, size)}
+    return (Kernel(name=name, writes=names(job.writes), grid=grid, warps=WARPS, scan=Map.of(entry)),)
 
 
 def _two_passes(job: Job, definition: Def, scan: Scan, size: int, name: str) -> tuple[Kernel, ...]:
