@@ -57,6 +57,15 @@ def by_key(key: Any, x: Any, like: Any, s: Any, n: Any) -> None:
     n[d] = te.sum(te.i32(1), over=i, where=key[i] // 4 == d)
 
 
+@te.algorithm("x: i32[M, N], first: bool[N] -> y: i32[M, N], z: f32[M, N]")
+def segments(x: Any, first: Any, y: Any, z: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    s = te.func("s")
+    y[i, j] = te.scan("max", x[i, j], along=j, reverse=True)
+    s[i, j] = te.scan("+", x[i, j], along=j, reset=first[j], exclusive=True, reverse=True)
+    z[i, j] = s[i, j].to("f32") / 2
+
+
 F16 = (("T", "f16"),)
 
 NESTS = {
@@ -292,6 +301,21 @@ NESTS = {
     grid: {n: 4}
     whole: {t.part: 16}
     warps: 4
+""",
+    ),
+    "looking_back": Nest(
+        segments,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: scan
+    writes: [y, z]
+    grid: {i: 1, j: 512}
+    warps: 4
+    scan:
+      y: {across: lookback, by: {j: 512}}
+      s: {across: lookback, by: {j: 512}, window: 64}
 """,
     ),
 }

@@ -1,0 +1,95 @@
+"""Programs that learn from each other: what the verifier refuses, and how statements read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gluon.programs import lit, load, pointer, program, size, space, uni
+from texpr.dtypes import DType
+from texpr.gluon.emit import emit
+from texpr.lang.ir import ReduceOp
+from texpr.math.expr import const, sym
+from texpr.tile.communicate import LookBack, Publish, Ticket
+from texpr.tile.ir import Assign, Lane, Scalar, Statement, Store, TileProgram, Var
+from texpr.tile.layouts import Blocked
+from texpr.tile.show import show
+from texpr.tile.verify import TileError, verify
+
+LINE = space("line", Blocked((1,), (32,), (4,), (0,)), ("i", 128))
+TICKET = Ticket("tile", "words")
+TOTAL = Assign("total", lit(3.0, DType.F32))
+OWN = Var("total", DType.F32, None, ())
+BEFORE = Var("before", DType.F32, None, ())
+AT = sym("tile") + 1
+PUBLISH = Publish("words", AT, False, (OWN,), (32,))
+LOOK = LookBack(("before",), "words", const(1), sym("tile"), 32, ReduceOp.SUM, (DType.F32,), (32,))
+END = Publish("words", AT, True, (BEFORE,), (32,))
+
+
+def made(*body: Statement) -> TileProgram:
+    return program("chained", [pointer("words", DType.U64), pointer("x", DType.F32), size("n")], body)
+
+
+def look(**changes: object) -> LookBack:
+    fields = {name: getattr(LOOK, name) for name in LookBack.__dataclass_fields__} | changes
+    return LookBack(**fields)  # type: ignore[arg-type]
+
+
+BROKEN = {
+    "words of another type": ((Ticket("tile", "x"),), "x has no 64-bit words"),
+    "no words": ((Ticket("tile", "z"),), "no pointer parameter z"),
+    "number taken": ((Ticket("n", "words"),), "parameter n is assigned"),
+    "place that is not known": ((TOTAL, PUBLISH), "tile is used before it has a value"),
+    "a tile": (
+        (TICKET, Publish("words", AT, False, (load("x", DType.F32, Lane(LINE, 0)),), (32,))),
+        "a tile is published",
+    ),
+    "too many bits": ((TICKET, TOTAL, Publish("words", AT, False, (OWN, OWN), (32, 32))), "64 bits in one word"),
+    "fewer bits than a float has": ((TICKET, TOTAL, Publish("words", AT, False, (OWN,), (16,))), "f32 in 16 bits"),
+    "window": ((TICKET, look(window=24)), "24 words are looked at together"),
+    "names": ((TICKET, look(names=("a", "b"))), "2 names, 1 values"),
+    "name taken": ((TICKET, TOTAL, look(names=("total",))), "total has a value already"),
+    "words that are stored to as well": (
+        (TICKET, Store("words", const(0), None, None, lit(1, DType.U64))),
+        "also accessed without care",
+    ),
+    "words that are loaded as well": (
+        (TICKET, Assign("word", load("words", DType.U64, uni(0), other=0))),
+        "also accessed without care",
+    ),
+    "words that are stored to before": (
+        (Store("words", const(0), None, None, lit(1, DType.U64)), TICKET),
+        "also accessed without care",
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_broken_programs_are_refused(rule: str) -> None:
+    body, message = BROKEN[rule]
+    with pytest.raises(TileError) as caught:
+        verify(made(*body))
+    assert message in caught.value.problem, caught.value.problem
+
+
+WHOLE = made(TICKET, TOTAL, PUBLISH, LOOK, END, Scalar("next", AT), Store("x", sym("next"), None, None, BEFORE))
+
+
+def test_statements_are_shown() -> None:
+    verify(WHOLE)
+    text = show(WHOLE)
+    assert "\ntile = words[0], counted up\n" in text
+    assert "\npublish words[tile + 1] = total   # the tile\n" in text
+    assert "\nbefore = look back sum words[1 +: tile] by 32\n" in text
+    assert "\npublish words[tile + 1] = before   # all up to it\n" in text
+
+
+def test_words_are_moved_by_relaxed_accesses() -> None:
+    source = emit(WHOLE, ("sm_80",))
+    assert 'tile = gl.atomic_add(words, 1, sem="relaxed").to(gl.int32)' in source.text
+    assert source.text.count("word_of_f32(") == source.text.count("gl.atomic_store(") == 2
+    helper = next(chunk for chunk in source.preamble if "def look_back_add_f32" in chunk)
+    assert 'gl.atomic_load(words + at, mask=at >= 0, sem="relaxed", scope="gpu")' in helper
+    assert "gl.reduce(value, 0, add)" in helper
+
+
