@@ -3,16 +3,21 @@
     sparse_conv   y[i, k] = relu(scale[k] sum_{v, c} x[map[v, i], c] w[v, c, k] + res[i, k])   over the v with a point
 
 ``map[v, i]`` is the input row that output row i meets at filter point v, negative where there is none.
+
+Rows that meet the same filter points are best taken together: ``perm`` is an order of the rows, and ``live`` lists, for
+each 64 rows in that order, the filter points that any of them meets. Both may be absent and change no result.
 """
 
 import texpr as te
 
 
 @te.algorithm(
-    "x: T[P, C], w: T[V, C, K], map: i32[V, N] in [-1, P), scale: f32[K]?, res: T[N, K]? -> y: T[N, K]",
+    "x: T[P, C], w: T[V, C, K], map: i32[V, N] in [-1, P), perm: hint i32[N]? permutation(N),"
+    " live: hint i32[NT, V + 1]? lists(V), scale: f32[K]?, res: T[N, K]? -> y: T[N, K]",
     T=("f16", "bf16"),
+    dims=dict(NT="ceil(N / 64)"),
 )
-def sparse_conv(x, w, map, scale, res, y):
+def sparse_conv(x, w, map, perm, live, scale, res, y):
     """A sparse convolution given its map, with scale, residual and relu."""
     i, v, c, k = te.axes(i="N", v="V", c="C", k="K")
     acc = te.func("acc")

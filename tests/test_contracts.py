@@ -20,7 +20,7 @@ from texpr.packing.runner.records import Fill, Style
 from texpr.plan.default import default_schedule
 from texpr.runtime.errors import ContractBrokenError
 
-OFFSETS, SORTED, PERMUTATION, UNIQUE, FINITE = ContractKind
+OFFSETS, SORTED, PERMUTATION, LISTS, UNIQUE, FINITE = ContractKind
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,30 @@ def test_the_first_element_that_breaks_a_contract(
     assert (None if found is None else found[0]) == (None if position is None else (position,))
 
 
+@pytest.mark.parametrize(
+    ("rows", "position"),
+    [
+        ([[3, 0, 1, 2], [0, 3, 3, 3], [1, 2, 0, 0]], None),
+        ([[0, 0, 0, 0], [4, 0, 1, 2]], (1, 0)),
+        ([[-1, 0, 0, 0]], (0, 0)),
+        ([[2, 0, 3, 0]], (0, 2)),
+        ([[1, 0, 0, 4]], (0, 3)),
+        ([[3, 0, 2, 2]], (0, 3)),
+        ([[2, 1, 0, 0]], (0, 2)),
+        (np.zeros((0, 4)), None),
+    ],
+)
+def test_the_first_element_that_breaks_a_list(rows: list[list[int]], position: tuple[int, int] | None) -> None:
+    found = violation(LISTS, np.asarray(rows, np.int64), 3)
+    assert (None if found is None else found[0]) == position
+
+
 @te.algorithm(
-    "off: i32[E + 1] offsets(Z), p: i32[Z] permutation(Z), s: u8[Z] sorted, u: i16[Z] in [-5, 400) unique,"
+    "off: i32[E + 1] offsets(Z), l: hint i32[E, Z + 1] lists(Z), p: i32[Z] permutation(Z), s: u8[Z] sorted,"
+    " u: i16[Z] in [-5, 400) unique,"
     " b: i32[Z] in [0, 10) sorted, f: f16[Z] finite -> y: f16[Z], z: i32[E]"
 )
-def promised(off, p, s, u, b, f, y, z):
+def promised(off, l, p, s, u, b, f, y, z):  # noqa: E741
     i, e = te.axes(i="Z", e="E")
     y[i] = f[p[i]]
     z[e] = off[e]
@@ -109,6 +128,8 @@ def test_packed_inputs_keep_their_contracts(size: int) -> None:
         assert violation(PERMUTATION, made("permutation"), size) is None
         assert violation(UNIQUE, made("unique", low=-7, high=1000), None) is None
         assert violation(SORTED, made("sorted", low=-7, high=1000), None) is None
+        rows = elements(Fill(Style.INTEGERS, 5, 0, size, 0, ("lists",)), DType.I32, np.arange(2 * size + 2), 0)
+        assert violation(LISTS, rows.reshape(2, size + 1), size) is None
     if size > 1:
         assert violation(OFFSETS, made("offsets", high=50), 50) is None
 

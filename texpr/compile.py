@@ -433,6 +433,7 @@ def _argument(param: Tensor | Scalar) -> Argument:
                 param.high,
                 None if param.domain is None else param.domain.named,
                 param.contracts,
+                param.hint,
             )
         case _:
             assert_never(param)

@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 
 class ContractKind(Enum):
-    """``offsets(Z)`` and ``permutation(N)`` take a limit, the others none."""
+    """``offsets(Z)``, ``permutation(N)`` and ``lists(V)`` take a limit, the others none."""
 
     OFFSETS = "offsets"  # starts at 0, never decreases, ends at the limit: the bounds of consecutive groups
     SORTED = "sorted"  # never decreases
     PERMUTATION = "permutation"  # every number below the limit, once
+    LISTS = "lists"  # rows: how many, then so many ascending numbers below the limit, then any from 0 to the limit
     UNIQUE = "unique"  # no value twice
     FINITE = "finite"  # neither NaN nor infinite
 
     @property
     def has_limit(self) -> bool:
-        return self in (ContractKind.OFFSETS, ContractKind.PERMUTATION)
+        return self in (ContractKind.OFFSETS, ContractKind.PERMUTATION, ContractKind.LISTS)
 
 
 def contract_text(kind: ContractKind, limit: object) -> str:
@@ -39,7 +40,7 @@ def position_text(position: tuple[int, ...]) -> str:
 
 def violation(kind: ContractKind, values: npt.NDArray[Any], limit: int | None) -> tuple[tuple[int, ...], str] | None:
     """The first element that breaks a contract and what is wrong with it, or None. ``values`` are numbers (float64
-    for floats); all kinds but FINITE take one dim."""
+    for floats); LISTS take two dims, all other kinds but FINITE one."""
     import numpy as np
 
     match kind:
@@ -71,6 +72,29 @@ def violation(kind: ContractKind, values: npt.NDArray[Any], limit: int | None) -
                 first = int(np.argmax(outside))
                 return (first,), f"is {values[first]}, outside [0, {limit})"
             return _repeats(values)
+        case ContractKind.LISTS:
+            assert limit is not None
+            return _unlisted(values, limit)
+
+
+def _unlisted(rows: npt.NDArray[Any], limit: int) -> tuple[tuple[int, ...], str] | None:
+    """What is wrong with rows of a count and so many ascending numbers below ``limit``."""
+    import numpy as np
+
+    used = np.arange(limit) < rows[:, :1]
+    listed = rows[:, 1:]
+    wrong = (rows < 0) | (rows > limit)
+    wrong[:, 1:] |= used & (listed == limit)
+    wrong[:, 2:] |= used[:, 1:] & (listed[:, 1:] <= listed[:, :-1])
+    if not wrong.any():
+        return None
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(wrong.reshape(-1))), wrong.shape))
+    value = rows[row, column]
+    if column == 0:
+        return (row, 0), f"is {value}; a row lists 0 to {limit} numbers"
+    if not 0 <= value < limit:
+        return (row, column), f"is {value}, outside [0, {limit})"
+    return (row, column), f"is {value}, not greater than {rows[row, column - 1]} before it"
 
 
 def _falls(values: npt.NDArray[Any]) -> tuple[tuple[int, ...], str] | None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.integration.running import bundle, halves
+from texpr.checking.hints import list_rows
 from texpr.compile import load_algorithm
 from texpr.lang.reference import reference
 
@@ -66,7 +67,12 @@ def test_rows_found_through_a_map_are_convolved(points: int, c: int, k: int, tmp
     table[4:7] = -1
     rows = np.where(table[:, :, None] >= 0, x[np.maximum(table, 0)], 0).astype(np.float64)
     wanted = np.maximum(np.einsum("vic,vck->ik", rows, w.astype(np.float64)), 0)
-    np.testing.assert_allclose(run(x, w, table, None, None), wanted, rtol=2e-3, atol=4e-2)
+    np.testing.assert_allclose(run(x=x, w=w, map=table), wanted, rtol=2e-3, atol=4e-2)
+    perm = np.argsort((table >= 0).T @ (1 << np.arange(points, dtype=np.uint64)), kind="stable").astype(np.int32)
+    tiles = np.zeros((128, points), bool)
+    tiles[:70] = (table >= 0).T[perm]
+    live = list_rows(tiles.reshape(2, 64, points).any(axis=1))
+    np.testing.assert_array_equal(run(x=x, w=w, map=table, perm=perm, live=live), run(x=x, w=w, map=table))
 
 
 def test_boxes_suppress_later_ones(tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ def segments(x: Any, first: Any, y: Any, z: Any) -> None:
     z[i, j] = s[i, j].to("f32") / 2
 
 
+@te.algorithm(
+    "x: f32[N, K], key: i32[N, K], order: hint i32[N]? permutation(N), on: hint i32[ROWS, K + 1] lists(K) -> y: f32[N]"
+)
+def listed(x: Any, key: Any, order: Any, on: Any, y: Any) -> None:
+    n, k = te.axes(n="N", k="K")
+    y[n] = te.sum(x[n, k], over=k, where=key[n, k] == 3)
+
+
 F16 = (("T", "f16"),)
 
 NESTS = {
@@ -242,6 +250,20 @@ NESTS = {
     place: {acc: {at: tile, loop: {v: 1, c: 32}, skip: {v: {test: mask}}}}
 """,
         types=F16,
+    ),
+    "listed_points": Nest(
+        listed,
+        """
+- name: any
+  target: sm_80
+  when: present(order) and ROWS == ceil(N / 16)
+  kernels:
+  - name: listed
+    writes: [y]
+    visit: {n: order}
+    grid: {n: 16}
+    place: {y: {loop: {k: 1}, skip: {k: {list: on}}}}
+""",
     ),
     "inverted": Nest(
         by_key,

@@ -100,7 +100,8 @@ def _argument(argument: TensorArgument | ScalarArgument) -> str:
             optional = "?" if argument.optional else ""
             if argument.domain is not None:
                 bounds += f" where {argument.domain.text}"
-            return f"{name}: {dtype}[{_shape(argument)}]{optional}{bounds}{contracts}{alias}"
+            hint = "hint " if argument.hint else ""
+            return f"{name}: {hint}{dtype}[{_shape(argument)}]{optional}{bounds}{contracts}{alias}"
 
 
 def _bound(value: object) -> str:

@@ -28,7 +28,8 @@ class TensorArgument:
 
     ``elements`` is the number of addressable elements (for overlap and range checks); the pointer must be aligned to
     the element size. ``low``/``high`` (half-open; only in ``domain``, if there is one) and ``contracts`` are the
-    caller's obligations: nothing checks them on a GPU.
+    caller's obligations: nothing checks them on a GPU. A ``hint`` changes how fast results come, not what they are, as
+    long as its contracts are kept.
     """
 
     name: str
@@ -44,6 +45,7 @@ class TensorArgument:
     high: IntExpr | None = None
     domain: Domain | None = None
     contracts: tuple[Contract, ...] = ()
+    hint: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,7 @@ def _argument(argument: Argument) -> Json:
                 "groups": list(argument.groups),
                 "output": argument.output,
                 "optional": argument.optional,
+                "hint": argument.hint,
                 "may_alias": argument.may_alias,
                 "strides": [{"dim": dim, "name": name} for dim, name in argument.strided],
                 "elements": _text(argument.elements),

@@ -62,6 +62,10 @@ def tensor_values(tensor: Tensor, style: Values, symbols: Mapping[str, int], rng
         return np.zeros(shape, storage_dtype(tensor.dtype))
     if tensor.contracts:
         kinds = frozenset(contract.kind for contract in tensor.contracts)
+        if ContractKind.LISTS in kinds:  # all numbers there are: a list that leaves out nothing is never wrong
+            row = np.arange(-1, high, dtype=storage_dtype(tensor.dtype))
+            row[0] = high
+            return np.tile(row, (shape[0], 1))
         return contracted(kinds, shape[0], low, high, rng).astype(storage_dtype(tensor.dtype))
     values: Any = rng.integers(low, high, shape, dtype=storage_dtype(tensor.dtype), endpoint=True)
     flat = values.reshape(-1)

@@ -12,15 +12,19 @@ from texpr.checking.bound import accuracy_of, compare, expected_outputs
 from texpr.checking.calls import Case, elements_of, symbols_of
 from texpr.checking.cases import Problem, choose_cases, work_of
 from texpr.checking.execute import MULTIPROCESSORS, Bench, NotWritten
-from texpr.checking.inputs import make_inputs
+from texpr.checking.hints import with_lists
+from texpr.checking.inputs import Inputs, make_inputs
 from texpr.checking.report import Failure, Row, Trouble, size_range
 from texpr.checking.schedules import difference
+from texpr.contracts import ContractKind
 from texpr.emulator.cuda import CudaError
 from texpr.emulator.faults import Fault, PtxError
 from texpr.errors import TExprError
 from texpr.lang.accuracy import Accuracy
 from texpr.lang.ir import Tensor
+from texpr.plan.build import plan_variant
 from texpr.schedule.records import RelaxKind
+from texpr.targets import TARGETS
 
 _MOST_FAILURES: Final = 2
 """After so many failing calls a row is given up: more of them say nothing new."""
@@ -79,8 +83,19 @@ def _counted(row: Row, bench: Bench, problem: Problem, right: Sequence[tuple[Cas
     case, seed = max(right, key=size)
     symbols = symbols_of(algorithm, case, MULTIPROCESSORS)
     assert symbols is not None
-    counters = bench.count(case, make_inputs(algorithm, case, symbols, seed), symbols)
+    inputs = _inputs(row, problem, case, symbols, seed)
+    counters = bench.count(case, inputs, symbols)
     return replace(row, counters=counters, counted_call=case.text())
+
+
+def _inputs(row: Row, problem: Problem, case: Case, symbols: Mapping[str, int], seed: int) -> Inputs:
+    """The inputs of a call; lists of points are those that the row's variant needs."""
+    algorithm = problem.algorithm
+    inputs = make_inputs(algorithm, case, symbols, seed)
+    if not any(tensor.contract(ContractKind.LISTS) for tensor in algorithm.inputs if tensor.name not in case.absent):
+        return inputs
+    plan = plan_variant(algorithm, problem.record, TARGETS[row.target])
+    return with_lists(plan, algorithm, inputs, case.dims, seed)
 
 
 def _after(
@@ -96,7 +111,7 @@ def _after(
     algorithm = problem.algorithm
     symbols = symbols_of(algorithm, case, MULTIPROCESSORS)
     assert symbols is not None
-    inputs = make_inputs(algorithm, case, symbols, seed)
+    inputs = _inputs(row, problem, case, symbols, seed)
 
     def failed(trouble: Trouble, text: str) -> Row:
         return replace(row, failures=(*row.failures, Failure(trouble, case.text(), text)))

@@ -118,7 +118,7 @@ def bind_arguments(algorithm: Algorithm, arguments: Mapping[str, object]) -> Arg
                 name=name, problem="no such argument", hint=did_you_mean(name, [*inputs, *scalars, *free])
             )
     for name in (*inputs, *scalars):
-        if name not in given and not (name in inputs and inputs[name].optional):
+        if name not in given and not (name in inputs and (inputs[name].optional or inputs[name].hint)):
             raise ReferenceArgumentError(name=name, problem="is missing", hint=f"{name}=...")
     raw = {tensor: np.asarray(given[name]) for name, tensor in inputs.items() if name in given}
     dims = _solve_dims(algorithm, raw, {name: int(given[name]) for name in free if name in given})  # type: ignore[call-overload]

@@ -180,6 +180,13 @@ class OptionalReadError(TExprError):
     default_hint = "{name}.get({index}, 0)"
 
 
+class HintReadError(TExprError):
+    code = "TX013A"
+    title = "hint read by a definition"
+    template = "{name} is a hint: it may change how fast results come, not what they are"
+    default_hint = "name it in a schedule (visit, skip: list); or drop 'hint' from the signature"
+
+
 class BooleanContextError(TExprError):
     code = "TX0138"
     title = "expression used as a Python truth value"

@@ -182,7 +182,7 @@ class ExternDef:
         if source is None:
             self._refuse(f"{param.name} is given {name}, which is not defined yet", at)
         if isinstance(source, Tensor):
-            special = [("optional", source.optional), ("packed", source.packed is not None)]
+            special = [("optional", source.optional), ("a hint", source.hint), ("packed", source.packed is not None)]
             special += [("of a free stride", bool(source.strided))]
             for what, is_so in special:
                 if is_so:
@@ -269,6 +269,7 @@ def extern(
     read = read_signature(signature, types=type_variables, static=static, dims={}, require=require, at=at)
     for param in read.params:
         special = [("optional", param.optional), ("packed", param.packed is not None), ("strided", bool(param.strided))]
+        special += [("a hint", param.hint)]
         special += [("an alias", param.alias is not None), ("bound to a range", param.bounds is not None)]
         special += [("under a contract", bool(param.contracts))]
         for what, is_so in special:

@@ -10,6 +10,7 @@ from texpr.lang import ir
 from texpr.lang.errors import (
     BareTensorError,
     BoundaryError,
+    HintReadError,
     IndexTypeError,
     NotIterableError,
     OptionalReadError,
@@ -146,6 +147,8 @@ def read(handle: Handle, index: object, boundary: Boundary, default: object = _M
     trace = current_trace(f"{handle.name}[...]")
     at = user_location()
     if isinstance(handle, TensorHandle):
+        if handle.source.hint:
+            raise HintReadError(name=handle.name, at=at)
         _check_optional(handle, index, default, at)
         indices = index_exprs(handle, index, handle.source.groups)
         if handle.source.packed is not None:

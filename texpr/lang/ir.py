@@ -68,7 +68,8 @@ class Tensor:
     ``low``/``high`` bound the values (half-open, exclusive high), all of them or those in ``domain``; ``contracts`` say
     more of them. ``may_alias`` names an input that this output is allowed to overlap exactly. A ``packed`` tensor is
     one of bytes, each with two elements of the 4-bit type ``element`` that are neighbours along that logical dim,
-    which ``shape`` has halved.
+    which ``shape`` has halved. A ``hint`` is read by no definition: schedules may use it, and results are the same
+    without it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Tensor:
     high: IntExpr | None = None
     domain: Domain | None = None
     contracts: tuple[Contract, ...] = ()
+    hint: bool = False
     location: Location | None = None
 
     @property

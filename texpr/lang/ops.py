@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, overload
 
 from texpr.dtypes import DType
-from texpr.lang.errors import OptionalReadError, PtxError, user_location
+from texpr.lang.errors import HintReadError, OptionalReadError, PtxError, user_location
 from texpr.lang.handles import TensorHandle
 from texpr.lang.ir import Op, OpName, Present, Ptx, Select
 from texpr.lang.trace import resolve_dtype
@@ -156,6 +156,8 @@ def present(tensor: TensorHandle) -> Value:
         raise OptionalReadError(
             name=name, problem="is not an optional input", hint="mark it in the signature: b: T[N]?", at=user_location()
         )
+    if tensor.source.hint:
+        raise HintReadError(name=tensor.name, at=user_location())
     return Value(Present(tensor.source))
 
 

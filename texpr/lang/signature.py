@@ -234,6 +234,8 @@ class _Checker:
             raise ContractError(
                 name=param.name, problem="an output must be a tensor", hint=f"{param.name}: {param.type_name}[]"
             )
+        if param.hint and (param.output or param.dims is None):
+            raise ContractError(name=param.name, problem="only an input tensor may be a hint", hint="drop 'hint'")
         if param.optional and (param.output or param.dims is None):
             raise ContractError(name=param.name, problem="only an input tensor may be optional", hint="drop the '?'")
         if param.bounds is not None and param.output:
@@ -272,6 +274,9 @@ class _Checker:
         if not all(dtype.is_int for dtype in self.dtypes(param)):
             problem = f"'{kind.value}' needs an integer type, not {param.type_name}"
             raise ContractError(name=param.name, problem=problem, hint=f"i32, or drop '{contract}'")
+        if kind is ContractKind.LISTS:
+            _check_lists(param, contract)
+            return
         if len(param.dims) != 1 or len(param.dims[0]) != 1:
             problem = f"'{kind.value}' needs one dim, not {len(param.dims)}"
             raise ContractError(name=param.name, problem=problem, hint=f"{param.name}: {param.type_name}[N] {contract}")
@@ -289,6 +294,17 @@ class _Checker:
 
     def dtypes(self, param: ParamSyntax) -> tuple[DType, ...]:
         return self.types.get(param.type_name) or (DType(param.type_name),)
+
+
+def _check_lists(param: ParamSyntax, contract: ContractSyntax) -> None:
+    """A row has room for how many there are, and for all of them."""
+    shape = [*itertools.chain.from_iterable(param.dims or ())]
+    assert contract.limit is not None
+    if len(param.dims or ()) != 2 or len(shape) != 2 or shape[1] != contract.limit + 1:
+        problem = f"a list of numbers below {contract.limit} is a row of their count and {contract.limit} of them"
+        raise ContractError(name=param.name, problem=problem, hint=f"i32[NT, {contract.limit + 1}] {contract}")
+    if param.bounds is not None:
+        raise ContractError(name=param.name, problem=f"'{contract}' says its range already", hint="drop 'in [...)'")
 
 
 @contextmanager
@@ -418,9 +434,9 @@ def _bind_param(
     high = substitute(param.bounds.high, statics) if param.bounds else None
     contracts = tuple(_bind_contract(contract, statics) for contract in param.contracts)
     for contract in contracts:
-        if contract.limit is not None:  # offsets reach their limit, the numbers of a permutation stay below theirs
+        if contract.limit is not None:  # offsets and counts reach it, the numbers of a permutation stay below it
             low = const(0)
-            high = contract.limit + 1 if contract.kind is ContractKind.OFFSETS else contract.limit
+            high = contract.limit if contract.kind is ContractKind.PERMUTATION else contract.limit + 1
     if param.dims is None:
         return Scalar(param.name, dtype, low, high, at)
     shape = tuple(substitute(dim, statics) for dim in itertools.chain.from_iterable(param.dims))
@@ -439,6 +455,7 @@ def _bind_param(
         low=low,
         high=high,
         contracts=contracts,
+        hint=param.hint,
         location=at,
     )
 

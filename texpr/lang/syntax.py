@@ -1,10 +1,10 @@
 """The grammar of a signature string, and nothing of its meaning.
 
     signature ::= params '->' params
-    param     ::= name ':' type ('[' dim, ... ']' '?'?)? contract*
+    param     ::= name ':' 'hint'? type ('[' dim, ... ']' '?'?)? contract*
     dim       ::= int | int '*' | '(' int, int, ... ')' | '(' int, int, ... ')' '*'
     contract  ::= 'in' ('[' | '(') int ',' int (']' | ')') | 'where' condition | 'alias' '(' name ')'
-                | ('offsets' | 'permutation') '(' int ')' | 'sorted' | 'unique' | 'finite' | 'packed' '(' int ')'
+                | ('offsets' | 'permutation' | 'lists' | 'packed') '(' int ')' | 'sorted' | 'unique' | 'finite'
 
 ``int`` is cut out here as text and read by :mod:`texpr.math.parse`, ``condition``, which goes on to the end of the
 argument, by :mod:`texpr.domains`. A trailing ``*`` marks a storage dim with a free stride.
@@ -24,8 +24,8 @@ from texpr.math.parse import ExprSyntaxError, parse_int
 
 _LATER_CONTRACTS: Final = ("order",)
 _SUPPORTED: Final = (
-    "'in [lo, hi)' and 'where ...' after it, 'alias(x)', 'offsets(Z)', 'permutation(N)', 'sorted', 'unique', 'finite'"
-    " and 'packed(d)'"
+    "'in [lo, hi)' and 'where ...' after it, 'alias(x)', 'offsets(Z)', 'permutation(N)', 'lists(V)', 'sorted', "
+    "'unique', 'finite' and 'packed(d)'"
 )
 _CONTRACTS: Final = {kind.value: kind for kind in ContractKind}
 
@@ -52,7 +52,7 @@ class ContractSyntax:
 @dataclass(frozen=True, slots=True)
 class ParamSyntax:
     """One argument as written. ``dims`` is None for a scalar; a composite dim has several expressions. ``packed`` is
-    the storage dim along which neighbours share a byte."""
+    the storage dim along which neighbours share a byte. A ``hint`` has no influence on results."""
 
     name: str
     type_name: str
@@ -65,6 +65,7 @@ class ParamSyntax:
     contracts: tuple[ContractSyntax, ...]
     packed: int | None
     output: bool
+    hint: bool
     column: int
 
 
@@ -190,8 +191,10 @@ def _parse_param(scanner: _Scanner, output: bool) -> ParamSyntax:
     scanner.expect(":", f"the name '{name}'")
     type_column = scanner.position
     type_name = scanner.identifier(f"the element type of '{name}'")
-    if type_name == "hint":
-        scanner.later("a hint argument", "leave it out: hints only change speed", type_column)
+    hint = type_name == "hint"
+    if hint:
+        type_column = scanner.position
+        type_name = scanner.identifier(f"the element type of the hint '{name}'")
     if type_name == "count":
         scanner.later("a device dim, count[]", "pass the dim from the host", type_column)
     dims: tuple[tuple[IntExpr, ...], ...] | None = None
@@ -212,6 +215,7 @@ def _parse_param(scanner: _Scanner, output: bool) -> ParamSyntax:
         contracts=tuple(found.contracts),
         packed=found.packed,
         output=output,
+        hint=hint,
         column=column,
     )
 

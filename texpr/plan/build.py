@@ -111,7 +111,7 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
                 reads.append(stored_by_others(kernels[-1]))
                 stored.update(written)
                 continue
-            cut = recut(algorithm, record, frozenset(stored), facts)
+            cut = recut(algorithm, record, frozenset(stored), facts, variant.when)
             before = [cut.funcs.get(func, func) for func in written]
             cut, updated = inverted(cut, record, variant, before)
             writes = tuple(cut.funcs.get(func, func) for func in written)
@@ -486,7 +486,7 @@ def _node(
     checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
     inside = beside.union(func for node in body for func in computed_by(node))
     loops, where = trimmed(definition.name, where, loops, local, place, inside)
-    loops, where = skipping(definition.name, where, loops, local, place, inside, context.facts)
+    loops, where = skipping(context, definition.name, where, loops, local, place, inside)
     for axis in definition.axes:
         if axis not in local:
             raise AxisNotCovered(axis=axis.name, func=definition.name, at=place.location or context.record.location)

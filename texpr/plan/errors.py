@@ -357,6 +357,13 @@ class SkipInvalid(PlanError):
     default_hint = "remove {axis} from skip (the guard is then tested at every point)"
 
 
+class VisitInvalid(PlanError):
+    code = "TX0374"
+    title = "axis that cannot be visited in another order"
+    template = "visit of {axis} by {name}: {why}"
+    default_hint = "remove visit"
+
+
 class InvertInvalid(PlanError):
     code = "TX0371"
     title = "reduction that cannot be inverted"

@@ -110,13 +110,23 @@ class Trim:
 
 
 @dataclass(frozen=True, slots=True)
+class PointList:
+    """``tensor`` has a row for each tile of ``size`` points of ``axis``: how many points are left, then the points."""
+
+    tensor: Tensor
+    axis: Axis
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """A loop that leaves out the steps in which ``guard``, conjuncts of its reduction's, holds nowhere in the tile.
-    They are found as ``test`` says; there are at most ``most`` (0: any number)."""
+    They are found as ``test`` says, at most ``most`` of them (0: any number), or listed."""
 
     guard: tuple[Expr, ...]
-    test: SkipTest
+    test: SkipTest | None
     most: int
+    listed: PointList | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +149,7 @@ class LoopAxis:
     def tested(self) -> tuple[Expr, ...]:
         """What is evaluated to find out which steps there are."""
         bounds = () if self.trim is None else tuple(half.bound for half in self.trim.halves)
-        return bounds if self.skip is None else (*bounds, *self.skip.guard)
+        return bounds if self.skip is None or self.skip.listed is not None else (*bounds, *self.skip.guard)
 
 
 @dataclass(frozen=True, slots=True)

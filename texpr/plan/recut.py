@@ -1,5 +1,6 @@
-"""``split`` and ``fuse``: an algorithm rewritten over other axes, for one kernel.
+"""``visit``, ``split`` and ``fuse``: an algorithm rewritten over other axes, for one kernel.
 
+    visit: {i: perm}                        i = perm[i'], for all that the kernel computes (``visit``)
     split: {p: {into: [po, pi], by: n}}     p = po * n + pi     po < ceildiv(P, n), pi < n
     fuse:  {ri: [r, i]}                     r = ri // S, i = ri % S     ri < R * S
 
@@ -12,7 +13,7 @@ axes (``Recut.indices``).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from texpr.dtypes import DType
@@ -36,10 +37,12 @@ from texpr.lang.ir import (
     top_exprs,
 )
 from texpr.math.bounds import Facts
-from texpr.math.expr import IntExpr, ceildiv, const, eq
+from texpr.math.expr import BoolExpr, IntExpr, ceildiv, const, eq
 from texpr.math.prove import Proved, prove
+from texpr.plan.cut import Cut
 from texpr.plan.errors import LoopAxisInvalid, UnknownAxis, near
 from texpr.plan.inline import bounded_indices, filled, rewrite
+from texpr.plan.visit import visit
 from texpr.schedule.records import Kernel
 
 
@@ -53,22 +56,15 @@ class Recut:
     indices: Mapping[Func, tuple[Expr, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """One rewriting of axes: ``old`` become ``new``; ``values`` express old in new, ``back`` old indices as new ones.
-    """
-
-    old: tuple[Axis, ...]
-    new: tuple[Axis, ...]
-    values: tuple[Expr, ...]
-    back: Callable[[Sequence[Expr]], tuple[Expr, ...]]
-    guard: Expr | None
-
-
-def recut(algorithm: Algorithm, record: Kernel, stored: frozenset[Func], facts: Facts) -> Recut:
-    """Apply a kernel's ``split`` and ``fuse``, in that order."""
+def recut(algorithm: Algorithm, record: Kernel, stored: frozenset[Func], facts: Facts, guard: BoolExpr) -> Recut:
+    """Apply a kernel's ``visit``, ``split`` and ``fuse``, in that order."""
     result = Recut(algorithm, {}, {})
     axes = {axis.name: axis for axis in axes_of_algorithm(algorithm)}
+    for name, hint in record.visit.items():
+        axis = _known(axes, name, "visit", record)
+        cut = visit(algorithm, axis, hint, record, stored, guard)
+        result = _apply(result, cut, stored)
+        axes.update({new.name: new for new in cut.new})
     for name, split in record.split.items():
         axis = _known(axes, name, "split", record)
         cut = _split(axis, split.into, split.by, facts)
@@ -153,7 +149,7 @@ def _apply(current: Recut, cut: Cut, stored: frozenset[Func]) -> Recut:
     funcs: dict[Func, Func] = {}
     for definition in current.algorithm.defs:
         for func in definition.funcs:
-            if func not in stored and _has(definition.axes, cut):
+            if func not in stored and cut.rewrites(func) and _has(definition.axes, cut):
                 funcs[func] = dataclasses.replace(func, axes=_replaced(func.axes, cut))
     values = dict(zip(cut.old, cut.values, strict=True))
 
@@ -174,6 +170,9 @@ def _apply(current: Recut, cut: Cut, stored: frozenset[Func]) -> Recut:
 
     defs: list[Def] = []
     for definition in current.algorithm.defs:
+        if not cut.rewrites(definition.funcs[0]):
+            defs.append(definition)
+            continue
         exprs = [rewrite(expr, change) for expr in top_exprs(definition.top)]
         defs.append(_definition(definition, exprs, funcs, cut))
     indices = {

@@ -171,6 +171,7 @@ def _tile_line(kernel: KernelPlan) -> str:
         parts.append(_order_text(kernel.order))
     if kernel.tickets is not None:
         parts.append("taken in the order in which programs start")
+    parts += [f"{axis} visited by {name}" for axis, name in kernel.record.visit.items()]
     if kernel.record.persistent is not None:
         programs = kernel.record.persistent.programs
         most = "sms" if programs is None else str(programs.value)
@@ -449,8 +450,12 @@ def _trim_text(loop: LoopAxis, trim: Trim) -> str:
 
 def _skip_text(skip: Skip) -> str:
     """Which steps a loop leaves out, and how they are found."""
+    guard = " & ".join(shortened(part) for part in skip.guard)
+    if skip.listed is not None:
+        rows = f"{skip.listed.tensor.name}[{skip.listed.axis.name} // {skip.listed.size}]"
+        return f"skip: the points that {rows} lists, all where {guard} holds anywhere"
     how = "tested in each step" if skip.test is SkipTest.STEP else f"a mask of at most {skip.most} steps"
-    return f"skip: steps where {' & '.join(shortened(part) for part in skip.guard)} holds nowhere, {how}"
+    return f"skip: steps where {guard} holds nowhere, {how}"
 
 
 # ---- words -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,11 @@
 
 A step whose points all fail the guard adds nothing, so leaving it out is exact, also for infinities and NaN. Any
 conjunct of the guard will do that mentions the axis of the loop and is known before the loop: what it reads may depend
-on the tile and on loops around, not on the other loops of the reduction. Live steps are taken in ascending order.
+on the tile and on loops around, not on the other loops of the reduction. Live steps are taken in ascending order, so
+that sums have the same bits however the steps are found.
+
+A list of points is an argument: it may name more than the live ones, and that it names all of them is what the caller
+promises. The guard is tested in its steps as in those of any loop.
 
 A loop is skipped or trimmed along an axis, not both: bounds of a guard are cheaper to find, and a mask finds the same
 steps. Different loops of one reduction may differ in that.
@@ -13,16 +17,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from texpr.contracts import ContractKind
 from texpr.errors import Location
 from texpr.lang.ir import Axis, Expr, Func
 from texpr.lang.show import expr_text
 from texpr.math.bounds import Facts, bounds
-from texpr.math.expr import ceildiv
+from texpr.math.expr import ceildiv, eq
+from texpr.math.prove import is_proved
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import SkipInvalid
 from texpr.plan.inline import axes_of, conjunction, conjuncts, reads_of
-from texpr.plan.ir import AxisTile, Group, KernelPlan, LoopAxis, Reduction, Skip, Stage
+from texpr.plan.ir import AxisTile, Group, KernelPlan, LoopAxis, PointList, Reduction, Skip, Stage
 from texpr.plan.resolve import Context
+from texpr.plan.visit import argument, is_present
 from texpr.schedule.records import Copy, Memory, Place, SkipTest
 from texpr.schedule.records import Skip as SkipRecord
 
@@ -31,13 +38,13 @@ MOST_LIVE = 64
 
 
 def skipping(
+    context: Context,
     func: str,
     where: Expr | None,
     loops: tuple[LoopAxis, ...],
     sizes: Mapping[Axis, int],
     place: Place,
     inside: frozenset[Func],
-    facts: Facts,
 ) -> tuple[tuple[LoopAxis, ...], Expr | None]:
     """The loops of a reduction with what ``skip`` asks for, and what is left of its guard: conjuncts that hold at every
     point of the live steps are dropped. ``inside`` are the funcs computed in the loops. Raises ``SkipInvalid``."""
@@ -52,7 +59,11 @@ def skipping(
             raise SkipInvalid(func=func, axis=name, why="it has no such loop", hint=f"one of {choices}", at=at)
         _check_loop(func, loop, at)
         deciding = _deciding(func, parts, loop, loops, record, inside, at)
-        most = _most_steps(func, loop, record, facts, at)
+        if record.list_ is not None:
+            listed = _listed(context, func, loop, record.list_, deciding, sizes, at)
+            found[loop.axis] = dataclasses.replace(loop, skip=Skip(tuple(deciding), None, 0, listed))
+            continue
+        most = _most_steps(func, loop, record, context.facts, at)
         found[loop.axis] = dataclasses.replace(loop, skip=Skip(tuple(deciding), record.test, most))
         if loop.size == 1:
             settled += [part for part in deciding if not any(sizes.get(axis, 1) > 1 for axis in axes_of(part))]
@@ -113,6 +124,44 @@ def _most_steps(func: str, loop: LoopAxis, record: SkipRecord, facts: Facts, at:
         hint = f"when: {loop.axis.extent} <= {points}, or test: step"
         raise SkipInvalid(func=func, axis=loop.axis.name, why=why, hint=hint, at=at)
     return max(most, 1)
+
+
+def _listed(
+    context: Context,
+    func: str,
+    loop: LoopAxis,
+    name: str,
+    guard: Sequence[Expr],
+    sizes: Mapping[Axis, int],
+    at: Location | None,
+) -> PointList:
+    """The list that a loop runs over: it has a row for each tile of the one axis of the grid that the guard depends on.
+    """
+    axis = loop.axis
+
+    def refuse(why: str, hint: str | None = None) -> SkipInvalid:
+        return SkipInvalid(func=func, axis=axis.name, why=why, hint=hint, at=at)
+
+    tensor = argument(context.algorithm, name, "skip", context.record, at)
+    contract = tensor.contract(ContractKind.LISTS)
+    if contract is None or contract.limit != axis.extent:
+        hint = f"{name}: hint i32[NT, {axis.extent} + 1] lists({axis.extent})"
+        raise refuse(f"{name} is no list of points of {axis.name}", hint)
+    if tensor.optional and not is_present(name, context.variant.when):
+        raise refuse(f"{name} may be absent", f"when: present({name})")
+    if loop.size > 1:
+        raise refuse(f"{name} lists points, not steps of {loop.size}", f"loop: {{{axis.name}: 1}}")
+    mentioned = frozenset[Axis]().union(*(axes_of(part) for part in guard))
+    tiles = sorted((a for a in mentioned if a.name in context.record.grid), key=lambda a: a.name)
+    if len(tiles) != 1 or tiles[0].ragged is not None:
+        names = " and ".join(tile.name for tile in tiles) or "none"
+        raise refuse(f"{name} has a row per tile of one axis of the grid, and the guard depends on {names}")
+    (tile,) = tiles
+    rows = ceildiv(tile.extent, sizes[tile])
+    if not is_proved(eq(tensor.shape[0], rows), context.facts):
+        why = f"{name} has {tensor.shape[0]} rows, and there are {rows} tiles of {sizes[tile]} along {tile.name}"
+        raise refuse(why, f"when: {tensor.shape[0]} == {rows}")
+    return PointList(dataclasses.replace(tensor, optional=False), tile, sizes[tile])
 
 
 def check_no_skip(func: str, place: Place) -> None:

@@ -297,17 +297,26 @@ class Mma(Record):
 @dataclass(frozen=True, slots=True)
 class Skip(Record):
     """A loop that leaves out the steps in which the reduction's guard holds nowhere in the tile, whatever the guard
-    is."""
+    is. It has one of these keys."""
 
-    LATER: ClassVar[Mapping[str, str]] = {"list": "the points that are left, listed by an argument"}
-
-    test: SkipTest = field(
+    test: SkipTest | None = field(
+        default=None,
         metadata=about(
             """`mask`: the guard is tested for all steps before the loop, which then runs over those that are left: at
             most 64 steps, each a bit of a word. Copies run ahead along them. `step`: the guard is tested in each step,
             any number of them; nothing may run ahead in the loop.""",
             "mask",
-        )
+        ),
+    )
+    list_: TensorName | None = field(
+        default=None,
+        metadata=about(
+            """An input with a row per tile of the grid's axis that the guard depends on: how many points are left, then
+            these points in ascending order, among them all at which the guard holds anywhere in the tile. It has the
+            contract `lists` of the axis' extent, and steps are of one point.""",
+            "live",
+            key="list",
+        ),
     )
 
 
@@ -581,7 +590,6 @@ class Kernel(Record):
     LATER: ClassVar[Mapping[str, str]] = {
         "roles": "warp specialisation",
         "trim": "leave out tiles of the grid whose guard holds nowhere",
-        "visit": "visit rows through a permutation",
         "ctas": "programs that share a cluster",
         "programs": "a bound on the programs of a ragged grid",
     }
@@ -635,6 +643,15 @@ class Kernel(Record):
     fuse: Map[AxisName, tuple[AxisName, ...]] = field(
         default=Map(),
         metadata=about("A new axis that runs over several, the last fastest.", "{ri: [r, i]}"),
+    )
+    visit: Map[AxisName, TensorName] = field(
+        default=Map(),
+        metadata=about(
+            """Axes whose points are taken in the order that an input lists: point `n` of the tiles is point `perm[n]`
+            of the axis, in every read and store. The input has the contract `permutation` of the axis' extent; results
+            are the same for any. Goes before `split` and `fuse`.""",
+            "{i: perm}",
+        ),
     )
     reorder: tuple[AxisName, ...] = field(
         default=(), metadata=about("The order of the named loops, outermost first.", "[ko, i, ki]")

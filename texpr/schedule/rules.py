@@ -22,6 +22,7 @@ from texpr.schedule.records import (
     Place,
     Scan,
     Schedule,
+    Skip,
     Split,
     SplitReduction,
     Stage,
@@ -52,6 +53,13 @@ def check_record(record: Record, subject: str) -> None:
             _distinct(record, "unroll", record.unroll, "name each axis once", f"{subject}.unroll")
             _distinct(record, "invert", record.invert, "name each axis once", f"{subject}.invert")
             _distinct(record, "once", record.once, "name each axis once", f"{subject}.once")
+        case Skip():
+            if (record.test is None) == (record.list_ is None):
+                found = "both" if record.test is not None else "neither"
+                example = f"{subject.rpartition('.')[2]}: {{test: mask}}"
+                raise errors.WrongShape(
+                    at=record.location, subject=subject, expected="test or list", found=found, example=example
+                )
         case Split():
             _distinct(record, "into", record.into, "give the two halves different names", f"{subject}.into")
             _new_names(record, "into", record.into)

@@ -1,9 +1,11 @@
-"""Live steps: those of a loop in which a guard holds somewhere in the tile.
+"""Live steps: those of a loop in which a guard holds somewhere in the tile, listed by an argument or found.
 
-A mask of them is found before the loop: the guard is evaluated over the tile and all points of the axis at once, and
-the bits of live steps are combined by or into one word, the same for all threads. The loop runs as often as the word
-has bits, and cursors, copies of the word that lose their lowest bit at a time, say where it stands: one for the
-computation, and one for every distance at which copies run ahead of it.
+A list has a row per tile: the number of points, then the points, which the loop loads one after the other.
+
+A mask is found before the loop: the guard is evaluated over the tile and all points of the axis at once, and the bits
+of live steps are combined by or into one word, the same for all threads. The loop runs as often as the word has bits,
+and cursors, copies of the word that lose their lowest bit at a time, say where it stands: one for the computation, and
+one for every distance at which copies run ahead of it.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from texpr.dtypes import DType
-from texpr.lang.ir import Axis, Expr, OpName, ReduceOp
+from texpr.lang.ir import Axis, Expr, OpName, ReduceOp, Tensor
 from texpr.math.expr import IntExpr, Sym, const, sym
 from texpr.plan.access import memory_of
 from texpr.plan.inline import axes_of, reads_of
-from texpr.plan.ir import LoopAxis, Skip
+from texpr.plan.ir import LoopAxis, PointList, Skip
 from texpr.tile import build as tile
 from texpr.tile.evaluate import evaluate, live, store_space
-from texpr.tile.ir import Assign, PhysicalDim, Reduce, ScalarOf, Space, Var
+from texpr.tile.ir import Assign, Load, PhysicalDim, Reduce, ScalarOf, Space, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign
 from texpr.tile.layouts import blocked
@@ -30,7 +32,7 @@ _WORD = 32
 
 
 @dataclass(frozen=True, slots=True)
-class LiveSteps:
+class Mask:
     """The live steps of a loop: a word with a bit for each, and how many there are."""
 
     axis: Axis
@@ -40,15 +42,54 @@ class LiveSteps:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The points of a loop: ``count`` elements of a tensor from element ``first`` on."""
+
+    axis: Axis
+    tensor: Tensor
+    first: IntExpr
+    count: IntExpr
+
+    def step_at(self, index: IntExpr, name: Sym, block: Block) -> None:
+        """``name`` = point number ``index``; 0 past the last one."""
+        here = [tile.op(OpName.GE, tile.uniform(index), tile.uniform(0))]
+        here.append(tile.op(OpName.LT, tile.uniform(index), tile.uniform(self.count)))
+        block.add(ScalarOf(name.name, _element(self.tensor, self.first + index, tile.both(here))))
+
+
+LiveSteps = Mask | Listed
+
+
+@dataclass(frozen=True, slots=True)
 class Cursor:
     """Where a walk along live steps stands: ``rest`` has the bits of those that come."""
 
-    steps: LiveSteps
+    steps: Mask
     rest: Var
 
 
 def live_steps(loop: LoopAxis, skip: Skip, kernel: Kernel, scope: Scope, block: Block) -> LiveSteps:
     """Find the live steps of a loop; ``scope`` is that around it."""
+    if skip.listed is not None:
+        return _listed(loop.axis, skip.listed, kernel, scope, block)
+    return _found(loop, skip, kernel, scope, block)
+
+
+def _listed(axis: Axis, points: PointList, kernel: Kernel, scope: Scope, block: Block) -> Listed:
+    tensor = points.tensor
+    kernel.needs.tensors[tensor.name] = tensor
+    row = scope.axes[points.axis].origin // points.size * tensor.shape[1]
+    count = kernel.name(f"{axis.name}_count")
+    block.add(ScalarOf(count, _element(tensor, row, None), f"points of {axis.name} that {tensor.name} lists"))
+    return Listed(axis, tensor, row + 1, sym(count))
+
+
+def _element(tensor: Tensor, at: IntExpr, mask: TileExpr | None) -> TileExpr:
+    zero = tile.literal(0, tensor.dtype)
+    return tile.cast(Load(tensor.name, at, None, mask, zero, tensor.dtype, None, ()), DType.I32)
+
+
+def _found(loop: LoopAxis, skip: Skip, kernel: Kernel, scope: Scope, block: Block) -> Mask:
     axis, name = loop.axis, loop.axis.name
     points = (1 << (skip.most - 1).bit_length()) * loop.size
     inside = scope.with_axes({axis: AxisValue(const(0), points, False)})
@@ -64,10 +105,10 @@ def live_steps(loop: LoopAxis, skip: Skip, kernel: Kernel, scope: Scope, block: 
     word = assign(f"{name}_live", bits, kernel, block)
     count = kernel.name(f"{name}_count")
     block.add(ScalarOf(count, _population(word), f"live steps of {name}"))
-    return LiveSteps(axis, loop.size, word, sym(count))
+    return Mask(axis, loop.size, word, sym(count))
 
 
-def cursor_of(steps: LiveSteps, kernel: Kernel, block: Block) -> Cursor:
+def cursor_of(steps: Mask, kernel: Kernel, block: Block) -> Cursor:
     """A cursor at the first live step."""
     name = kernel.name(f"{steps.axis.name}_rest")
     block.add(Assign(name, steps.word))

@@ -39,7 +39,7 @@ from texpr.tile import build as tile
 from texpr.tile.ir import Buffer, Commit, For, If, Scalar, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
-from texpr.tile.live import Cursor, LiveSteps, advance, cursor_of, holds_somewhere, live_steps, step_at
+from texpr.tile.live import Cursor, Listed, LiveSteps, Mask, advance, cursor_of, holds_somewhere, live_steps, step_at
 from texpr.tile.scope import AxisValue, Scope, StagedTile
 from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, stage_dims, tile_form
 from texpr.tile.trim import Steps, steps_of
@@ -96,7 +96,7 @@ def _live_of(loops: Sequence[LoopAxis], kernel: Kernel, scope: Scope, block: Blo
     return {
         loop.axis: live_steps(loop, loop.skip, kernel, scope, block)
         for loop in loops
-        if loop.skip is not None and loop.skip.test is SkipTest.MASK
+        if loop.skip is not None and loop.skip.test is not SkipTest.STEP
     }
 
 
@@ -122,9 +122,12 @@ def _nest(
         if steps.live is not None:
             start = sym(kernel.name(f"{loop.axis.name}0"))
             bounds = const(0), steps.count, const(1)
-            cursor = cursor_of(steps.live, kernel, block)
-            step_at(cursor, start, inner)
-            advance(cursor, None, False, inner)
+            if isinstance(steps.live, Listed):
+                steps.live.step_at(sym(counter), start, inner)
+            else:
+                cursor = cursor_of(steps.live, kernel, block)
+                step_at(cursor, start, inner)
+                advance(cursor, None, False, inner)
         elif steps.reverse:
             start = sym(kernel.name(f"{loop.axis.name}0"))
             from_end = (steps.count - 1) * steps.by - sym(counter)
@@ -165,8 +168,9 @@ def _pipeline(
     steps = product(loop.count for loop in loops)
     block.add(Scalar(count, steps, f"steps of {' x '.join(loop.axis.name for loop in loops)}"))
     buffers = {stage.name: stage_buffer(stage, kernel, scope, stage.depth) for stage in stages}
+    masks = [loop.live for loop in loops if isinstance(loop.live, Mask)]
     cursors = {
-        (copy, distance): {loop.axis: cursor_of(loop.live, kernel, block) for loop in loops if loop.live is not None}
+        (copy, distance): {mask.axis: cursor_of(mask, kernel, block) for mask in masks}
         for copy, distance in dict.fromkeys([*((stage.copy, stage.ahead) for stage in stages), (None, 0)])
     }
 
@@ -285,7 +289,9 @@ def _positions(
         index = rest if n == 0 else rest % count
         rest = rest if n == 0 else rest // count
         name = kernel.name(f"{loop.axis.name}{'_' if suffix.isalpha() else ''}{suffix}")
-        if loop.live is not None:
+        if isinstance(loop.live, Listed):
+            loop.live.step_at(index, sym(name), block)
+        elif loop.live is not None:
             cursor = cursors[loop.axis]
             step_at(cursor, sym(name), block)
             last = tile.op(OpName.EQ, tile.uniform(step % inside), tile.uniform(inside - 1))

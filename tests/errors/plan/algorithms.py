@@ -239,6 +239,19 @@ def masked_product(x: Any, w: Any, key: Any, acc: Any) -> None:
     acc[i, j] = te.sum(x[i, k] * w[k, j], over=k, where=key[k, i] > 0)
 
 
+@te.algorithm(
+    "x: f32[M, K], key: i32[K, M], order: hint i32[M]? permutation(M), columns: hint i32[K] permutation(K),"
+    " live: hint i32[MT, K + 1]? lists(K), every: hint i32[MT, K + 1] lists(K), odd: hint i32[MT, 3]"
+    " -> y: f32[M]"
+)
+def hinted(x: Any, key: Any, order: Any, columns: Any, live: Any, every: Any, odd: Any, y: Any) -> None:
+    """Hints of every kind; a sum that is read at the next row."""
+    i, k = te.axes(i="M", k="K")
+    s = te.func("s")
+    s[i] = te.sum(x[i, k], over=k, where=key[k, i] > 0)
+    y[i] = s.padded(0)[i + 1]
+
+
 @te.algorithm("x: T[M, N] -> y: T[M, N]", T=("f32", "f64"))
 def sorted_rows(x: Any, y: Any) -> None:
     i, j, r = te.axes(i="M", j="N", r="N")
@@ -259,6 +272,18 @@ def totals(x: Any, y: Any) -> None:
     """A scan of numbers that fill a word."""
     (i,) = te.axes(i="N")
     y[i] = te.scan("+", x[i], along=i)
+
+
+@te.algorithm("x: f32[M, K], on: i32[K], live: hint i32[MT, K + 1] lists(K) -> y: f32[M]")
+def same_everywhere(x: Any, on: Any, live: Any, y: Any) -> None:
+    i, k = te.axes(i="M", k="K")
+    y[i] = te.sum(x[i, k], over=k, where=on[k] > 0)
+
+
+@te.algorithm("x: f32[M, N], order: hint i32[N] permutation(N) -> y: f32[M, N]")
+def scanned_rows(x: Any, order: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[i, j] = te.scan("+", x[i, j], along=j)
 
 
 @te.algorithm("key: i32[N], x: f32[N] -> y: f32[8]")

@@ -120,6 +120,9 @@ def _special(key: int, index: Array, size: int) -> Array:
 def _contracted(fill: Fill, dtype: DType, size: int) -> Array:
     """All elements of a tensor whose integers keep contracts."""
     index = np.arange(size, dtype=np.uint64)
+    if "lists" in fill.contracts:  # rows that list all numbers there are
+        place = (index % np.uint64(fill.high + 1)).astype(np.int64)
+        return np.where(place == 0, fill.high, place - 1).astype(storage_dtype(dtype))
     plain = Fill(Style.INTEGERS, fill.key, fill.low, fill.high)
     if "permutation" in fill.contracts or "unique" in fill.contracts:
         step = (fill.high - fill.low + 1) // max(size, 1)

@@ -1,0 +1,9 @@
+# expect: TX013A
+# try: name it in a schedule
+import texpr as te
+
+
+@te.algorithm("x: f32[N], perm: hint i32[N] permutation(N) -> y: f32[N]")
+def bad(x, perm, y):
+    (i,) = te.axes(i="N")
+    y[i] = x[perm[i]]  # here
