@@ -128,7 +128,8 @@ def test_packed_inputs_keep_their_contracts(size: int) -> None:
         assert violation(PERMUTATION, made("permutation"), size) is None
         assert violation(UNIQUE, made("unique", low=-7, high=1000), None) is None
         assert violation(SORTED, made("sorted", low=-7, high=1000), None) is None
-        rows = elements(Fill(Style.INTEGERS, 5, 0, size, 0, ("lists",)), DType.I32, np.arange(2 * size + 2), 0)
+        fill, count = Fill(Style.INTEGERS, 5, 0, size, 0, ("lists",)), 2 * size + 2
+        rows = elements(fill, DType.I32, np.arange(count, dtype=np.uint64), count)
         assert violation(LISTS, rows.reshape(2, size + 1), size) is None
     if size > 1:
         assert violation(OFFSETS, made("offsets", high=50), 50) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,16 @@ def counted(
     dims: Mapping[str, int],
     variant: str,
     arrays: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    absent: Collection[str] = (),
 ) -> Counters:
-    """Counters of a call with dense, aligned tensors that are all present, random ones but for `arrays`; it must reach
-    `variant`."""
+    """Counters of a call with dense, aligned tensors that are all present but for `absent`, random ones but for
+    `arrays`; it must reach `variant`."""
     _, folder = _bundle(source, target, tuple(types.items()))
     (function,) = load_manifest(folder)["functions"]
     algorithm = load_algorithm(source).bind(function["types"], function["statics"])
     tensors = [param for param in algorithm.params if isinstance(param, Tensor)]
     strides = {f"{t.name}_stride_{d}": dims[str(t.shape[-1])] for t in tensors for d in t.strided}
-    case = Case(dims, strides, {}, {t.name: 0 for t in tensors}, frozenset(), frozenset(), Values.NORMAL)
+    case = Case(dims, strides, {}, {t.name: 0 for t in tensors}, frozenset(absent), frozenset(), Values.NORMAL)
     symbols = symbols_of(algorithm, case, MULTIPROCESSORS)
     assert symbols is not None
     bench = Bench(folder, Library(read_manifest(folder)), function["symbol"], algorithm, TARGETS[target].capability)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.counted import counted
+from texpr.checking.hints import list_rows
 from texpr.emulator.counters import Channel, Level, Traffic, Way
 
 ROOT = Path(__file__).parents[2]
@@ -57,15 +58,18 @@ def test_linear_gelu_multiplies_and_copies_as_its_tiles_say() -> None:
     assert memory[Channel(Level.GLOBAL, Way.STORE, 16)].bytes == m * n * element
 
 
-@pytest.mark.parametrize("live", [0, 1, 5, 27])
-def test_sparse_convolution_multiplies_live_filter_points_alone(live: int) -> None:
+@pytest.mark.parametrize("variant, live", [("plain", 0), ("plain", 1), ("plain", 27), ("masked", 0), ("masked", 5)])
+def test_sparse_convolution_multiplies_live_filter_points_alone(variant: str, live: int) -> None:
     """Two tiles of 64 rows: the first has rows at `live` filter points, the second at one."""
     n, c, k, v = 128, 64, 64, 27
     table = np.full((v, n), -1, np.int32)
     table[np.random.default_rng(0).permutation(v)[:live], 63] = 3
     table[v - 1, 64] = 5
     dims = {"N": n, "C": c, "K": k, "V": v, "P": 9}
-    counters = counted(SPARSE, "sm_80", {"T": "f16"}, dims, "plain", {"map": table})
+    lists = list_rows((table >= 0).reshape(v, 2, 64).any(axis=2).T)
+    hints = {"perm": np.arange(n, dtype=np.int32), "live": lists} if variant == "masked" else {}
+    absent = () if variant == "masked" else ("perm", "live")
+    counters = counted(SPARSE, "sm_80", {"T": "f16"}, dims, variant, {"map": table, **hints}, absent)
     per_point = (64 // 16) * (k // 8) * (c // 16)
     assert counters.flops == (live + 1) * per_point * 16 * 8 * 16 * 2
     weights = counters.memory()[Channel(Level.GLOBAL, Way.COPY, 16)]
