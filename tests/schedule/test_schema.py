@@ -52,7 +52,7 @@ SURROUNDINGS = {
     SplitReduction: (IN_KERNEL % "split_reduction: %s", {"of": "acc", "over": "k", "parts": "2"}),
     Group: (IN_KERNEL % "online: %s", {"funcs": "[m, l]", "at": "tile", "loop": "{j: 64}"}),
     Scan: (IN_KERNEL % "scan: {s: %s}", {"across": "loop", "by": "{i: 1024}"}),
-    Skip: (IN_KERNEL % "place: {acc: {skip: {v: %s}}}", {"test": "mask"}),
+    Skip: (IN_KERNEL % "place: {acc: {skip: {v: %s}}}", {}),
     Mma: (IN_KERNEL % "place: {acc: {mma: %s}}", {}),
 }
 
