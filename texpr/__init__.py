@@ -15,6 +15,7 @@ from texpr.version import VERSION as __version__
 _HOME = {
     "texpr.lang.algorithm": ("AlgorithmDef", "algorithm", "axes", "dim", "func", "funcs", "ragged", "type"),
     "texpr.lang.extern": ("extern",),
+    "texpr.lang.tile_op": ("gluon_op",),
     "texpr.lang.ops": (
         "bf16", "ceil", "cos", "erf", "exp", "exp2", "f16", "f32", "f64", "f8e4m3", "f8e5m2", "floor", "fma", "gelu",
         "i16", "i32", "i64", "i8", "log", "log2", "maximum", "minimum", "present", "ptx", "relu", "rsqrt", "sigmoid",
@@ -31,7 +32,7 @@ _HOME = {
     "texpr.errors": ("TExprError",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_LATER = frozenset({"scatter", "fold", "gluon_op"})
+_LATER = frozenset({"scatter", "fold"})
 
 __all__ = ["__version__", *_MODULE_OF]
 

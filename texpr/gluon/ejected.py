@@ -25,7 +25,7 @@ from texpr.aot.ir import (
 )
 from texpr.aot.kernel_text import kernel_module
 from texpr.errors import Location
-from texpr.gluon.extern import chunks_of
+from texpr.gluon.modules import chunks_of
 from texpr.lang.ir import Def, Func
 from texpr.lang.show import def_text
 from texpr.math.expr import BoolExpr

@@ -27,6 +27,7 @@ from texpr.gluon.protocol import end_barriers, start_barriers
 from texpr.gluon.roles import most_registers
 from texpr.gluon.statements import statement
 from texpr.gluon.text import Text, method
+from texpr.gluon.tile_calls import reserve_functions
 from texpr.gluon.types import dialect_of
 from texpr.gluon.values import values_of
 from texpr.math.expr import sym
@@ -76,6 +77,7 @@ def emit(
         block=Block(None, frozenset(), 1),
     )
     f.identifiers.fresh(program.name)
+    reserve_functions(f, f.values.exprs())
     params = _parameters(f, program.parameters, pointers or {}, ranges or {})
     _name_everything(f, program)
     _buffers(f, program)

@@ -22,6 +22,7 @@ from texpr.gluon.ranges import tile_range
 from texpr.gluon.reductions import combine_helper, define_monoid, reduce_text, reduce_with, scan_with
 from texpr.gluon.shapes import lift, shape_of, spread
 from texpr.gluon.text import Level, Text, call, constant, infix, method
+from texpr.gluon.tile_calls import check_of, leaving, tile_call
 from texpr.gluon.types import plain_constant, typed_constant
 from texpr.lang.ir import Monoid, OpName
 from texpr.math.expr import Const, IntExpr
@@ -43,6 +44,7 @@ from texpr.tile.ir import (
     Scan,
     SharedGather,
     SharedTile,
+    TileCall,
     Uniform,
     Var,
 )
@@ -65,6 +67,8 @@ def value(f: Function, expr: Expr, hint: Hint) -> Text:
         return _bind_tuple(f, expr, home, hint)
     if isinstance(expr, InlinePtx) and len(expr.dtypes) > 1:
         return _bind_results(f, expr, home, hint)
+    if isinstance(expr, TileCall):
+        return _bind_call(f, expr, home, hint)
     if home is not f.block or f.values.uses[number] > 1:
         return bind(f, expr, home, hint)
     return render(f, expr, hint)
@@ -87,6 +91,8 @@ def _has_several_results(expr: Expr) -> bool:
             return len(args) > 1
         case InlinePtx(dtypes=dtypes):
             return len(dtypes) > 1
+        case TileCall():
+            return True
         case _:
             return False
 
@@ -191,6 +197,8 @@ def render(f: Function, expr: Expr, hint: Hint) -> Text:
             return _reduce(f, expr, inner)
         case Rank():
             return _rank(f, expr, inner)
+        case TileCall():
+            return _bind_call(f, expr, f.block, inner)
         case Scan():
             return _scan(f, expr, inner)
         case Relayout():
@@ -329,6 +337,25 @@ def _bind_results(f: Function, node: InlinePtx, home: Block, hint: Hint) -> Text
             f.emit(f"{', '.join(names)} = {result.code}")
             for n, (name, dtype) in enumerate(zip(names, node.dtypes, strict=True)):
                 f.keep((*key, n), f.values.number(node), _narrowed(f, dtype, Text(name)))
+        found = f.find((*key, node.component))
+    assert found is not None
+    return found
+
+
+def _bind_call(f: Function, node: TileCall, home: Block, hint: Hint) -> Text:
+    """A user's function: every result gets a local, checked, in the space of the tile."""
+    numbers = tuple(f.values.number(arg) for arg in node.args)
+    key = ("TileCall", id(node.op), numbers, node.dim, node.inner)
+    found = f.find((*key, node.component))
+    if found is None:
+        with f.inside(home):
+            parts = [(arg, Hint(operand.name)) for arg, operand in zip(node.args, node.op.operands, strict=True)]
+            result = combined(f, parts, lambda texts: tile_call(f, node, texts), lambda _, text: text)
+            names = [f.identifiers.fresh(f"{node.op.name}_{result.name}") for result in node.op.results]
+            f.emit(f"{', '.join(names)} = {result.code}")
+            for n, name in enumerate(names):
+                f.emit(check_of(f, node, n, name))
+                f.keep((*key, n), f.values.number(node), leaving(f, node, Text(name)))
         found = f.find((*key, node.component))
     assert found is not None
     return found

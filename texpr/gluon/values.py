@@ -50,6 +50,10 @@ class Values:
             self.mutable.add(number)
         return number
 
+    def exprs(self) -> list[Expr]:
+        """Every value that has a number, operands first."""
+        return [expr for _, expr in sorted(self._numbers.values(), key=lambda pair: pair[0])]
+
     def mention(self, expr: Expr) -> None:
         """Count one use by a statement."""
         self.uses[self.number(expr)] += 1

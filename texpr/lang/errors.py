@@ -265,6 +265,13 @@ class ExternError(TExprError):
     default_hint = "its signature is '{signature}'"
 
 
+class GluonOpError(TExprError):
+    code = "TX014A"
+    title = "te.gluon_op or its call that does not fit"
+    template = "gluon_op {name} {problem}"
+    default_hint = "its signature is '{signature}'"
+
+
 class UndeclaredErrorError(TExprError):
     code = "TX0149"
     title = "user's code whose error is not declared"

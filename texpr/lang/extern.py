@@ -18,10 +18,8 @@ from texpr.lang.ir import (
     AxisRef,
     Expr,
     Extern,
-    ExternCall,
     Func,
     Param,
-    Promise,
     Read,
     Role,
     Scalar,
@@ -32,6 +30,7 @@ from texpr.lang.promise import promise_of
 from texpr.lang.signature import BoundSignature, Signature, bind_signature, read_signature
 from texpr.lang.syntax import ParamSyntax
 from texpr.lang.trace import Draft, Trace, current_trace
+from texpr.lang.user_code import ExternCall, Promise
 from texpr.lang.value import Value
 from texpr.math.bounds import Facts
 from texpr.math.expr import IntExpr, Sym, eq, free_symbols, substitute

@@ -11,8 +11,9 @@ from texpr.lang.bound_expr import Analysis
 from texpr.lang.bounded import EXACT, NO_DOUBT, Bounded
 from texpr.lang.errors import ReferenceResultError
 from texpr.lang.evaluate import State
-from texpr.lang.ir import Axis, Expr, Extern, ExternCall, Read, ScalarRef
+from texpr.lang.ir import Axis, Expr, Extern, Read, ScalarRef
 from texpr.lang.promise import results_with_bounds
+from texpr.lang.user_code import ExternCall
 
 
 def extern_values(top: Extern, axes: tuple[Axis, ...], state: State) -> Array:
@@ -38,8 +39,9 @@ def extern_bounds(top: Extern, axes: tuple[Axis, ...], analysis: Analysis) -> Bo
         operands.append(Bounded(value, bound, doubt))
     value = extern_values(top, axes, analysis.state)
     values = [value if n == component else one for n, one in enumerate(_results(call, analysis.state))]
+    doubt = np.asarray(any(bool(operand.ambiguous.any()) for operand in operands))
     what = f"extern {call.name}"
-    return results_with_bounds(what, call.promise, call.names, operands, values, call.dtypes)[component]
+    return results_with_bounds(what, call.promise, call.names, operands, values, call.dtypes, doubt)[component]
 
 
 def _results(call: ExternCall, state: State) -> tuple[Array, ...]:

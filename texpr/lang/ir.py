@@ -5,7 +5,7 @@
     Def       ::= Func+ [ Axis* ] = Top           (each point of each func is defined once; several funcs = a tuple)
     Top       ::= Expr+ | Reduce | Scan | Extern
     Reduce    ::= (op | Monoid | Ranking)(Expr+, over Axis+, where Expr?)
-    Scan      ::= (op | Monoid)(Expr+, along Axis, exclusive, reverse, reset Expr?)
+    Scan      ::= (op | Monoid)(Expr+, along Axis, exclusive, reverse, reset Expr?) | TileOp(Expr+, along Axis)
     Axis      ::= 0 .. extent, or the points offsets[group] .. offsets[group + 1] of it (ragged)
     Expr      ::= Const | ScalarRef | AxisRef | DimRef | Read | Op | Select | Cast | Ptx | Present
 
@@ -26,6 +26,7 @@ from texpr.contracts import ContractKind, contract_text
 from texpr.domains import Domain as NamedDomain
 from texpr.dtypes import DType
 from texpr.errors import Location
+from texpr.lang.user_code import ExternCall, TileOp
 from texpr.math.expr import BoolExpr, IntExpr
 
 INDEX: Final = DType.I64
@@ -404,43 +405,17 @@ class Scan:
 
     ``every`` n: the scan also starts anew at each multiple of n, counted from 0 whatever the direction; the compiler
     makes such scans, algorithms do not.
+
+    A ``TileOp`` takes ``exprs`` as operands and gives other results at every point, from whole lines along the axis.
     """
 
-    op: ReduceOp | Monoid
+    op: ReduceOp | Monoid | TileOp
     exprs: tuple[Expr, ...]
     axis: Axis
     exclusive: bool = False
     reverse: bool = False
     reset: Expr | None = None
     every: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """How far a user's code may be from its reference: ``ulps`` units in the last place of a result (0: not at all) for
-    operands that are exact; or as much as ``error(values, bounds)`` says for operands with such bounds."""
-
-    ulps: float = 0.0
-    error: Callable[..., object] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ExternCall:
-    """One call of a user's kernel. ``operands`` are whole tensors and funcs, each read at axes of its own (all of them
-    are ``over``), and scalars; ``results`` have ``dtypes``. ``names`` and ``results`` are those of the kernel's own
-    signature, as ``dims`` are, with their values in the algorithm. ``reference`` takes the operands' arrays, and
-    ``statics`` by keyword."""
-
-    name: str
-    names: tuple[str, ...]
-    operands: tuple[Expr, ...]
-    over: tuple[Axis, ...]
-    results: tuple[str, ...]
-    dtypes: tuple[DType, ...]
-    dims: tuple[tuple[str, IntExpr], ...]
-    statics: tuple[tuple[str, int], ...]
-    reference: Callable[..., object]
-    promise: Promise
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -608,8 +583,10 @@ def top_exprs(top: Top) -> tuple[Expr, ...]:
 
 def components(top: Top) -> tuple[Expr, ...]:
     """One expression per func of the definition: what it is made of, before any reduction or scan. A ``Var`` stands for
-    the result of an ``Extern``."""
+    a result of the user's code."""
     match top:
+        case Scan(op=TileOp(results=results)):
+            return results
         case Reduce(exprs=exprs) | Scan(exprs=exprs):
             return exprs
         case Extern(call=call, component=component):

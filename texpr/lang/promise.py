@@ -13,7 +13,7 @@ from texpr.lang.accuracy import unit
 from texpr.lang.arrays import Array
 from texpr.lang.bounded import EXACT, Bounded
 from texpr.lang.errors import UndeclaredErrorError, user_location
-from texpr.lang.ir import Promise
+from texpr.lang.user_code import Promise
 
 
 def promise_of(what: str, exact: bool, ulps: float | None, error: Callable[..., object] | None) -> Promise:
@@ -38,14 +38,15 @@ def results_with_bounds(
     operands: Sequence[Bounded],
     values: Sequence[Array],
     dtypes: Sequence[DType],
+    doubt: Array,
 ) -> list[Bounded]:
     """``values``, the reference's results for ``operands`` called ``names``, with the bounds that are promised.
+    ``doubt``: where an operand could be another value altogether.
 
-    What is promised without ``error=`` holds for operands that are exact. Where an operand could be another value
-    altogether, so could all results. Raises UndeclaredErrorError where an operand may be off by a rounding.
+    What is promised without ``error=`` holds for operands that are exact. Raises UndeclaredErrorError where an operand
+    may be off by a rounding.
     """
-    doubt = any(bool(operand.ambiguous.any()) for operand in operands)
-    doubts = [np.full(value.shape, doubt) for value in values]
+    doubts = [np.broadcast_to(doubt, value.shape) for value in values]
     if promise.error is not None:
         shapes = [np.broadcast_to(operand.bound, operand.value.shape) for operand in operands]
         bounds = _declared(what, promise.error, operands, shapes, values)

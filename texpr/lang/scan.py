@@ -10,6 +10,8 @@ from texpr.lang.arrays import Array, value_dtype
 from texpr.lang.evaluate import Points, State, evaluate, extreme, rectangles
 from texpr.lang.ir import Def, Monoid, ReduceOp, Scan
 from texpr.lang.reduce import combine
+from texpr.lang.tile_values import tile_values
+from texpr.lang.user_code import TileOp
 
 Combine = Callable[[Sequence[Array], Sequence[Array]], Sequence[Array]]
 """``left . right`` of tuples of arrays."""
@@ -25,6 +27,8 @@ def lines(definition: Def, scan: Scan, state: State) -> Iterator[tuple[Points, t
 
 def scan_points(scan: Scan, points: Points) -> tuple[Array, ...]:
     """One array per component; the last dimension of ``points`` is the scan's."""
+    if isinstance(scan.op, TileOp):
+        return tile_values(scan, scan.op, points)
     parts = [np.broadcast_to(evaluate(expr, points), points.shape) for expr in scan.exprs]
     starts = starts_of(scan, points)
     neutral = identities(scan, parts)
@@ -87,8 +91,8 @@ def operation(scan: Scan, left: Sequence[Array], right: Sequence[Array]) -> Sequ
             return [np.bitwise_and(left[0], right[0])]
         case ReduceOp.XOR:
             return [np.bitwise_xor(left[0], right[0])]
-        case ReduceOp.ARGMAX | ReduceOp.ARGMIN:
-            raise AssertionError("positions are not scanned")
+        case ReduceOp.ARGMAX | ReduceOp.ARGMIN | TileOp():
+            raise AssertionError(f"{scan.op} has no prefixes")
 
 
 def prefixes(parts: Sequence[Array], starts: Array, combined: Combine) -> list[Array]:

@@ -17,6 +17,8 @@ from texpr.lang.evaluate import Points, State
 from texpr.lang.ir import Monoid, ReduceOp, Scan
 from texpr.lang.reduce_bound import gamma
 from texpr.lang.scan import before, operation, prefixes, scan_points, starts_of, turned
+from texpr.lang.tile_values import tile_bounds
+from texpr.lang.user_code import TileOp
 
 _LARGEST_RANGE: Final = 2.0**60
 """What no range of points comes to if every other way to combine them stays far from overflow as well."""
@@ -30,6 +32,8 @@ def scan_bound(scan: Scan, rectangle: Rectangle) -> list[Bounded]:
     tree, added and doubled: other orders make other errors of about that size. After ranges of points that come to very
     large values nothing is said, since other ranges may overflow.
     """
+    if isinstance(scan.op, TileOp):
+        return tile_bounds(scan, scan.op, rectangle)
     points = rectangle.points
     values = scan_points(scan, points)
     starts = starts_of(scan, points)

@@ -32,6 +32,7 @@ from texpr.lang.ir import (
     Var,
     has_position,
 )
+from texpr.lang.user_code import TileOp
 
 # Python's precedences.
 _PRECEDENCE: Final = {
@@ -181,6 +182,9 @@ def _extern_text(top: Extern) -> str:
 def _scan_text(scan: Scan) -> str:
     name = scan.op.value if isinstance(scan.op, ReduceOp) else scan.op.name
     values = ", ".join(expr_text(expr) for expr in scan.exprs)
+    if isinstance(scan.op, TileOp):
+        statics = "".join(f", {static}={value}" for static, value in scan.op.statics)
+        return f"{name}({values}, along={scan.axis.name}{statics})"
     parts = [name, values if len(scan.exprs) == 1 else f"({values})", f"along={scan.axis.name}"]
     parts += ["exclusive"] if scan.exclusive else []
     parts += ["reverse"] if scan.reverse else []

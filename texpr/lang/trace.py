@@ -17,6 +17,7 @@ from texpr.lang.errors import (
     DuplicateNameError,
     ExtentMismatchError,
     FreeAxisError,
+    GluonOpError,
     InputWriteError,
     LeftIndexError,
     NeverDefinedError,
@@ -64,6 +65,7 @@ from texpr.lang.ir import (
     with_groups,
 )
 from texpr.lang.signature import BoundSignature
+from texpr.lang.user_code import TileOp
 from texpr.lang.value import Value, axis_of, coerce, retype, strong
 from texpr.math.expr import IntExpr, substitute
 
@@ -198,7 +200,7 @@ class Trace:
     def add_pending(self, top: Reduce | Scan, weak: bool) -> tuple[Value, ...]:
         """Values that stand for the components of ``top`` until a definition uses them."""
         number = len(self.pending)
-        variables = tuple(Var(f"reduce#{number}.{k}", expr.dtype) for k, expr in enumerate(top.exprs))
+        variables = tuple(Var(f"reduce#{number}.{k}", expr.dtype) for k, expr in enumerate(components(top)))
         pending = Pending(top, weak, variables, user_location())
         for variable in variables:
             self.pending[variable.name] = pending
@@ -244,7 +246,7 @@ class Trace:
                 self.check_reduction_axes(handle.name, top, axes, at)
             else:
                 self.check_scan_axis(handle.name, top, axes, at)
-            draft = Draft([None] * len(top.exprs), axes, top, handle.name, at)
+            draft = Draft([None] * len(components(top)), axes, top, handle.name, at)
             self.finish_draft(draft)
             pending.named = draft
         elif draft.axes != axes:
@@ -266,11 +268,15 @@ class Trace:
         self.check_axes(name, top_exprs(reduce), (*with_groups(axes), *reduce.axes), at)
 
     def check_scan_axis(self, name: str, scan: Scan, axes: tuple[Axis, ...], at: Location) -> None:
+        user = scan.op if isinstance(scan.op, TileOp) else None
         if scan.axis not in axes:
             left = ", ".join(axis.name for axis in (*axes, scan.axis))
-            fix = f"{name}[{left}] = te.scan(...)"
-            problem = f"it is not on the left of {name}, which has a value for every prefix"
-            raise ReductionAxisError(op="te.scan", axis=scan.axis.name, problem=problem, fix=fix, at=at)
+            op, value = ("te.scan", "for every prefix") if user is None else (user.name, "at every point of the line")
+            fix = f"{name}[{left}] = {op}(...)"
+            problem = f"it is not on the left of {name}, which has a value {value}"
+            raise ReductionAxisError(op=op, axis=scan.axis.name, problem=problem, fix=fix, at=at)
+        if user is not None:
+            check_operands(user, scan.exprs, scan.axis, at)
         self.check_axes(name, top_exprs(scan), axes, at)
 
     def left_axes(self, handle: FuncHandle, index: object, at: Location) -> tuple[Axis, ...]:
@@ -385,9 +391,11 @@ class Trace:
                 return named
         if pending.automatic is None:
             top = self.resolve_top(pending, handle, axes, at)
+            if isinstance(top, Scan) and isinstance(top.op, TileOp):
+                check_operands(top.op, top.exprs, top.axis, at)
             used = _free_axes(top)
             ordered = dict.fromkeys(axis for axis in (*axes, *self.axes.values()) if axis in used)
-            draft = Draft([None] * len(top.exprs), tuple(ordered), top, handle.name, pending.location)
+            draft = Draft([None] * len(components(top)), tuple(ordered), top, handle.name, pending.location)
             self.fill_slots(draft)
             self.finish_draft(draft)
             pending.automatic = draft
@@ -455,6 +463,19 @@ def axes_in(exprs: tuple[Expr, ...]) -> list[Axis]:
             if isinstance(node, AxisRef):
                 found[node.axis] = None
     return list(found)
+
+
+def check_operands(op: TileOp, exprs: tuple[Expr, ...], line: Axis, at: Location) -> None:
+    """Operands of a user's function that have no line do not vary along it, and those without rows along nothing else.
+    Raises GluonOpError."""
+    for operand, expr in zip(op.operands, exprs, strict=True):
+        for axis in axes_in((expr,)):
+            if operand.line if axis is line else operand.rows:
+                continue
+            problem = f"has one {operand.name} {'per line' if axis is line else 'for all rows'}, and is given a value"
+            problem += f" that varies along {axis.name}"
+            hint = f"a value without {axis.name}"
+            raise GluonOpError(name=op.name, problem=problem, signature="", hint=hint, at=at)
 
 
 def _free_axes(top: Top) -> list[Axis]:

@@ -332,6 +332,13 @@ class ExternNeeded(PlanError):
     default_hint = "{fix}"
 
 
+class LinesNotWhole(PlanError):
+    code = "TX0368"
+    title = "function over tiles that does not get whole lines"
+    template = "{func} is {op} of whole lines along {axis}: {why}"
+    default_hint = "whole: {{{axis}: N}}"
+
+
 class NotOnline(PlanError):
     code = "TX0360"
     title = "reduction that cannot share a pass"

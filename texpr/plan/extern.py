@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from texpr.errors import Location
-from texpr.lang.ir import Algorithm, ExternCall, Func, Present, Read, Scalar, ScalarRef, Tensor
+from texpr.lang.ir import Algorithm, Func, Present, Read, Scalar, ScalarRef, Tensor
 from texpr.lang.ir import Extern as ExternTop
+from texpr.lang.user_code import ExternCall
 from texpr.math.expr import IntExpr, Sym, const, free_symbols, substitute, sym
 from texpr.plan.errors import ExternMismatch, ExternNeeded, NotLowered, near
 from texpr.plan.ir import Dialect, Extern, KernelPlan, Scratch

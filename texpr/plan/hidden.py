@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from texpr.dtypes import DType
 from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Expr, Func, Read, Tensor
 from texpr.lang.show import expr_text
+from texpr.lang.user_code import TileOp
 from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr
 from texpr.plan.access import fastest_axis, memory_of, vector_of
@@ -228,6 +229,9 @@ def conversions(kernel: KernelPlan) -> list[str]:
                     found[f"{text} -> operand {side} of {node.funcs[0].name}"] = None
         if isinstance(node, Prefixes) and _moves(node, kernel):
             names = ", ".join(func.name for func in node.funcs)
+            if isinstance(node.op, TileOp):
+                found[f"{names}: operands -> layout {node.op.layout.value} of {node.op.name}, and back"] = None
+                continue
             found[f"{names}: rows -> runs along {node.axis.name}, one a thread, and back"] = None
         if isinstance(node, Write):
             sources = {read.source for read in reads_of(node.expr)}
@@ -242,6 +246,8 @@ def conversions(kernel: KernelPlan) -> list[str]:
 
 def _moves(node: Prefixes, kernel: KernelPlan) -> bool:
     """Whether a scan leaves the layout that memory is accessed in: unless lanes lie along another, contiguous axis."""
+    if isinstance(node.op, TileOp):
+        return True
     sizes = tile_sizes(kernel)
     for other, loops in all_nodes(kernel.nodes):
         if other is node:

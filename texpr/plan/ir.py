@@ -40,6 +40,7 @@ from texpr.lang.ir import (
     Tensor,
     Var,
 )
+from texpr.lang.user_code import TileOp
 from texpr.math.expr import BoolExpr, IntExpr, ceildiv
 from texpr.plan.online import Member
 from texpr.schedule.records import Base, Copy, Memory, Order, Position, SkipTest, TrimMode
@@ -306,7 +307,8 @@ class LookBack:
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """``funcs`` over ``axes`` = every prefix of ``exprs`` along ``axis``, as ``lang.ir.Scan`` says.
+    """``funcs`` over ``axes`` = every prefix of ``exprs`` along ``axis``, as ``lang.ir.Scan`` says, or what a user's
+    function makes of them.
 
     ``carried``: the node stands in a loop over the axis, in scan order, and goes on from where the step before ended.
     With ``look_back`` it goes on from the tiles of other programs. Otherwise the tile holds whole lines, or lines of
@@ -316,7 +318,7 @@ class Prefixes:
     funcs: tuple[Func, ...]
     axes: tuple[Axis, ...]
     axis: Axis
-    op: ReduceOp | Monoid
+    op: ReduceOp | Monoid | TileOp
     exprs: tuple[Expr, ...]
     exclusive: bool
     reverse: bool
@@ -324,6 +326,12 @@ class Prefixes:
     carried: bool
     schedule: str = ""
     look_back: LookBack | None = None
+
+    @property
+    def operator(self) -> ReduceOp | Monoid:
+        """What combines prefixes; a function has none."""
+        assert not isinstance(self.op, TileOp)
+        return self.op
 
 
 @dataclass(frozen=True, slots=True)

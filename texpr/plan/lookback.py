@@ -21,6 +21,7 @@ from texpr.plan import ragged
 from texpr.plan.errors import LookBackInvalid, NoEffect, OrderNotRelaxed, ScanInTiles
 from texpr.plan.ir import LookBack, Scratch
 from texpr.plan.resolve import Context
+from texpr.plan.tile_ops import refuse_steps
 from texpr.schedule.records import Across, Order, OrderKind, RelaxKind, Tile
 from texpr.schedule.records import Scan as ScanRecord
 
@@ -99,12 +100,13 @@ def check_look_backs(context: Context) -> None:
     _check_windows(context)
     entries = looking_back(context)
     for definition, scan, name, record in entries:
+        op = refuse_steps(name, scan, _location(record))
         _check_tiles(context, definition, scan, name, record)
         _check_state(scan, name, record)
         _check_direction(context, entries[0], scan, name, record)
         relaxed = {r.name for r in context.variant.relax if r.kind is RelaxKind.ORDER}
         said = not relaxed.isdisjoint(func.name for func in definition.funcs)
-        if depends_on_arrival(scan.op, [expr.dtype for expr in scan.exprs]) and not said:
+        if depends_on_arrival(op, [expr.dtype for expr in scan.exprs]) and not said:
             dtype = next(expr.dtype for expr in scan.exprs if expr.dtype.is_float)
             raise OrderNotRelaxed(
                 what="tiles",

@@ -42,6 +42,7 @@ from texpr.plan.errors import NoEffect, ScanInTiles, UnknownFunc, near
 from texpr.plan.inline import plain_read, substitute
 from texpr.plan.monoids import combine, identity, scan_monoid
 from texpr.plan.split import split_reductions
+from texpr.plan.tile_ops import refuse_steps
 from texpr.schedule.records import Across, Kernel, Variant
 
 
@@ -72,6 +73,7 @@ def _split(algorithm: Algorithm, variant: Variant, kernel: Kernel, name: str, se
     scan = definition.top
     if not isinstance(scan, Scan):
         raise NoEffect(directive="scan", name=name, why="it is not a scan", at=at)
+    refuse_steps(name, scan, at)
     ((axis_name, size),) = record.by.items()
     if axis_name != scan.axis.name:
         why = f"by names {axis_name}"
@@ -104,11 +106,11 @@ def _check_kernels(
 def _definitions(definition: Def, scan: Scan, size: int) -> tuple[tuple[Axis, Axis], tuple[Def, ...]]:
     axis = scan.axis
     dtypes = tuple(expr.dtype for expr in scan.exprs)
-    op: ReduceOp | Monoid = scan.op
+    op = refuse_steps(definition.name, scan, None)
     exprs = scan.exprs
     stems = [func.name for func in definition.funcs]
     if scan.reset is not None:
-        op = scan_monoid(scan.op, dtypes, flagged=True, exclusive=False)
+        op = scan_monoid(op, dtypes, flagged=True, exclusive=False)
         exprs = (Select(scan.reset, Const(1, DType.I32), Const(0, DType.I32)), *exprs)
         stems = [f"{definition.name}.reset", *stems]
     part, inner = Axis(f"{axis.name}.part", ceildiv(axis.extent, size)), Axis(axis.name, const(size))
@@ -144,7 +146,7 @@ def _definitions(definition: Def, scan: Scan, size: int) -> tuple[tuple[Axis, Ax
     own = [plain_read(func, definition.axes) for func in local.funcs]
     results = combine(op, before, own)[-len(definition.funcs) :]
     if scan.exclusive and scan.reset is not None:
-        nothing = identity(scan.op, dtypes)
+        nothing = identity(refuse_steps(definition.name, scan, at), dtypes)
         results = tuple(Select(scan.reset, e, result) for e, result in zip(nothing, results, strict=True))
     ends = [
         Def((func,), definition.axes, (result,), at) for func, result in zip(definition.funcs, results, strict=True)

@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from texpr.lang.ir import Def, Scan
+from texpr.lang.user_code import TileOp
+from texpr.math.bounds import bounds
+from texpr.plan.errors import LinesNotWhole
 from texpr.plan.lookback import is_exact_in_words
 from texpr.plan.monoids import constant_extent
 from texpr.plan.partition import Job, is_symbolic
+from texpr.plan.tile_ops import power_of_two
 from texpr.plan.tiling import WARPS, Frame, budgets, fastest, fill, named, names
 from texpr.schedule.base import Map
 from texpr.schedule.records import Across, Kernel
@@ -24,6 +28,9 @@ def scanned(job: Job, definition: Def, name: str, frame: Frame) -> Iterator[tupl
     programs, one for every tile: looking back where that is exact, in two passes otherwise."""
     scan = definition.top
     assert isinstance(scan, Scan)
+    if isinstance(scan.op, TileOp):
+        yield from _whole_lines(job, definition, scan, scan.op, name, frame)
+        return
     fast = fastest(job, frame.guard)
     if fast is None:
         fast = scan.axis
@@ -84,3 +91,24 @@ def _two_passes(job: Job, definition: Def, scan: Scan, size: int, name: str) -> 
         scan=Map.of({definition.name: _record(Across.TWO_PASS, axis, size)}),
     )
     return parts, carries, last
+
+
+def _whole_lines(
+    job: Job, definition: Def, scan: Scan, op: TileOp, name: str, frame: Frame
+) -> Iterator[tuple[Kernel, ...]]:
+    """Whole lines, several of them to a program where they are short. Raises ``LinesNotWhole`` where nothing bounds
+    their length."""
+    axis = scan.axis
+    most = bounds(axis.extent, frame.facts).hi
+    if most is None:
+        why = f"nothing bounds {axis.extent}, and a default schedule takes lines of any length"
+        hint = f"require=['{axis.extent} <= 1024'], or a schedule"
+        raise LinesNotWhole(func=definition.name, op=op.name, axis=axis.name, why=why, hint=hint)
+    length = power_of_two(most)
+    for budget in budgets(job, _RUN):
+        lines = max(1, budget // length) if op.rows else 1
+        sizes = {other.name: 1 for other in job.programs}
+        if job.programs:
+            sizes[job.programs[-1].name] = min(lines, 64)
+        whole = Map.of({axis.name: length})
+        yield (Kernel(name=name, writes=names(job.writes), grid=Map.of(sizes), whole=whole, warps=WARPS),)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from texpr.errors import Location
 from texpr.lang.ir import Axis, Def, Func, Scan
+from texpr.lang.user_code import TileOp
 from texpr.math.expr import le
 from texpr.math.prove import is_proved
 from texpr.plan import checks
@@ -30,6 +31,7 @@ from texpr.plan.inline import inline
 from texpr.plan.ir import Cover, Prefixes, TileAxis
 from texpr.plan.lookback import check_look_backs, look_back_of, looking_back
 from texpr.plan.resolve import Context
+from texpr.plan.tile_ops import check_lines, refuse_steps
 from texpr.schedule.records import Across, LoopOf, Memory, Place
 
 
@@ -59,6 +61,7 @@ def carried_loop(context: Context) -> Carried | None:
         if entry is None:
             continue
         name, size, at = entry
+        refuse_steps(name, scan, at)
         _check_entry(context, definition, scan, name)
         leader = next((f for f in context.writes if scan.axis in context.algorithm.definition(f).axes), None)
         if leader is None:
@@ -178,6 +181,9 @@ def check_scans(context: Context, tile: Sequence[TileAxis]) -> None:
             continue
         cut = by_axis.get(scan.axis)
         name, axis = definition.name, scan.axis
+        if isinstance(scan.op, TileOp):
+            check_lines(context, definition, scan, scan.op, cut, {t.axis: t.size for t in tile})
+            continue
         if cut is None:
             why = "it is in neither grid nor whole, and no loop carries the scan"
             raise ScanInTiles(func=name, axis=axis.name, why=why, at=context.record.location)

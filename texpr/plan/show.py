@@ -29,6 +29,7 @@ from texpr.lang.ir import (
     walk,
 )
 from texpr.lang.show import expr_text, index_text
+from texpr.lang.user_code import TileOp
 from texpr.math.bounds import Facts
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
 from texpr.plan.attach import outer_stages
@@ -313,6 +314,13 @@ def _carried(node: Reduction, member: Member, kernel: KernelPlan, sizes: Mapping
 def _prefixes_line(node: Prefixes, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> str:
     names = ", ".join(func.name for func in node.funcs)
     values = ", ".join(shortened(expr) for expr in node.exprs)
+    if isinstance(node.op, TileOp):
+        statics = "".join(f", {name}={value}" for name, value in node.op.statics)
+        text = f"{names} = {node.op.name}({values}{statics}) of {node.op.file}, lines along {node.axis.name}"
+        elements = elements_of(node.axes, sizes) * len(node.funcs)
+        dtype = node.op.results[0].dtype
+        registers = registers_per_thread(elements, dtype, kernel)
+        return _line(f"{text}   {_shape(node.axes, sizes)} {dtype}", registers, node.schedule)
     words = [f"{'exclusive ' if node.exclusive else ''}scan of {values} by {_op_name(node.op)} along {node.axis.name}"]
     words += ["from the last to the first"] if node.reverse else []
     words += [f"anew where {shortened(node.reset)}"] if node.reset is not None else []
@@ -477,7 +485,7 @@ def _body_text(node: Reduction) -> str:
     return ", ".join(shortened(expr) for expr in shown) + where
 
 
-def _op_name(op: ReduceOp | Monoid | Ranking) -> str:
+def _op_name(op: ReduceOp | Monoid | Ranking | TileOp) -> str:
     return op.value if isinstance(op, ReduceOp) else op.name
 
 

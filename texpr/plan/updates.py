@@ -63,7 +63,7 @@ def is_relaxed(func: str, variant: Variant) -> bool:
 def depends_on_order(plan: KernelPlan) -> bool:
     """Whether sums of floats depend on the order in which threads and programs come."""
     scans = [node for node in plan.body if isinstance(node, Prefixes) and node.look_back is not None]
-    if any(depends_on_arrival(scan.op, [expr.dtype for expr in scan.exprs]) for scan in scans):
+    if any(depends_on_arrival(scan.operator, [expr.dtype for expr in scan.exprs]) for scan in scans):
         return True
     updates = [node for node in nodes_of(plan.nodes) if isinstance(node, Write) and node.update is not None]
     return any(write.func.dtype.is_float and why_any_order(write, plan) is not None for write in updates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -33,6 +34,7 @@ from texpr.tile.ir import (
     SharedTile,
     Space,
     TensorMapParam,
+    TileCall,
     Uniform,
     Var,
 )
@@ -102,6 +104,8 @@ def check_node(expr: Expr, context: Context) -> None:
             _reduce(expr)
         case Rank():
             _rank(expr)
+        case TileCall():
+            _tile_call(expr, context)
         case Scan():
             _scan(expr)
         case Relayout():
@@ -240,6 +244,21 @@ def _reduce(expr: Reduce) -> None:
     require(expr.dtype is reduced, f"a reduction of {reduced} to {expr.dtype}")
     if isinstance(expr.op, Monoid):
         require(expr.op.commutative, f"monoid {expr.op.name} is not commutative, tiles are reduced in any order")
+
+
+def _tile_call(expr: TileCall, context: Context) -> None:
+    check_space(expr.inner, context.warps)
+    require(0 <= expr.component < len(expr.op.results), f"result {expr.component} of {len(expr.op.results)}")
+    others = tuple(dim for dim in range(len(expr.space.dims)) if dim != expr.dim)
+    sizes = math.prod(expr.space.dims[dim].size for dim in others), expr.space.dims[expr.dim].size
+    require(sizes == expr.inner.shape, f"rows and lines {expr.inner.shape} of a tile {expr.space.shape}")
+    for operand, arg in zip(expr.op.operands, expr.args, strict=True):
+        require(arg.dtype is operand.dtype, f"operand {operand.name} of {operand.dtype} is {arg.dtype}")
+        wanted = {*(others if operand.rows and expr.op.rows else ()), *([expr.dim] if operand.line else [])}
+        if operand.rows and not expr.op.rows:
+            wanted |= set(arg.dims) & set(others)
+        require(set(arg.dims) == wanted, f"operand {operand.name} varies along {arg.dims}, not {sorted(wanted)}")
+        require(not arg.dims or arg.space == expr.space, f"operand {operand.name} is in another space")
 
 
 def _rank(expr: Rank) -> None:

@@ -7,7 +7,7 @@
                   | Protocol | Specialise
     Specialise  ::= Role*                                      Role ::= Statement*
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
-                  | Load | SharedTile | SharedGather | Reduce | Scan | Rank | Relayout | Dot | Full
+                  | Load | SharedTile | SharedGather | Reduce | Scan | Rank | TileCall | Relayout | Dot | Full
 
 A *space* is an ordered list of physical dims with a distributed layout; each dim fuses one or more named axes
 row-major. An expression lives on a subset ``dims`` of its space (a slice of the layout); the empty subset is a scalar
@@ -26,6 +26,7 @@ from typing import Any, Final, assert_never
 
 from texpr.dtypes import DType
 from texpr.lang.ir import Monoid, OpName, ReduceOp
+from texpr.lang.user_code import TileOp
 from texpr.math.expr import IntExpr
 from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.declarations import Barriers as Barriers
@@ -269,6 +270,25 @@ class Scan(Shared):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TileCall(Shared):
+    """Result number ``component`` of a user's function over tiles. It runs in the space ``inner``: rows, which are all
+    dims of ``space`` but ``dim``, by the line, which is that one. Operands vary along those of the dims that they are
+    declared to."""
+
+    op: TileOp
+    args: tuple[Expr, ...]
+    dim: int
+    inner: Space
+    component: int
+    space: Space
+    dims: Dims
+
+    @property
+    def dtype(self) -> DType:
+        return self.op.results[self.component].dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Relayout(Shared):
     """The same tile in another space (same axes per dim). Free or a trip through shared memory."""
 
@@ -317,6 +337,7 @@ Expr = (
     | Reduce
     | Rank
     | Scan
+    | TileCall
     | Relayout
     | DotStep
     | Full
@@ -550,7 +571,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     match expr:
         case Uniform() | Argument() | Literal() | Lane() | Var() | SharedTile() | Full():
             return ()
-        case Elementwise(args=args) | InlinePtx(args=args) | Reduce(args=args) | Scan(args=args):
+        case Elementwise(args=args) | InlinePtx(args=args) | Reduce(args=args) | Scan(args=args) | TileCall(args=args):
             return args
         case Choose(condition=condition, then=then, otherwise=otherwise):
             return (condition, then, otherwise)

@@ -55,8 +55,8 @@ def before_the_tile(
 
 def _state_operator(node: Prefixes) -> ReduceOp | Monoid:
     if node.reset is None:
-        return node.op
-    return scan_monoid(node.op, tuple(expr.dtype for expr in node.exprs), flagged=True, exclusive=False)
+        return node.operator
+    return scan_monoid(node.operator, tuple(expr.dtype for expr in node.exprs), flagged=True, exclusive=False)
 
 
 def _number(node: Prefixes, look_back: LookBack, kernel: Kernel, scope: Scope) -> tuple[IntExpr, IntExpr]:

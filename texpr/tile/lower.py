@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from texpr.dtypes import DType
 from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Monoid, Ranking, Tensor
+from texpr.lang.user_code import TileOp
 from texpr.plan.access import memory_of
 from texpr.plan.attach import node_exprs
 from texpr.plan.checks import nodes_of
@@ -34,6 +35,7 @@ from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scans import begin_carried, lower_prefixes
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import lower_stage, lower_window_func
+from texpr.tile.tile_ops import lower_tile_op
 from texpr.tile.updates import lower_update
 
 
@@ -53,6 +55,8 @@ def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Bloc
                 scope = lower_reduction(node, kernel, scope, block)
             case Group():
                 scope = lower_group(node, kernel, scope, block, lower_nodes)
+            case Prefixes(op=TileOp() as op):
+                scope = lower_tile_op(node, op, kernel, scope, block)
             case Prefixes():
                 scope = lower_prefixes(node, kernel, scope, block)
             case Write():

@@ -37,7 +37,7 @@ def begin_carried(node: Write, kernel: Kernel, scope: Scope, block: Block) -> Sc
             dims = dims_without(work, inner.axis)
             names = [kernel.name(f"{func.name}_carry") for func in inner.funcs]
             dtypes = _dtypes(inner)
-            start = identity(inner.op, dtypes)
+            start = identity(inner.operator, dtypes)
             for name, e in zip(names, start, strict=True):
                 initial: TileExpr = e if work is None else Full(e, e.dtype, work, dims)
                 block.add(Assign(name, initial, origin=origin(inner.funcs[0].name, inner.schedule)))
@@ -50,7 +50,7 @@ def lower_prefixes(node: Prefixes, kernel: Kernel, scope: Scope, block: Block) -
     """A scan: its values, the prefixes within the tile, and the state for the next tile."""
     home, work = _spaces(node, kernel, scope, ())
     dtypes = _dtypes(node)
-    start = identity(node.op, dtypes)
+    start = identity(node.operator, dtypes)
     alive = tile.both(live([node.axis], scope, home))
     values = [tile.cast(evaluate(e, scope, home, kernel.needs), d) for e, d in zip(node.exprs, dtypes, strict=True)]
     if alive is not None:
@@ -95,7 +95,7 @@ def _one_point(
     if anew is not None:
         condition = tile.op(OpName.NE, anew, tile.literal(0, DType.I32))
         before = tuple(tile.choose(condition, e, b) for e, b in zip(start, before, strict=True))
-    last = tuple(values) if carry is None else combine(node.op, before, tuple(values))
+    last = tuple(values) if carry is None else combine(node.operator, before, tuple(values))
     return (before if node.exclusive else last), last
 
 
@@ -116,7 +116,7 @@ def _along_lanes(
     own = tuple(everywhere(value, home, work) for value in values)
     flags = [] if anew is None else [everywhere(anew, home, work)]
     reached = len(work.dims)
-    difference = node.exclusive and _has_inverse(node.op, values[0].dtype)
+    difference = node.exclusive and _has_inverse(node.operator, values[0].dtype)
     exclusive = node.exclusive and not difference
     earlier: tuple[TileExpr, ...] = tuple(everywhere(e, home, work) for e in start) if exclusive else ()
     entering = own
@@ -128,13 +128,15 @@ def _along_lanes(
         if flags:
             unset = tile.op(OpName.EQ, flags[0], tile.literal(0, DType.I32))
             first = tile.op(OpName.AND, first, unset)
-        going_on = combine(node.op, carry, own)
+        going_on = combine(node.operator, carry, own)
         entering = tuple(tile.choose(first, new, old) for new, old in zip(going_on, own, strict=True))
         if exclusive:
             earlier = tuple(tile.choose(first, state, e) for state, e in zip(carry, earlier, strict=True))
     args = (*flags, *earlier, *entering)
     dtypes = tuple(value.dtype for value in own)
-    op = node.op if len(args) == len(own) else scan_monoid(node.op, dtypes, flagged=bool(flags), exclusive=exclusive)
+    op = node.operator
+    if len(args) != len(own):
+        op = scan_monoid(op, dtypes, flagged=bool(flags), exclusive=exclusive)
     every = tuple(range(reached))
 
     def component(n: int, name: str) -> TileExpr:
@@ -155,7 +157,7 @@ def _along_lanes(
         preceding = _going_on(node, tiles_before, preceding, started) if exclusive else ()
     results = preceding if exclusive else inclusive
     if difference:
-        inverse = OpName.SUB if node.op is ReduceOp.SUM else OpName.XOR
+        inverse = OpName.SUB if node.operator is ReduceOp.SUM else OpName.XOR
         results = tuple(tile.op(inverse, total, value) for total, value in zip(inclusive, own, strict=True))
     if carry is None:
         return results, ()
@@ -166,7 +168,7 @@ def _going_on(
     node: Prefixes, before: tuple[TileExpr, ...], prefixes: tuple[TileExpr, ...], started: Sequence[TileExpr]
 ) -> tuple[TileExpr, ...]:
     """Prefixes of the tile that go on from what comes before it, but for those that have ``started`` anew."""
-    going_on = combine(node.op, before, prefixes)
+    going_on = combine(node.operator, before, prefixes)
     if not started:
         return going_on
     unset = tile.op(OpName.EQ, started[0], tile.literal(0, DType.I32))

@@ -57,6 +57,7 @@ from texpr.tile.ir import (
     Store,
     StoreShared,
     TensorMapParam,
+    TileCall,
     TileProgram,
     Uniform,
     Var,
@@ -297,6 +298,9 @@ class _Printer:
                 name = op.name if isinstance(op, Monoid) else op.value
                 result = f"{name}[{space.dims[dim]}]({', '.join(self.expr(arg) for arg in args)})"
                 return f"{result}.{component}" if len(args) > 1 else result
+            case TileCall(op=op, args=args, component=component):
+                picked = f".{component}" if len(op.results) > 1 else ""
+                return f"{op.name}({', '.join(self.expr(arg) for arg in args)}){picked}"
             case Rank(words=words, best=best, rounds=rounds, space=space):
                 how = "least" if rounds else "sorted"
                 rest = "" if best is None else f", {self.expr(best)}"

@@ -365,4 +365,18 @@ def by_hand(x: Any, y: Any) -> None:
     y[i] = more[i] + 1
 
 
+in_order = te.gluon_op(
+    "../../integration/tile_functions.py:sorted_line",
+    "x: f32[j] -> y: f32[j]",
+    reference=np.sort,
+    exact=True,
+)
+
+
+@te.algorithm("x: f32[M, N] -> y: f32[M, N]")
+def ordered_lines(x: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[i, j] = in_order(x[i, j], along=j)
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
