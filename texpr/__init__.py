@@ -16,6 +16,7 @@ _HOME = {
     "texpr.lang.algorithm": ("AlgorithmDef", "algorithm", "axes", "dim", "func", "funcs", "ragged", "type"),
     "texpr.lang.extern": ("extern",),
     "texpr.lang.tile_op": ("gluon_op",),
+    "texpr.lang.user_ops": ("op", "ops"),
     "texpr.lang.ops": (
         "bf16", "ceil", "cos", "erf", "exp", "exp2", "f16", "f32", "f64", "f8e4m3", "f8e5m2", "floor", "fma", "gelu",
         "i16", "i32", "i64", "i8", "log", "log2", "maximum", "minimum", "present", "ptx", "relu", "rsqrt", "sigmoid",

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from itertools import product
-
 import pytest
 
 from texpr.emulator.isa import TABLE, find_row
-from texpr.emulator.rows import CLASSES, Row
-
-
-def expansions(pattern: str) -> list[str]:
-    """Opcodes that a pattern stands for: each part's choices, optional parts with and without."""
-    parts: list[list[str]] = []
-    for part in re.split(r"\.(?![^(]*\))", pattern):
-        body = re.sub(r"^\w+:(?!:)", "", part.rstrip("?*"))
-        words = [w for choice in body.strip("()").split("|") for w in CLASSES.get(choice, choice).split("|")]
-        parts.append(["", *words] if part[-1] in "?*" else words)
-    return [".".join(word for word in words if word) for words in product(*(part[:40] for part in parts))][:4000]
+from texpr.emulator.rows import Row, expansions
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.pattern)

@@ -15,6 +15,7 @@ from texpr.emulator.ptx import Param, SourceLine
 from texpr.emulator.run_ptx import PtxRun, run_ptx
 from texpr.emulator.statistics import LaunchStats
 from texpr.emulator.tensor_maps import encode_tiled
+from texpr.emulator.user_rows import instructions
 
 __all__ = [
     "Counters",
@@ -30,6 +31,7 @@ __all__ = [
     "PtxRun",
     "SourceLine",
     "encode_tiled",
+    "instructions",
     "load_ptx",
     "run_ptx",
 ]

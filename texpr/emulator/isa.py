@@ -27,6 +27,7 @@ from texpr.emulator import (
     isa_wgmma,
 )
 from texpr.emulator.rows import Modifiers, Row
+from texpr.emulator.user_rows import find_user_row
 
 TABLE: tuple[Row, ...] = (
     *isa_arith.ROWS,
@@ -58,9 +59,14 @@ def _by_head() -> dict[str, tuple[Row, ...]]:
 _BY_HEAD = _by_head()
 
 
-@cache
 def find_row(opcode: str) -> tuple[Row, Modifiers] | None:
-    """The first row whose pattern matches the whole opcode, with what its holes matched."""
+    """The row whose pattern matches the whole opcode, the table's or a user's, with what its holes matched."""
+    return find_built_in(opcode) or find_user_row(opcode)
+
+
+@cache
+def find_built_in(opcode: str) -> tuple[Row, Modifiers] | None:
+    """The first row of the table whose pattern matches the whole opcode, with what its holes matched."""
     for row in _BY_HEAD.get(opcode.split(".", 1)[0], ()):
         modifiers = row.match(opcode)
         if modifiers is not None:

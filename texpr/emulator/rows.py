@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ Step = Callable[[Mask], None]
 
 ArrayFunction = Callable[..., Any]
 """Arrays of operand values in, the array of results out."""
+
+_MOST_EXPANSIONS = 4000
 
 CLASSES: dict[str, str] = {
     "INT": "u16|s16|u32|s32|u64|s64",
@@ -218,9 +221,25 @@ def _specs(text: str) -> tuple[OperandSpec, ...]:
 _PART = re.compile(r"(?:(?P<name>\w+):(?!:))?(?:\((?P<choices>[^)]*)\)|(?P<word>[\w:]+))(?P<repeat>[?*]?)$")
 
 
+def expansions(pattern: str) -> list[str]:
+    """Opcodes that a pattern stands for: each part's choices, optional parts with and without; the first thousands."""
+    parts: list[list[str]] = []
+    for part in re.split(r"\.(?![^(]*\))", pattern):
+        body = re.sub(r"^\w+:(?!:)", "", part.rstrip("?*"))
+        words = [w for choice in body.strip("()").split("|") for w in CLASSES.get(choice, choice).split("|")]
+        parts.append(["", *words] if part[-1] in "?*" else words)
+    chosen = islice(product(*(part[:40] for part in parts)), _MOST_EXPANSIONS)
+    return [".".join(word for word in words if word) for words in chosen]
+
+
 def _compile(pattern: str) -> re.Pattern[str]:
     parts = re.split(r"\.(?![^(]*\))", pattern)
-    return re.compile("".join(_compile_part(part, pattern) for part in parts).replace(r"\.", "", 1))
+    text = "".join(_compile_part(part, pattern) for part in parts).replace(r"\.", "", 1)
+    try:
+        return re.compile(text)
+    except re.error as error:
+        hint = "parts that repeat a word need names: vadd4.d:u32.a:u32"
+        raise ValueError(f"instruction pattern {pattern!r}: {error.msg}; {hint}") from None
 
 
 def _compile_part(part: str, pattern: str) -> str:

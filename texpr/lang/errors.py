@@ -265,6 +265,15 @@ class ExternError(TExprError):
     default_hint = "its signature is '{signature}'"
 
 
+class OpError(TExprError):
+    code = "TX014B"
+    title = "te.op or its call that does not fit"
+    template = "op {name} {problem}"
+    default_hint = (
+        "te.op('popcount', 'popc.b32 $0, $1;', operands=['u32'], dtype='u32', reference=np.bitwise_count, exact=True)"
+    )
+
+
 class GluonOpError(TExprError):
     code = "TX014A"
     title = "te.gluon_op or its call that does not fit"
