@@ -142,10 +142,11 @@ def odd_ones(x: Any, y: Any, n: Any) -> None:
     y[i, j], n[i, j] = compacted(x[i, j], (x[i, j] & 1) != 0, along=j)
 
 
-@pytest.mark.parametrize("schedule", ["hand", "default"])
-def test_several_results_of_one_call(tmp_path: Path, schedule: str) -> None:
-    text = kernels("  - {name: k, writes: [y, n], warps: 4, grid: {i: 8}, whole: {j: 128}}\n", "odd_ones", "sm_80")
-    if schedule == "default":
+@pytest.mark.parametrize("cover", ["grid: {i: 8}, whole: {j: 128}", "grid: {i: 8, j: 128}, persistent: true", ""])
+def test_several_results_of_one_call(tmp_path: Path, cover: str) -> None:
+    """Lines are whole in ``whole``, and in a grid with tiles that are long enough; without either, by default."""
+    text = kernels(f"  - {{name: k, writes: [y, n], warps: 4, {cover}}}\n", "odd_ones", "sm_80")
+    if not cover:
         text = dump_schedule(default_schedule(odd_ones, ["sm_80"]))
     built = bundle(odd_ones, text, tmp_path)
     for rows, columns in [(1, 1), (5, 127), (8, 128), (9, 2), (3, 97)]:
@@ -239,7 +240,7 @@ def test_an_operand_that_could_be_another_value_makes_its_line_doubtful() -> Non
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("grid: {i: 1, j: 64}", "it is divided among programs", "whole: {j: 64}"),
+        ("grid: {i: 1, j: 32}", "it is divided among programs", "whole: {j: 64}"),
         ("grid: {i: 1}, scan: {v: {across: loop, by: {j: 32}}}", "it cannot go on from tile to tile", "whole: {j: N}"),
         ("grid: {i: 1}", "no tile of the kernel holds it", "whole: {j: 64}"),
     ],

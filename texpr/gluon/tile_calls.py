@@ -19,7 +19,7 @@ def reserve_functions(f: Function, exprs: Iterable[Expr]) -> None:
     """Keep the names that users' functions mean something by from being given to values, and put their texts into the
     preamble. Raises KernelTextError where two functions of one name differ."""
     for op in dict.fromkeys(expr.op for expr in exprs if isinstance(expr, TileCall)):
-        for chunk in chunks_of(op.text, op.function):
+        for chunk in chunks_of(op.text, op.name):
             names = defined_names(ast.parse(chunk).body[0])
             if chunk.startswith(("import ", "from ")):
                 f.preamble.use_import(chunk)
@@ -30,7 +30,7 @@ def reserve_functions(f: Function, exprs: Iterable[Expr]) -> None:
 
 
 def _define(f: Function, op: TileOp, names: list[str], chunk: str) -> None:
-    text = f"# {op.name}, a function over tiles of {op.file}\n{chunk}" if op.function in names else chunk
+    text = f"# {op.name}, a function over tiles of {op.file}\n{chunk}" if op.name in names else chunk
     for name in names:
         if name in HELPERS or f.preamble.functions.get(name, text) != text:
             problem = f"'{name}' of {op.file} has the name of another function that the kernel needs"
@@ -43,7 +43,7 @@ def tile_call(f: Function, node: TileCall, texts: list[Text]) -> Text:
     operands = zip(node.op.operands, node.args, texts, strict=True)
     given = [_entering(f, node, operand, arg, text).code for operand, arg, text in operands]
     given += [str(value) for _, value in node.op.statics]
-    return call(node.op.function, *given)
+    return call(node.op.name, *given)
 
 
 def _entering(f: Function, node: TileCall, operand: Operand, arg: Expr, text: Text) -> Text:

@@ -92,7 +92,6 @@ class GluonOpDef:
             self._made[key] = TileOp(
                 self.name,
                 self.file,
-                self.name,
                 self.text,
                 rows,
                 tuple(

@@ -68,12 +68,11 @@ class Operand:
 @dataclass(frozen=True, slots=True, eq=False)
 class TileOp:
     """A user's Gluon function over tiles of whole lines. It takes ``operands`` and ``statics``, and gives ``results``,
-    which vary along the line, and with ``rows`` over rows, each of which is computed for itself. ``text`` is the file
-    that ``function`` stands in."""
+    which vary along the line, and with ``rows`` over rows, each of which is computed for itself. ``name`` is the
+    function's, ``text`` that of the file that it stands in."""
 
     name: str
     file: str
-    function: str
     text: str
     rows: bool
     operands: tuple[Operand, ...]

@@ -23,7 +23,7 @@ from texpr.targets import target_named
 from texpr.version import VERSION
 
 RUNNER_FILES: Final = (
-    "__init__.py", "version.py", "errors.py", "dtypes.py", "contracts.py", "domains.py", "targets.py",
+    "__init__.py", "version.py", "errors.py", "plugins.py", "dtypes.py", "contracts.py", "domains.py", "targets.py",
     "lang/__init__.py", "lang/arrays.py", "packing/__init__.py", "packing/errors.py",
 )  # fmt: skip
 """The modules of TExpr that a runner needs, beside the folders below."""

@@ -103,7 +103,8 @@ def _whole_lines(
     if most is None:
         why = f"nothing bounds {axis.extent}, and a default schedule takes lines of any length"
         hint = f"require=['{axis.extent} <= 1024'], or a schedule"
-        raise LinesNotWhole(func=definition.name, op=op.name, axis=axis.name, why=why, hint=hint)
+        at = definition.location
+        raise LinesNotWhole(func=definition.name, op=op.name, axis=axis.name, why=why, hint=hint, at=at)
     length = power_of_two(most)
     for budget in budgets(job, _RUN):
         lines = max(1, budget // length) if op.rows else 1

@@ -147,22 +147,26 @@ def _check_entry(context: Context, definition: Def, scan: Scan, name: str) -> No
 
 def check_place(name: str, place: Place, scan: Scan, written: bool) -> None:
     """What a place says of a scan has an effect: scans stay in registers, and ``scan`` makes their loops."""
+    kind = "what a function gives" if isinstance(scan.op, TileOp) else "a scan"
     if place.where is Memory.SHARED:
-        raise NotLowered(what=f"in: shared of {name}, a scan", instead="registers", at=place.location_of("in"))
+        raise NotLowered(what=f"in: shared of {name}, {kind}", instead="registers", at=place.location_of("in"))
     if place.mma is not None:
-        raise NoInstruction(func=name, why="it is a scan", hint="remove mma", at=place.location_of("mma"))
+        raise NoInstruction(func=name, why=f"it is {kind}", hint="remove mma", at=place.location_of("mma"))
     for axis in place.loop:
         if axis == scan.axis.name or not written:
+            hint = f"scan: {{{name}: {{across: loop, by: {{{scan.axis.name}: {place.loop[axis]}}}}}}}"
+            if isinstance(scan.op, TileOp):
+                hint = f"whole: {{{scan.axis.name}: N}}"
             raise LoopAxisInvalid(
                 func=name,
                 axis=axis,
-                why="it is a scan",
+                why=f"it is {kind}",
                 choices="none",
                 at=place.loop.location_of(axis) or place.location,
-                hint=f"scan: {{{name}: {{across: loop, by: {{{scan.axis.name}: {place.loop[axis]}}}}}}}",
+                hint=hint,
             )
     if place.by and not written:
-        why = "it is a scan; only what is stored or kept in shared memory comes in pieces"
+        why = f"it is {kind}; only what is stored or kept in shared memory comes in pieces"
         raise ByInvalid(func=name, why=why, at=place.location_of("by"))
 
 

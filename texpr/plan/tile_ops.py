@@ -9,6 +9,8 @@ from texpr.errors import Location
 from texpr.lang.ir import Axis, Def, Monoid, ReduceOp, Scan
 from texpr.lang.user_code import TileOp
 from texpr.math.bounds import bounds
+from texpr.math.expr import le
+from texpr.math.prove import is_proved
 from texpr.plan.errors import LinesNotWhole
 from texpr.plan.ir import Cover, TileAxis
 from texpr.plan.resolve import Context
@@ -24,14 +26,14 @@ def check_lines(
     if cut is None:
         why, hint = "no tile of the kernel holds it", f"whole: {{{axis.name}: {_length(context, axis)}}}"
         raise LinesNotWhole(func=name, op=op.name, axis=axis.name, why=why, hint=hint, at=record.location)
-    if cut.cover is not Cover.WHOLE:
+    if cut.cover is not Cover.WHOLE and not is_proved(le(axis.extent, cut.size), context.facts):
         why, hint = "it is divided among programs", f"whole: {{{axis.name}: {_length(context, axis)}}}"
         at = record.grid.location_of(axis.name)
         raise LinesNotWhole(func=name, op=op.name, axis=axis.name, why=why, hint=hint, at=at)
-    at = record.whole.location_of(axis.name)
+    at = record.whole.location_of(axis.name) or record.grid.location_of(axis.name)
     if not cut.full and any(operand.line and operand.beyond is None for operand in op.operands):
         why = f"its tile of {cut.size} may be longer, where {op.name} has no fill= that says what is there"
-        hint = f"fill={{...}} of te.gluon_op, or a guard that says {cut.missing}"
+        hint = f"fill={{...}} of te.gluon_op, or a guard that says {axis.extent} == {cut.size}"
         raise LinesNotWhole(func=name, op=op.name, axis=axis.name, why=why, hint=hint, at=at)
     if cut.size < 2:
         why = "a tile of one point is no tile for a function"

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, assert_never
+from typing import assert_never
 
 from texpr.dtypes import DType
 from texpr.lang.ir import Monoid, OpName, ReduceOp
@@ -53,29 +53,12 @@ from texpr.tile.protocol import (
     WaitBarrier,
     WaitStores,
 )
+from texpr.tile.sharing import Shared
+from texpr.tile.uniform import FindGroup as FindGroup
+from texpr.tile.uniform import ProgramId as ProgramId
+from texpr.tile.uniform import Scalar as Scalar
 
 # ---- expressions ----------------------------------------------------------------------------------------------------
-
-
-class _Sharing(type):
-    """Metaclass of expressions: a call returns the one existing instance with these fields, so that equality is
-    identity and an expression used twice is one object. Floats are told apart by their text: 0.0 and -0.0 are
-    different constants."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        made = super().__call__(*args, **kwargs)
-        values = tuple(getattr(made, name) for name in cls.__dataclass_fields__)  # type: ignore[attr-defined]
-        key = (cls, *(repr(value) if isinstance(value, float) else value for value in values))
-        return _shared.setdefault(key, made)
-
-
-_shared: Final[dict[tuple[object, ...], Any]] = {}
-
-
-class Shared(metaclass=_Sharing):
-    """Base of the expression nodes."""
-
-    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -348,40 +331,12 @@ Expr = (
 
 
 @dataclass(frozen=True, slots=True)
-class Scalar:
-    """``name = value``: a uniform integer with a name, i32."""
-
-    name: str
-    value: IntExpr
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ScalarOf:
     """``name = value``: a uniform integer found in data, i32 and not negative, with a name that integer expressions
     may mention."""
 
     name: str
     value: Expr
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramId:
-    """``name`` = the index of this program."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class FindGroup:
-    """``name`` = the last group e < ``groups`` with ``offsets[e] // size + e <= slot``: i32, found by bisection."""
-
-    name: str
-    offsets: str
-    groups: IntExpr
-    slot: IntExpr
-    size: int
     note: str = ""
 
 
