@@ -15,6 +15,7 @@ from typing import Final
 from texpr.dtypes import DType
 from texpr.errors import Location
 from texpr.lang.ir import Def, Monoid, ReduceOp, Scan
+from texpr.lang.user_code import TileOp
 from texpr.math.expr import IntExpr, ceildiv
 from texpr.math.integer import product
 from texpr.plan import ragged
@@ -86,7 +87,7 @@ def is_exact_in_words(scan: Scan) -> bool:
     depend on who is first."""
     dtypes = [expr.dtype for expr in scan.exprs]
     fits = all(dtype in _IN_WORDS for dtype in dtypes) and sum(state_widths(scan)) <= STATE_BITS
-    return fits and not depends_on_arrival(scan.op, dtypes)
+    return fits and not isinstance(scan.op, TileOp) and not depends_on_arrival(scan.op, dtypes)
 
 
 def state_widths(scan: Scan) -> tuple[int, ...]:
