@@ -58,6 +58,19 @@ def test_attention_keeps_everything_but_keys_and_values_in_registers(size: int, 
     assert step.count("LDGSTS", "128") == step.count("LDGSTS") == 8
 
 
+def test_the_backward_pass_of_layernorm_reads_its_rows_once() -> None:
+    """4096 elements for 256 threads are two pieces of 16 bytes of x and of dy for each, in every turn; g comes before
+    the first one, and the sums over rows stay in registers until the last."""
+    kernel = compiled(f"{ROOT}/kernels/rows.py:layernorm_backward", "rows_4096", "sm_80", T="f16", kernel="rows")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    code = disassembled(kernel)
+    turn = code.main_loop()
+    assert turn.count("LDG", "128") == 2 * 2
+    assert turn.count("STG", "128") == turn.count("STG") == 2
+    assert code.count("LDG", "128") == turn.count("LDG", "128") + 2
+    assert code.count("STG", "128") == turn.count("STG", "128") + 2 * 4
+
+
 @pytest.mark.parametrize(("dtype", "most"), [("u32", 1.2 * 736), ("u64", 1.5 * 736)])
 def test_a_pass_of_the_radix_sort_ranks_with_one_match_and_one_atomic_per_key(dtype: str, most: float) -> None:
     """16 keys a thread. A pass over keys alone, written for Gluon by itself, has 736 instructions; this one carries

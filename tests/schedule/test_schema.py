@@ -60,6 +60,8 @@ SURROUNDINGS = {
 def text_with(record, key, value):
     """A schedule in which a record of this kind has ``key: value`` and what it needs."""
     around, needed = SURROUNDINGS[record]
+    if key == "by" and record is SplitReduction:  # stands in place of another key
+        needed = {name: text for name, text in needed.items() if name != "parts"}
     return around % ("{" + ", ".join(f"{name}: {text}" for name, text in {**needed, key: value}.items()) + "}")
 
 

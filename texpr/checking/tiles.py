@@ -33,6 +33,10 @@ _LARGEST = 40_000
 """Sizes beyond this are never tried: the emulator would take too long."""
 _SMALL = (0, 1, 2, 5, 17, 37)
 """Sizes of dims that no tile covers."""
+_TURNS = 19
+"""So many tiles that the programs of a persistent kernel on a small device work on several each."""
+_SMALL_TILE = 16
+"""Of larger tiles so many would take too long, and axes of the grid are rarely alone."""
 
 
 def axes_of(algorithm: Algorithm) -> dict[str, Axis]:
@@ -78,10 +82,13 @@ def long_runs(record: Variant) -> dict[str, set[int]]:
         if order is not None and order.by is not None:
             for axis in order.axes:
                 found.setdefault(axis, set()).add(order.by * kernel.grid.get(axis, 1) + 1)
-        if kernel.split_reduction is not None and isinstance(kernel.split_reduction.parts.value, Const):
-            over = kernel.split_reduction.over
-            step = max(tile_sizes(record).get(over, (1,)))
-            found.setdefault(over, set()).add(kernel.split_reduction.parts.value.value * step + 1)
+        if kernel.persistent is not None:
+            for axis, size in kernel.grid.items():
+                found.setdefault(axis, set()).update({_TURNS * size + 1} if size <= _SMALL_TILE else set())
+        split = kernel.split_reduction
+        if split is not None and split.parts is not None and isinstance(split.parts.value, Const):
+            step = max(tile_sizes(record).get(split.over, (1,)))
+            found.setdefault(split.over, set()).add(split.parts.value.value * step + 1)
     return found
 
 

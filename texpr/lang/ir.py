@@ -385,6 +385,9 @@ class Reduce:
     contribute nothing. For ARGMIN/ARGMAX and a Ranking ``exprs`` is (key, position): the row-major position over
     ``axes``.
 
+    ``shares``: an axis of the definition that is divided into as many shares as it has points; every point of ``axes``
+    is in one of them, whichever the schedule makes it. The compiler makes such reductions, algorithms do not.
+
     For no points: SUM 0, PROD 1, MAX and ARGMAX's value -inf or the least integer, MIN and ARGMIN's value inf or the
     greatest integer, ANY/OR/XOR zero, ALL/AND all ones, the position -1, a Monoid its identity.
     """
@@ -393,6 +396,7 @@ class Reduce:
     exprs: tuple[Expr, ...]
     axes: tuple[Axis, ...]
     where: Expr | None = None
+    shares: Axis | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from texpr.errors import Location
 from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Ranking, Reduce, Scan
-from texpr.math.expr import eq, maximum, minimum, substitute, sym
+from texpr.math.expr import eq
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
 from texpr.plan import checks, legality, ragged, updates
@@ -70,6 +70,7 @@ from texpr.plan.resolve import (
 from texpr.plan.resolved import DEFAULT_WARPS
 from texpr.plan.scan_split import with_partials
 from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, position_in, prefixes_node
+from texpr.plan.shares import check_shares, is_shared, program_axes, programs_of
 from texpr.plan.skip import check_tested_steps, skipping
 from texpr.plan.units import dot_again, dot_of
 from texpr.plan.workspace import fills_of, lives_of, shared_slots, zeroed
@@ -150,12 +151,14 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_axis_names(context)
     legality.check_positions(context)
     tile = _cut_tiles(context)
+    check_shares(context, tile)
     checks.check_replication(context, tile)
     held = held_by(context.needed, context.record, context.writes)
     legality.check_places(context, held, tile)
     legality.check_reduced_axes(context, held, tile)
     check_scans(context, tile)
-    prologue, body = _nodes(context, tile, held=frozenset(f for d in context.needed for f in d.funcs if held(f)))
+    kept = frozenset(func for definition in context.needed for func in definition.funcs if held(func))
+    prologue, body, epilogue = _nodes(context, tile, kept)
     warps = context.record.warps or DEFAULT_WARPS
     scratch = scratch_of(context)
     plan = KernelPlan(
@@ -175,6 +178,7 @@ def plan_kernel(context: Context) -> KernelPlan:
             *(zeroed(buffer) for buffer in scratch),
         ),
         scratch,
+        epilogue=epilogue,
     )
     legality.check_order_of_nodes(context, plan)
     check_tested_steps(context, plan)
@@ -220,6 +224,7 @@ def _cut_tiles(context: Context) -> tuple[TileAxis, ...]:
                 continue
             full, missing = full_tiles(axis, size, context, whole=cover is Cover.WHOLE)
             tiles.append(TileAxis(axis, size, cover, full, missing))
+    tiles += program_axes(context)
     order = {name: n for n, name in enumerate(record.reorder)}
     return tuple(sorted(tiles, key=lambda t: order.get(t.axis.name, -1)))
 
@@ -237,9 +242,7 @@ def _persistence(context: Context, tile: Sequence[TileAxis]) -> Persistence | No
     if record is None:
         return None
     tiles = product(t.count for t in tile if t.cover is Cover.GRID)
-    programs = sym("sms") if record.programs is None else record.programs.value
-    programs = substitute(programs, dict(context.algorithm.statics))
-    return Persistence(minimum(tiles, maximum(programs, 1)))
+    return Persistence(programs_of(context.record, tiles, context.algorithm.statics))
 
 
 # ---- nodes ----------------------------------------------------------------------------------------------------------
@@ -247,9 +250,9 @@ def _persistence(context: Context, tile: Sequence[TileAxis]) -> Persistence | No
 
 def _nodes(
     context: Context, tile: tuple[TileAxis, ...], held: frozenset[Func]
-) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """What runs once per program, and the body of a tile: kept funcs at their positions in definition order, then the
-    writes, stages before readers."""
+) -> tuple[tuple[Node, ...], tuple[Node, ...], tuple[Node, ...]]:
+    """What runs once per program, the body of a tile, and what comes after the last one: kept funcs at their positions
+    in definition order, then the writes, stages before readers."""
     sizes = {t.axis: t.size for t in tile}
     groups = plan_groups(context, held)
     carried = carried_loop(context)
@@ -260,7 +263,7 @@ def _nodes(
         place = next(
             (context.record.place[f.name] for f in definition.funcs if f.name in context.record.place), Place()
         )
-        position = place.at if place.at is not None else Tile()
+        position = Tile() if place.at is None or is_shared(definition) else place.at
         if carried is not None and is_carried(context, definition):
             position = position_in(carried)
         pending.append((definition, place, position))
@@ -284,6 +287,7 @@ def _nodes(
     first = [built[n] for n in range(len(pending)) if isinstance(pending[n][2], Program)]
     at_tile = _at_tile(context, pending, built, groups, held, sizes)
     writes: list[Write] = []
+    last: list[Write] = []
     for func in context.writes:
         if func in leaders:
             continue
@@ -291,11 +295,13 @@ def _nodes(
         around = {**sizes, **{loop.axis: loop.size for loop in stores[func.name]}}
         followers = [f for f, leader in leaders.items() if leader is func]
         inner += [_write(context, f, around, _write_loops(context, f, around), (), held) for f in followers]
-        writes.append(_write(context, func, sizes, stores[func.name], tuple(inner), held))
+        when = last if is_shared(context.algorithm.definition(func)) else writes
+        when.append(_write(context, func, sizes, stores[func.name], tuple(inner), held))
     nodes = continue_accumulators(context, (*first, *_in_pieces(at_tile, writes), *writes))
     prologue, body = nodes[: len(first)], nodes[len(first) :]
     checks.check_once(context, prologue, tile)
-    return attach_stages(context, shared_windows(context, prologue, tile), shared_windows(context, body, tile), tile)
+    prologue, body = shared_windows(context, prologue, tile), shared_windows(context, body, tile)
+    return (*attach_stages(context, prologue, body, tile), tuple(last))
 
 
 def _at_tile(
@@ -495,7 +501,7 @@ def _node(
         at = place.location or context.record.location
         check_ranking(definition, top, top.op, local, loops, context.record.whole, at)
         kept = tuple(axis for axis in kept if axis is not top.op.into)
-    dot = dot_of(context, definition, top, exprs, where, local, place)
+    dot = None if is_shared(definition) else dot_of(context, definition, top, exprs, where, local, place)
     if copies and dot is None:
         names = ", ".join(axis.name for axis in copies)
         raise NotLowered(
@@ -504,7 +510,18 @@ def _node(
             at=place.location_of("unroll"),
         )
     return Reduction(
-        definition.funcs, kept, top.axes, top.op, exprs, where, loops, body, dot, None, origin_line, None, copies
+        funcs=definition.funcs,
+        keep=kept,
+        axes=top.axes,
+        op=top.op,
+        exprs=exprs,
+        where=where,
+        loops=loops,
+        body=body,
+        dot=dot,
+        schedule=origin_line,
+        copies=copies,
+        through_tiles=is_shared(definition),
     )
 
 

@@ -54,6 +54,7 @@ class Cover(Enum):
     GRID = "grid"  # different programs (or turns of a persistent loop)
     WHOLE = "whole"  # one tile covers the axis
     GROUP = "group"  # the group that a tile of a ragged axis lies in
+    PROGRAM = "program"  # a point per program of a persistent kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,8 @@ class Reduction:
     ``into`` continues the accumulator of an earlier reduction of the same shape instead of starting at the identity.
     ``carried``: the reduction is a member of the ``Group`` in whose body it stands; the group has the loops and the
     accumulators, and ``exprs`` are the summands of all the member's components.
-    ``copies`` are kept axes of which every point has an accumulator of its own.
+    ``copies`` are kept axes of which every point has an accumulator of its own. ``through_tiles``: the accumulators go
+    on from tile to tile of a persistent program, whose epilogue has the result.
     """
 
     funcs: tuple[Func, ...]
@@ -268,6 +270,7 @@ class Reduction:
     schedule: str = ""
     carried: Member | None = None
     copies: tuple[Axis, ...] = ()
+    through_tiles: bool = False
 
     @property
     def result(self) -> tuple[Axis, ...]:
@@ -463,11 +466,12 @@ class KernelPlan:
     fills: tuple[Fill, ...] = ()
     scratch: tuple[Scratch, ...] = ()
     extern: Extern | None = None
+    epilogue: tuple[Node, ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Everything at the top of the tree, in execution order."""
-        return (*self.prologue, *self.body)
+        """Everything at the top of the tree, in execution order: once per program, in every tile, once per program."""
+        return (*self.prologue, *self.body, *self.epilogue)
 
     @property
     def tickets(self) -> Scratch | None:

@@ -160,7 +160,7 @@ def check_reduced_axes(context: Context, held: Callable[[Func], bool], tile: Seq
     for definition in context.needed:
         if not isinstance(definition.top, Reduce) or not held(definition.funcs[0]):
             continue
-        for axis in definition.top.axes:
+        for axis in () if definition.top.shares is not None else definition.top.axes:
             cut = grid.get(axis)
             if cut is not None and not is_proved(le(axis.extent, cut.size), context.facts):
                 raise ReducedInGrid(func=definition.name, axis=axis.name, at=context.record.grid.location_of(axis.name))

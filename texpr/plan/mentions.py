@@ -61,7 +61,7 @@ def check_mentions(algorithm: Algorithm, variant: Variant) -> None:
     for kernel in variant.kernels:
         if kernel.persistent is not None and kernel.persistent.programs is not None:
             _check_number("programs", kernel.persistent.programs, known, kernel.location_of("persistent"))
-        if kernel.split_reduction is not None:
+        if kernel.split_reduction is not None and kernel.split_reduction.parts is not None:
             _check_number("parts", kernel.split_reduction.parts, known, kernel.split_reduction.location_of("parts"))
         if kernel.extern is not None:
             programs = Num(value=kernel.extern.programs)

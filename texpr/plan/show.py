@@ -121,6 +121,9 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
         lines += ["| " + line for node in kernel.prologue for line in _node(node, kernel, sizes)]
         lines.append("for each tile:")
     lines += ["| " + line for node in kernel.body for line in _node(node, kernel, sizes)]
+    if kernel.epilogue:
+        lines.append("after the last tile:")
+        lines += ["| " + line for node in kernel.epilogue for line in _node(node, kernel, sizes)]
     lines += _hidden("guards kept", guards_kept(kernel), "none: every tile is full")
     lines += _hidden("vectors", vector_widths(kernel, guard, facts), "no access to global memory")
     lines += _hidden("reads/tile", reads_per_tile(kernel), "none")

@@ -33,11 +33,12 @@ from texpr.lang.ir import (
     Ranking,
     Reduce,
 )
-from texpr.math.expr import ceildiv
+from texpr.math.expr import ceildiv, const
 from texpr.math.expr import substitute as with_values
 from texpr.plan.errors import LoopAxisInvalid, PartialsMissing, SplitNotAssociative, UnknownFunc, near
 from texpr.plan.inline import plain_read, substitute
 from texpr.plan.monoids import is_arg
+from texpr.plan.shares import share_of, shares_axis
 from texpr.plan.split_group import Cut, reads_members, split_group
 from texpr.schedule.records import Kernel, RelaxKind, SplitReduction, Variant
 
@@ -70,7 +71,8 @@ def _check_kernels(variant: Variant, record: SplitReduction) -> None:
 
 def _split(algorithm: Algorithm, record: SplitReduction, step: int, variant: Variant) -> Algorithm:
     by_name = {func.name: definition for definition in algorithm.defs for func in definition.funcs}
-    parts = with_values(record.parts.value, dict(algorithm.statics))
+    shared = shares_axis(algorithm, variant, record) if record.parts is None else None
+    parts = const(0) if record.parts is None else with_values(record.parts.value, dict(algorithm.statics))
     part_axes: dict[str, Axis] = {}
     new_axes: list[Axis] = []
     inside: dict[str, Axis] = {}  # reductions that are split together run over the same points of a piece
@@ -106,6 +108,13 @@ def _split(algorithm: Algorithm, record: SplitReduction, step: int, variant: Var
                 choices=", ".join(a.name for a in top.axes),
                 at=record.location,
             )
+        if shared is not None:
+            if isinstance(top.op, Monoid) and not top.op.commutative:
+                why = f"{top.op.name} is not commutative, and the tiles of a program are not neighbours"
+                raise SplitNotAssociative(func=name, why=why, at=record.location)
+            partial = share_of(definition, top, shared)
+            replaced[id(definition)] = (partial, _combined(definition, top, partial, shared))
+            continue
         part = part_axes.get(axis.name)
         if part is None:
             part = Axis(f"{axis.name}.part", parts)
@@ -118,7 +127,13 @@ def _split(algorithm: Algorithm, record: SplitReduction, step: int, variant: Var
         replaced[id(definition)] = _parts_of(definition, top, axis, part, inside[axis.name])
     members = tuple(definition for definition in algorithm.defs if id(definition) in replaced)
     funcs = [func for definition in members for func in definition.funcs]
-    if any(reads_members(definition, funcs, algorithm) for definition in members):
+    if shared is not None:
+        new_axes.append(shared)
+    reader = next((d for d in members if reads_members(d, funcs, algorithm)), None)
+    if reader is not None and shared is not None:
+        why = "it reads another of these reductions, whose value a program does not have before its last tile"
+        raise SplitNotAssociative(func=reader.name, why=why, at=record.location)
+    if reader is not None:
         relaxed = {relax.name for relax in variant.relax if relax.kind is RelaxKind.ROUNDING}
         (axis,) = (a for a in _reduced_axes(members) if a.name == record.over)
         inner = inside[axis.name]
@@ -160,13 +175,13 @@ def _parts_of(definition: Def, top: Reduce, axis: Axis, part: Axis, inner: Axis)
         Reduce(top.op, exprs, tuple(inner if a is axis else a for a in top.axes), where),
         definition.location,
     )
+    return first, _combined(definition, top, first, part)
+
+
+def _combined(definition: Def, top: Reduce, partial: Def, part: Axis) -> Def:
+    """The reduction over the pieces."""
+    reads = tuple(plain_read(func, partial.axes) for func in partial.funcs)
     found = None
     if not isinstance(top.op, Ranking) and is_arg(top.op):  # a piece without points has no position and is no candidate
-        found = Op(OpName.GE, (plain_read(partials[1], axes), Const(0, INDEX)), DType.BOOL)
-    second = Def(
-        definition.funcs,
-        definition.axes,
-        Reduce(top.op, tuple(plain_read(p, axes) for p in partials), (part,), found),
-        definition.location,
-    )
-    return first, second
+        found = Op(OpName.GE, (reads[1], Const(0, INDEX)), DType.BOOL)
+    return Def(definition.funcs, definition.axes, Reduce(top.op, reads, (part,), found), definition.location)

@@ -95,6 +95,10 @@ class Combine(Enum):
     CLUSTER = "cluster"
 
 
+class SplitBy(Enum):
+    PROGRAM = "program"
+
+
 class Aggregate(Enum):
     WARP = "warp"
 
@@ -491,15 +495,25 @@ class Stage(Record):
 
 @dataclass(frozen=True, slots=True)
 class SplitReduction(Record):
-    """Reductions over one axis in several pieces, one grid position each. A later kernel combines `func.part` over
-    the axis `axis.part`."""
-
-    LATER: ClassVar[Mapping[str, str]] = {"by": "one piece per program, in place of `parts`"}
+    """Reductions over one axis in several pieces: one grid position each, or what each program of a persistent kernel
+    comes across. A later kernel combines `func.part` over the axis `axis.part`."""
 
     of: tuple[FuncName, ...] = field(metadata=about("The reductions that are split together.", "[acc]"))
     over: AxisName = field(metadata=about("The reduction axis that is divided.", "k"))
-    parts: Num = field(
-        metadata=about("How many pieces. Needs a `max` unless it is a plain number.", '{value: "2 * sms", max: 64}')
+    parts: Num | None = field(
+        default=None,
+        metadata=about(
+            "How many pieces. Needs a `max` unless it is a plain number. Left out with `by`.",
+            '{value: "2 * sms", max: 64}',
+        ),
+    )
+    by: SplitBy | None = field(
+        default=None,
+        metadata=about(
+            "`program`: a piece is what lies in the tiles of one program of a persistent kernel, whose grid has the "
+            "axis. The partial results stay in registers from tile to tile.",
+            "program",
+        ),
     )
     combine: Combine = field(
         default=Combine.TWO_PASS,

@@ -240,7 +240,11 @@ def _check_stage(stage: Stage) -> None:
 def _check_split_reduction(split: SplitReduction, subject: str) -> None:
     _not_empty(split, "of", split.of, "of: [acc]", f"{subject}.of")
     _distinct(split, "of", split.of, "name each reduction once", f"{subject}.of")
-    if split.parts.max is None and not isinstance(split.parts.value, Const):
+    if (split.parts is None) == (split.by is None):
+        at = split.location_of("parts") or split.location_of("by") or split.location
+        found = "neither" if split.parts is None else "both"
+        raise errors.WrongShape(at=at, subject=subject, expected="one of parts and by", found=found, example="parts: 8")
+    if split.parts is not None and split.parts.max is None and not isinstance(split.parts.value, Const):
         at = split.location_of("parts")
         raise errors.NoBound(at=at, subject=f"{subject}.parts", value=split.parts.value)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from texpr.lang.ir import Axis, Expr, Func
+from texpr.lang.ir import Axis, Expr, Func, Monoid, ReduceOp
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import Dot, KernelPlan, Node, Reduction
 from texpr.tile.evaluate import Needs
-from texpr.tile.ir import Assign, Buffer, Conflict, PhysicalDim, Space, Statement, Var
+from texpr.tile.ir import Assign, Buffer, Conflict, Literal, PhysicalDim, Space, Statement, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.layouts import Layout
 from texpr.tile.scope import Scope
@@ -27,11 +27,23 @@ class Block:
         self.statements.extend(statements)
 
 
+@dataclass(frozen=True, slots=True)
+class ThroughTiles:
+    """A reduction with its accumulators, one per component, over ``space``; ``starts`` is what they begin with."""
+
+    node: Reduction
+    op: ReduceOp | Monoid
+    space: Space | None
+    accumulators: tuple[Var, ...]
+    starts: tuple[Literal, ...]
+
+
 @dataclass(slots=True)
 class Kernel:
     """What the whole kernel shares while it is lowered: the plan, its spaces, its buffers and what it needs from the
     launcher. ``staged``: the buffer of every stage and window, by the identity of its node;
-    ``privates``: the buffer of each func of which the program keeps a copy of its own; ``spaces``: those in use."""
+    ``privates``: the buffer of each func of which the program keeps a copy of its own; ``spaces``: those in use;
+    ``through``: what goes on from tile to tile."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -43,6 +55,7 @@ class Kernel:
     staged: dict[int, Buffer] = field(default_factory=dict)
     privates: dict[Func, str] = field(default_factory=dict)
     spaces: dict[tuple[tuple[PhysicalDim, ...], Layout], Space] = field(default_factory=dict)
+    through: list[ThroughTiles] = field(default_factory=list)
 
     def name(self, wanted: str) -> str:
         """``wanted``, or with a number if it is taken."""

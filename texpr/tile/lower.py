@@ -35,6 +35,7 @@ from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scans import begin_carried, lower_prefixes
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import lower_stage, lower_window_func
+from texpr.tile.through import add_tile
 from texpr.tile.tile_ops import lower_tile_op
 from texpr.tile.updates import lower_update
 
@@ -68,6 +69,9 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
     """A reduction: accumulators, loops, and the final combination across lanes."""
     if node.dot is not None:
         return lower_contraction(node, node.dot, kernel, scope, block, lower_nodes)
+    if node.through_tiles:
+        kernel.through.append(add_tile(node, kernel, scope, block))
+        return scope
     if isinstance(node.op, Ranking):
         return lower_ranking(node, node.op, kernel, scope, block, lower_nodes)
     if isinstance(node.op, Monoid) and not node.op.commutative:

@@ -48,6 +48,7 @@ from texpr.tile.order import tile_numbers
 from texpr.tile.ragged import TileInGroup, tile_in_group
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import all_sizes, grouping
+from texpr.tile.through import finish_through, start_through
 from texpr.tile.updates import finish_copies, start_copies
 
 _SMALL = 1 << 24  # offsets whose literal bound is below this need no check at launch
@@ -76,6 +77,7 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     origins = {t.axis: sym(kernel.name(f"{t.axis.name}0")) for t in grid_axes}
     within = next((tile_in_group(t, t.grouped, kernel) for t in grid_axes if t.grouped is not None), None)
     axes = {t.axis: AxisValue(origins.get(t.axis, const(0)), t.size, t.full) for t in plan.tile}
+    axes |= {t.axis: AxisValue(sym(pid), 1, True) for t in plan.tile if t.cover is Cover.PROGRAM}
     if within is not None:
         axes |= within.axes(origins)
     scope = Scope(axes, facts, guard)
@@ -100,6 +102,8 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
         inner = Block()
         turn = kernel.name("tile")
         lower_tile(plan.body, sym(turn), scope, inner)
+        for through in kernel.through:
+            start_through(through, block)
         grid = minimum(tiles, plan.persistence.programs)
         programs = kernel.name("programs")
         block.add(Scalar(programs, grid, "programs launched"))
@@ -114,6 +118,9 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
             )
         )
         finish_copies(kernel, scope, block, each_tile=False)
+        for through in kernel.through:
+            scope = finish_through(through, kernel, scope, block)
+        lower_nodes(plan.epilogue, kernel, scope, block)
         body = tuple(block.statements)
     limits = tuple(limit for limit in needs.limits if not _small(limit))
     body = without_unused_scalars(body)
