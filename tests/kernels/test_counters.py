@@ -84,3 +84,15 @@ def test_a_transposed_tile_meets_no_bank_conflicts_as_its_code_asserts(dtype: st
         shared, far = counters.traffic(Level.SHARED, way), counters.traffic(Level.GLOBAL, way)
         assert shared.bytes == far.bytes == size
         assert shared.conflicts == 0 and far.efficiency == 1.0
+
+
+def test_a_scan_that_looks_back_reads_its_input_once() -> None:
+    """Five tiles of 4096. Besides the rows: two words that each program publishes, and the words of the tiles before
+    that it looks at, once or (if they are late) again."""
+    n = 5 * 4096
+    counters = counted(f"{ROOT}/kernels/scans.py:cumsum", "sm_80", {"T": "i32"}, {"M": 1, "N": n}, "lookback_wide")
+    memory = counters.memory()
+    for way in (Way.LOAD, Way.STORE):
+        assert memory[Channel(Level.GLOBAL, way, 16)].bytes == 4 * n
+    assert memory[Channel(Level.GLOBAL, Way.STORE, 8)].accesses == 2 * 5
+    assert memory[Channel(Level.GLOBAL, Way.LOAD, 8)].accesses <= 2 * (1 + 2 + 3 + 4)

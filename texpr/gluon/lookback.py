@@ -77,10 +77,14 @@ def _define_look_back(f: Function, item: LookBack, combine: str) -> str:
     registers = [f.dialect.register(dtype) for dtype in item.dtypes]
     before, values = _numbered("before", count), _numbered("value", count)
     fields = zip(values, item.dtypes, item.widths, _starts(item.widths), constants, strict=True)
-    name = f"look_back_{combine}_{_types(item.dtypes, item.widths)}"
+    name = f"look_back_{combine}"
+    if not isinstance(item.op, Monoid):  # the name of a monoid's function is its own
+        name += f"_{_types(item.dtypes, item.widths)}"
     lines = [
         "@gluon.jit",
-        f"def {name}(words, count, window: gl.constexpr, layout: gl.constexpr):",
+        f"def {name}(",
+        "    words, count, window: gl.constexpr, layout: gl.constexpr",
+        "):",
         '    """What words[0], .., words[count - 1] come to, in this order, once they are there. Windows are read from',
         '    the last on, until a word knows everything up to it (Merrill and Garland, 2016)."""',
         "    lane = gl.arange(0, window, layout)",
