@@ -1,10 +1,10 @@
 """The instructions a schedule can count on, as data: matrix units, asynchronous copies, and how exact scalar
 operations are.
 
-Matrix forms are those of Triton's ``mma_v2`` (PTX ``mma.sync``), which every target has; read off the PTX that Triton
-3.9 emits. Errors are stated for the instruction sequences that :mod:`texpr.gluon` emits, in units in the last place
-of the result, from the accuracy tables of the PTX ISA (``ex2.approx``, ``sqrt.approx``, ...) and of the CUDA math
-library (``logf``, ``erff``, ``powf``, ...).
+Matrix forms are those of Triton's ``mma_v2`` (PTX ``mma.sync``), which every target has, and of its
+``warpgroup_mma`` (PTX ``wgmma``), which sm_90a has; read off the PTX that Triton 3.9 emits. Errors are stated for the
+instruction sequences that :mod:`texpr.gluon` emits, in units in the last place of the result, from the accuracy tables
+of the PTX ISA (``ex2.approx``, ``sqrt.approx``, ...) and of the CUDA math library (``logf``, ``erff``, ``powf``, ...).
 """
 
 from __future__ import annotations
@@ -58,6 +58,46 @@ MMA_FORMS: Final = (
     MmaForm(DType.F8E5M2, DType.F8E5M2, DType.F32, 16, 8, 32, 4, True, False, _FP8_SUMS),
 )
 
+@dataclass(frozen=True, slots=True)
+class WarpgroupForm:
+    """One instruction of a warpgroup (four warps): ``c[64, n] += a[64, k] * b[k, n]``, n a multiple of 8 up to 256.
+
+    B is read from shared memory, A from there or from registers. ``any_major``: operands in shared memory may be
+    contiguous along the rows or columns as well; else along K only. ``k_width`` as in :class:`MmaForm`. A 32-bit sum
+    wraps around.
+    """
+
+    a: DType
+    b: DType
+    accumulator: DType
+    k: int
+    k_width: int
+    any_major: bool
+    accuracy: str
+
+    def name(self, columns: int) -> str:
+        """As in the loop nest: ``m64n256k16``."""
+        return f"m{WARPGROUP_ROWS}n{min(columns, WARPGROUP_MOST_COLUMNS)}k{self.k}"
+
+
+WARPGROUP_WARPS: Final = 4
+WARPGROUP_ROWS: Final = 64
+WARPGROUP_LEAST_COLUMNS: Final = 8
+WARPGROUP_MOST_COLUMNS: Final = 256
+
+_FP8_CHAINS: Final = "products exact; sums keep about 14 bits, also from one instruction to the next"
+
+WARPGROUP_FORMS: Final = (
+    WarpgroupForm(DType.F16, DType.F16, DType.F32, 16, 2, True, _EXACT_PRODUCTS),
+    WarpgroupForm(DType.BF16, DType.BF16, DType.F32, 16, 2, True, _EXACT_PRODUCTS),
+    WarpgroupForm(DType.TF32, DType.TF32, DType.F32, 8, 1, False, _EXACT_PRODUCTS),
+    WarpgroupForm(DType.I8, DType.I8, DType.I32, 32, 4, False, "exact; sums wrap around"),
+    WarpgroupForm(DType.F8E4M3, DType.F8E4M3, DType.F32, 32, 4, False, _FP8_CHAINS),
+    WarpgroupForm(DType.F8E4M3, DType.F8E5M2, DType.F32, 32, 4, False, _FP8_CHAINS),
+    WarpgroupForm(DType.F8E5M2, DType.F8E4M3, DType.F32, 32, 4, False, _FP8_CHAINS),
+    WarpgroupForm(DType.F8E5M2, DType.F8E5M2, DType.F32, 32, 4, False, _FP8_CHAINS),
+)
+
 FMA_LEAST_K: Final = {DType.F32: 8, DType.F64: 4}
 """Operand and accumulator types of the contraction on scalar fused multiply-adds, which every target has, and the least
 number of steps along K in one tile (Triton's ``dot`` takes no fewer)."""
@@ -79,6 +119,22 @@ def mma_form(a: DType, b: DType, target: Target) -> MmaForm | None:
         if form.a is a and form.b is b and (target.has_fp8_mma or not form.needs_fp8):
             return form
     return None
+
+
+def warpgroup_form(a: DType, b: DType, target: Target) -> WarpgroupForm | None:
+    """The instruction of a warpgroup for these operand types on ``target``, or None."""
+    if not target.has_wgmma:
+        return None
+    return next((form for form in WARPGROUP_FORMS if form.a is a and form.b is b), None)
+
+
+def warpgroup_warps(rows: int, cols: int, warps: int) -> tuple[int, int]:
+    """Warps along the rows and columns of a tile that warpgroups multiply: whole groups along the rows as far as the
+    rows go, since all groups along them read the same operand B; a tile too narrow for the rest is multiplied twice."""
+    along_rows = min(warps, max(WARPGROUP_WARPS, rows // (WARPGROUP_ROWS // WARPGROUP_WARPS)))
+    while cols // (warps // along_rows) < WARPGROUP_LEAST_COLUMNS:
+        along_rows *= 2
+    return along_rows, warps // along_rows
 
 
 def mma_operand_types(target: Target) -> tuple[tuple[DType, DType], ...]:

@@ -25,6 +25,11 @@ class Target:
     max_threads: int = 1024
 
     @property
+    def has_wgmma(self) -> bool:
+        """Whether a warpgroup multiplies tiles in shared memory: the instructions of compute capability 9.0 alone."""
+        return self.capability == 90
+
+    @property
     def major(self) -> int:
         return self.capability // 10
 

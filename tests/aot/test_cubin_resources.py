@@ -11,7 +11,7 @@ import pytest
 from tests.aot.gluon_samples import ALL_TARGETS, copy_kernel
 from texpr.aot.cubin import compile_kernels
 from texpr.aot.lines import strip_line_info
-from texpr.aot.resources import CubinFormatError, Spills, cubin_facts, spills_of
+from texpr.aot.resources import CubinFormatError, Spills, cubin_facts, serialised_of, spills_of
 from texpr.aot.toolchain import find_toolchain
 from texpr.targets import TARGETS
 
@@ -93,3 +93,11 @@ def test_lines_of_helpers_and_inline_assembly_are_those_of_the_caller() -> None:
     ]
     assert text[-1] == "}"
     assert "" not in text
+def test_the_assembler_says_why_products_wait_for_each_other() -> None:
+    log = (
+        "ptxas-blackwell info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized due "
+        "to insufficient register resources for the wgmma pipeline in the function 'k' in line 786\n"
+        "ptxas-blackwell info    : Used 171 registers\n"
+    )
+    assert serialised_of(log) == "insufficient register resources for the wgmma pipeline"
+    assert serialised_of("ptxas info    : Used 171 registers") == ""

@@ -150,7 +150,7 @@ REFUSED = [
     {"persistent": "true"},
     {"split": {"i": {"into": ["a"], "by": 2}}},
     {"place": {"acc": {"at": "til"}}},
-    {"place": {"acc": {"mma": "wgmma"}}},
+    {"place": {"acc": {"mma": "tcgen05"}}},
     {"stage": {"x": {"at": "tile"}}},
     {"stage": {"x": {"at": "tile", "in": "global"}}},
     {"stage": {"x": {"at": "tile", "in": "shared", "depth": 0}}},

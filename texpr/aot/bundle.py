@@ -91,7 +91,17 @@ def write_bundle(
         manifest = build_manifest(package, compiled, _tools(compiled, options.compile), libraries, files)
         (folder / MANIFEST_FILE).write_text(canonical_json(manifest))
         _put_in_place(folder, out)
-    return BundleReport(out, compiled, libraries, warnings)
+    return BundleReport(out, compiled, libraries, (*warnings, *_slow_products(compiled)))
+
+
+def _slow_products(compiled: Sequence[CompiledKernel]) -> tuple[str, ...]:
+    """Warnings about kernels whose matrix instructions wait for each other."""
+    return tuple(
+        f"kernel '{kernel.kernel}' for {kernel.target}: wgmma instructions run one after the other, due to "
+        f"{kernel.serialised}; use more warps or smaller tiles"
+        for kernel in compiled
+        if kernel.serialised
+    )
 
 
 def bundle_files(package: Package, compiled: Sequence[CompiledKernel]) -> dict[str, bytes]:

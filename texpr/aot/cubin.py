@@ -22,7 +22,7 @@ from texpr.aot.ir import KernelSource
 from texpr.aot.kernel_text import KernelModule, kernel_module
 from texpr.aot.pool import WorkerPool
 from texpr.aot.protocol import Compiled, CompileRequest
-from texpr.aot.resources import cubin_facts, spills_of
+from texpr.aot.resources import cubin_facts, serialised_of, spills_of
 from texpr.aot.toolchain import Toolchain, find_toolchain
 from texpr.targets import TARGETS, Target, target_named
 
@@ -45,7 +45,8 @@ class CompiledKernel:
 
     ``warps`` is the block's total (32 threads each). Registers and stack are per thread, shared and scratch memory per
     block, spills static bytes in the code; all sizes in bytes. ``minimum_driver`` is the oldest driver that loads the
-    cubin, as a CUDA version (13000 is 13.0).
+    cubin, as a CUDA version (13000 is 13.0). ``serialised``: why matrix instructions of a warpgroup wait for each
+    other, if they do.
     """
 
     kernel: str
@@ -62,6 +63,7 @@ class CompiledKernel:
     minimum_driver: int
     global_scratch_bytes: int = 0
     profile_scratch_bytes: int = 0
+    serialised: str = ""
 
     @property
     def sha256(self) -> str:
@@ -256,6 +258,7 @@ def _finished(job: _Job, result: Compiled, module: KernelModule, toolchain: Tool
         spill_store_bytes=spills.store_bytes,
         spill_load_bytes=spills.load_bytes,
         minimum_driver=minimum_driver(toolchain.assembler(target).version, target),
+        serialised=serialised_of(result.log),
     )
 
 

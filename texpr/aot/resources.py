@@ -56,6 +56,14 @@ def cubin_facts(cubin: bytes) -> tuple[CubinFacts, ...]:
         raise CubinFormatError(f"not a readable cubin: {error}") from error
 
 
+def serialised_of(ptxas_log: str) -> str:
+    """Why ptxas lets matrix instructions of a warpgroup run one after the other, in its own words; empty if it does
+    not. Their results are the same, much later."""
+    pattern = r"wgmma\.mma_async instructions are serialized due to (.*?)(?: in the function .*)?$"
+    found = re.search(pattern, ptxas_log, re.MULTILINE)
+    return "" if found is None else found.group(1)
+
+
 def spills_of(ptxas_log: str) -> Spills:
     """What ``ptxas -v`` printed about spills. Raises ValueError when it printed nothing."""
     found = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", ptxas_log)

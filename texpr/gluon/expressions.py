@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from texpr.dtypes import DType, Kind
 from texpr.gluon.casts import cast
 from texpr.gluon.function import Block, Function
-from texpr.gluon.helpers import MMA
+from texpr.gluon.helpers import MMA, WARPGROUP_MMA
 from texpr.gluon.integers import narrow_text, power_of_two, wide_text
 from texpr.gluon.layouts import is_canonical_after_reduce
 from texpr.gluon.memory import address, buffer_view, from_storage, gathered
@@ -48,6 +48,7 @@ from texpr.tile.ir import (
     Uniform,
     Var,
 )
+from texpr.tile.layouts import MmaV3
 
 _LONG_UNIFORM = 30
 _WORTH_A_NAME = 16
@@ -384,12 +385,18 @@ def access_parts(tensor: str, offset: Expr | None, mask: Expr | None) -> list[tu
 
 
 def _shared_tile(f: Function, node: SharedTile) -> Text:
+    view = _tile_view(f, node)
+    return from_storage(method(view, f"load({f.layout(node.space, node.dims)})"), node.dtype)
+
+
+def _tile_view(f: Function, node: SharedTile) -> Text:
+    """A stage of a buffer, or the part of it that is meant, with the dims in the space's order."""
     view = buffer_view(f, node.buffer, node.stage)
     for dim, start, length in node.slices:
         view = method(view, f"slice({start}, {length}, {dim})")
     if node.order != tuple(range(len(node.order))):
         view = method(view, f"permute({node.order})")
-    return from_storage(method(view, f"load({f.layout(node.space, node.dims)})"), node.dtype)
+    return view
 
 
 # ---- whole tiles ---------------------------------------------------------------------------------------------------
@@ -527,7 +534,22 @@ def _same_dim(source: Expr, node: Relayout, dim: int) -> int:
     return dim if dim in candidates else candidates[0]
 
 
+def _warpgroup_dot(f: Function, node: DotStep, hint: Hint) -> Text:
+    """A product that a warpgroup starts: operands in shared memory are handed over as views."""
+    f.space_name(node.space)
+    f.preamble.use_import(WARPGROUP_MMA)
+    if not isinstance(node.a, SharedTile) and not value(f, node.a, Hint(f"{hint.stem}_a")).is_name:
+        bind(f, node.a, f.block, Hint(f"{hint.stem}_a"))
+    a, b = (
+        _tile_view(f, part) if isinstance(part, SharedTile) else value(f, part, hint) for part in (node.a, node.b)
+    )
+    precision = ['precision="tf32"'] if node.b.dtype is DType.TF32 else []
+    return call("warpgroup_mma", a, b, value(f, node.acc, hint), *precision, "is_async=True")
+
+
 def _dot(f: Function, node: DotStep, hint: Hint) -> Text:
+    if isinstance(node.space.layout, MmaV3):
+        return _warpgroup_dot(f, node, hint)
     f.space_name(node.space)  # before the operands' layouts, which mention it
     for operand, stem in ((node.a, f"{hint.stem}_a"), (node.b, f"{hint.stem}_b")):
         if not value(f, operand, Hint(stem)).is_name:

@@ -16,6 +16,7 @@ MMA: Final = "from triton.experimental.gluon.language.nvidia.ampere import mma_v
 MBARRIER: Final = "from triton.experimental.gluon.language.nvidia.hopper import mbarrier"
 TENSOR_COPY: Final = "from triton.experimental.gluon.language.nvidia.hopper import tma"
 FENCE_ASYNC: Final = "from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared"
+WARPGROUP_MMA: Final = "from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma"
 WARPGROUP_WAIT: Final = "from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma_wait"
 LIBDEVICE: Final = "from triton.language.extra import libdevice"
 

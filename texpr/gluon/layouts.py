@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from texpr.tile.ir import Dims
-from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, Nvmma, Operand, SharedLayout, Swizzled
+from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, MmaV3, Nvmma, Operand, SharedLayout, Swizzled
 
 
 def layout_text(layout: Layout, parents: dict[Layout, str]) -> str:
@@ -20,6 +20,8 @@ def layout_text(layout: Layout, parents: dict[Layout, str]) -> str:
             return f"gl.BlockedLayout({_list(each)}, {_list(lanes)}, {_list(warps)}, {_list(order)})"
         case MmaV2(warps=warps, instruction=instruction):
             return f"gl.NVMMADistributedLayout([2, 0], {_list(warps)}, {_list(instruction)})"
+        case MmaV3(warps=warps, instruction=instruction):
+            return f"gl.NVMMADistributedLayout([3, 0], {_list(warps)}, {_list(instruction)})"
         case Operand(index=index, parent=parent, k_width=k_width):
             inner = parents.get(parent) or layout_text(parent, parents)
             return f"gl.DotOperandLayout({index}, {inner}, {k_width})"

@@ -73,6 +73,7 @@ from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, pos
 from texpr.plan.shares import check_shares, is_shared, program_axes, programs_of
 from texpr.plan.skip import check_tested_steps, skipping
 from texpr.plan.units import dot_again, dot_of
+from texpr.plan.warpgroups import with_warpgroups
 from texpr.plan.workspace import fills_of, lives_of, shared_slots, zeroed
 from texpr.schedule.like import written_out_kernels
 from texpr.schedule.records import LoopOf, Memory, Place, Position, Program, Tile, Variant
@@ -192,6 +193,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_aliases(context, plan)
     checks.check_alignment_of_reads(context, plan)
     checks.check_pieces(context, plan)
+    plan = with_warpgroups(context, plan)
     checks.check_register_tiles(context, plan)
     checks.check_shared_budget(context, plan)
     return plan

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from texpr.instructions import mma_form
+from texpr.instructions import WARPGROUP_ROWS, WARPGROUP_WARPS, mma_form
 from texpr.lang.ir import Func
 from texpr.plan.attach import node_loops
 from texpr.plan.checks import nodes_of
@@ -34,9 +34,20 @@ def held_in_rows(plan: KernelPlan) -> frozenset[Func]:
     sizes |= {loop.axis: loop.size for node in nodes_of(plan.nodes) for loop in node_loops(node)}
     found: set[Func] = set()
     for node in nodes_of(plan.nodes):
-        if isinstance(node, Reduction) and node.dot is not None and node.dot.unit is Unit.MMA:
-            form = mma_form(node.dot.a.dtype, node.dot.b.dtype, plan.target)
+        if isinstance(node, Reduction) and node.dot is not None and works_on_rows(plan, node.dot):
             rows = math.prod(sizes[axis] for axis in node.dot.rows)
-            if form is not None and rows >= form.m * plan.warps and works_on_rows(plan, node.dot):
+            if rows >= _rows_of_warp(node.dot, plan) * plan.warps:
                 found.update(node.funcs)
     return frozenset(found)
+
+
+def _rows_of_warp(dot: Dot, plan: KernelPlan) -> float:
+    """How many rows of a matrix instruction one warp holds."""
+    match dot.unit:
+        case Unit.MMA:
+            form = mma_form(dot.a.dtype, dot.b.dtype, plan.target)
+            return math.inf if form is None else form.m
+        case Unit.WGMMA:
+            return WARPGROUP_ROWS // WARPGROUP_WARPS
+        case Unit.FMA:
+            return math.inf

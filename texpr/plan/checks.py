@@ -399,6 +399,8 @@ def check_operands(
     rows, cols, steps = (_elements(axes, sizes) for axes in (dot.rows, dot.cols, node.axes))
     if dot.unit is Unit.FMA:  # a thread multiplies all steps of its rows and columns; lanes lie 4 x 8
         values = (max(1, rows // (4 * plan.warps)) + max(1, cols // 8)) * steps
+    elif dot.unit is Unit.WGMMA:  # reads operand B, and mostly A, from shared memory
+        values = rows * steps // (32 * plan.warps) if dot.a_in is Memory.REGISTERS else 0
     else:
         values = (rows + cols) * steps // (32 * plan.warps)
     if values > _OPERAND_FILES * plan.target.registers_per_thread:

@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from texpr.dtypes import DType
-from texpr.instructions import FMA_LEAST_K, mma_form, mma_operand_types
+from texpr.instructions import (
+    FMA_LEAST_K,
+    WARPGROUP_FORMS,
+    WARPGROUP_LEAST_COLUMNS,
+    WARPGROUP_ROWS,
+    mma_form,
+    mma_operand_types,
+    warpgroup_form,
+)
 from texpr.lang.ir import Axis, Cast, Const, Expr, Op, OpName, Reduce, ReduceOp, Select
 from texpr.plan.inline import axes_of, conjuncts
 from texpr.plan.ir import Dot, Unit
@@ -178,6 +186,8 @@ def _unit(
     target: Target,
 ) -> Unit | NoDot:
     extents = tuple(_product(sizes[axis] for axis in group) for group in (rows, cols, reduced))
+    if record.op is MmaOp.WGMMA:
+        return _warpgroup(a, b, accumulator, extents, target)
     form = mma_form(a.dtype, b.dtype, target)
     if form is not None and (form.accumulator is not accumulator or (record.op is MmaOp.AUTO and a.dtype is DType.F64)):
         form = None  # f64 matrix instructions are slow outside data-centre parts: only on request
@@ -185,11 +195,7 @@ def _unit(
     if form is None:
         why = f"{target} has no instruction for {a.dtype} x {b.dtype} -> {accumulator}"
     else:
-        for extent, least, what in zip(
-            extents, (form.m, form.n, form.k), ("rows", "columns", "reduction"), strict=True
-        ):
-            if extent < least and not why:
-                why = f"the {what} tile is {extent}, and {a.dtype} needs at least {least}"
+        why = _too_small(extents, (form.m, form.n, form.k), str(a.dtype))
     match record.op:
         case MmaOp.MMA if why:
             return NoDot(why, _types_hint(a, b, target) if form is None else "larger tiles, or mma: fma")
@@ -208,6 +214,27 @@ def _unit(
             return Unit.FMA
         case _:
             return NoDot(f"{record.op.value} is not lowered yet", "op: mma")
+
+
+def _warpgroup(a: Expr, b: Expr, accumulator: DType, extents: Sequence[int], target: Target) -> Unit | NoDot:
+    """The instruction of a warpgroup, or why it does not multiply these operands."""
+    if not target.has_wgmma:
+        return NoDot(f"{target} has no wgmma, only sm_90a does", "op: mma, or a variant for sm_90a alone")
+    form = warpgroup_form(a.dtype, b.dtype, target)
+    if form is None or form.accumulator is not accumulator:
+        types = ", ".join(f"{one.a} x {one.b}" for one in WARPGROUP_FORMS)
+        why = f"wgmma does not multiply {a.dtype} x {b.dtype} -> {accumulator}"
+        return NoDot(why, f"convert both factors in the algorithm (x.to(..) rounds there), to one of {types}")
+    why = _too_small(extents, (WARPGROUP_ROWS, WARPGROUP_LEAST_COLUMNS, form.k), f"wgmma of {a.dtype}")
+    return NoDot(why, "larger tiles, the rows on the larger side, or op: mma") if why else Unit.WGMMA
+
+
+def _too_small(extents: Sequence[int], least: Sequence[int], what: str) -> str:
+    """Which side of a tile is smaller than the instruction; empty if none is."""
+    for extent, wanted, side in zip(extents, least, ("rows", "columns", "reduction"), strict=True):
+        if extent < wanted:
+            return f"the {side} tile is {extent}, and {what} needs at least {wanted}"
+    return ""
 
 
 def _types_hint(a: Expr, b: Expr, target: Target) -> str:

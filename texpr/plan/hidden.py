@@ -257,7 +257,7 @@ def _moves(node: Prefixes, kernel: KernelPlan) -> bool:
 
 
 def _accumulators(node: Node) -> Sequence[Func]:
-    if isinstance(node, Reduction) and node.dot is not None and node.dot.unit is Unit.MMA:
+    if isinstance(node, Reduction) and node.dot is not None and node.dot.unit is not Unit.FMA:
         return node.funcs
     return ()
 

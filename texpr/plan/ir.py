@@ -185,7 +185,8 @@ class Window:
 class Stage:
     """A tile of a tensor (or of a func that an earlier kernel has stored) fetched once and read from ``memory``:
     ``depth`` tiles are held, and copies run ``ahead`` steps before their use. ``reads`` are the reads it serves; every
-    point of ``copies`` has a tile of its own. The tile is zero where not all of ``where`` hold."""
+    point of ``copies`` has a tile of its own. The tile is zero where not all of ``where`` hold. A matrix unit
+    multiplies it where it lies along the axes of ``multiplied``: it is zero at points of these that do not exist."""
 
     source: Tensor | Func
     position: Position
@@ -199,6 +200,7 @@ class Stage:
     schedule: str = ""
     copies: tuple[Axis, ...] = ()
     where: tuple[Expr, ...] = ()
+    multiplied: tuple[Axis, ...] = ()
 
     @property
     def name(self) -> str:
@@ -223,6 +225,7 @@ class Unit(Enum):
     """What multiplies in a contraction."""
 
     MMA = "mma"  # warp-level tensor core instruction (mma.sync)
+    WGMMA = "wgmma"  # the instruction of a warpgroup, which reads shared memory itself (sm_90a)
     FMA = "fma"  # scalar fused multiply-add on register tiles
 
 
@@ -232,7 +235,8 @@ class Dot:
 
     ``a``/``b`` are the operand expressions in the unit's operand type (conversions up to the accumulator type
     stripped), ``a_where`` and ``b_where`` the guards that zero them. The accumulator is kept in column pieces of
-    ``piece`` columns (0: in one).
+    ``piece`` columns (0: in one). ``a_in``: where a warpgroup's instruction reads operand A; B it reads from shared
+    memory. ``in_flight``: how many steps are still being multiplied when the next one begins.
     """
 
     unit: Unit
@@ -243,6 +247,8 @@ class Dot:
     a_where: tuple[Expr, ...] = ()
     b_where: tuple[Expr, ...] = ()
     piece: int = 0
+    a_in: Memory = Memory.REGISTERS
+    in_flight: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final
 
-from texpr.instructions import mma_form
+from texpr.instructions import (
+    WARPGROUP_MOST_COLUMNS,
+    WARPGROUP_ROWS,
+    WARPGROUP_WARPS,
+    mma_form,
+    warpgroup_form,
+    warpgroup_warps,
+)
 from texpr.lang.ir import (
     Algorithm,
     Axis,
@@ -388,10 +395,26 @@ def _dot_line(names: str, node: Reduction, dot: Dot, kernel: KernelPlan, sizes: 
     tile = f"[{rows} x {steps}] x [{steps} x {cols}]"
     if dot.unit is Unit.FMA:
         return f"{left}   fma {tile}: {rows * cols * steps // (kernel.warps * 32)} a thread"
+    if dot.unit is Unit.WGMMA:
+        return f"{left}   {_warpgroup_text(dot, rows, cols, steps, kernel)}"
     form = mma_form(dot.a.dtype, dot.b.dtype, kernel.target)
     assert form is not None
     each = max(1, rows * cols * steps // (form.m * form.n * form.k * kernel.warps))
     return f"{left}   mma {form.name} {dot.a.dtype} x {dot.b.dtype}, {tile}: {each} a warp"
+
+
+def _warpgroup_text(dot: Dot, rows: int, cols: int, steps: int, kernel: KernelPlan) -> str:
+    """The instruction of a warpgroup, how often each group issues it in a step, and where its operands are."""
+    form = warpgroup_form(dot.a.dtype, dot.b.dtype, kernel.target)
+    assert form is not None
+    along_rows, along_cols = warpgroup_warps(rows, cols, kernel.warps)
+    width = min(dot.piece or cols, cols) // along_cols
+    columns = min(width, WARPGROUP_MOST_COLUMNS)
+    blocks = max(1, rows // (WARPGROUP_ROWS // WARPGROUP_WARPS * along_rows))
+    each = blocks * (cols // along_cols // columns) * (steps // form.k)
+    flight = f"{dot.in_flight} in flight" if dot.in_flight else "waited for"
+    what = f"wgmma {form.name(columns)} {dot.a.dtype} x {dot.b.dtype}, [{rows} x {steps}] x [{steps} x {cols}]"
+    return f"{what}: {each} a warpgroup, a {dot.a_in.value}, b shared, {flight}"
 
 
 def _write(node: Write, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:

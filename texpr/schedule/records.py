@@ -66,7 +66,7 @@ class Memory(Enum):
 
 class MmaOp(Enum):
     """Who multiplies. ``AUTO`` takes the best instruction that fits, else ``FMA``; ``MMA`` is the warp-level
-    instruction of sm_80 on."""
+    instruction of sm_80 on, ``WGMMA`` that of a warpgroup on sm_90a."""
 
     AUTO = "auto"
     FMA = "fma"
@@ -126,7 +126,7 @@ class Across(Enum):
 
 
 NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
-    {MmaOp.WGMMA, MmaOp.TCGEN05, Copy.TMA, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
+    {MmaOp.TCGEN05, Copy.TMA, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
 )
 """Words that are understood and refused with "not lowered yet"."""
 
@@ -277,8 +277,9 @@ class Mma(Record):
         default=MmaOp.AUTO,
         metadata=about(
             """`auto`: the best tensor-core instruction that fits the types and tile, else `fma`. `fma`: ordinary
-            multiply-add. `mma`: the warp-level tensor-core instruction (sm_80 on); refused, with the reason, where
-            none fits.""",
+            multiply-add. `mma`: the warp-level tensor-core instruction (sm_80 on). `wgmma`: that of four warps
+            together, which reads staged tiles in shared memory itself (sm_90a; `warps` a multiple of 4, 64 rows or
+            more). The last two are refused, with the reason, where none fits.""",
             "mma",
         ),
     )
@@ -294,7 +295,11 @@ class Mma(Record):
     )
     a: OnChip | None = field(
         default=None,
-        metadata=about("Where the instruction's A operand is read from. Left out: chosen by the compiler.", "shared"),
+        metadata=about(
+            """Where `wgmma` reads its A operand; B is read from shared memory. Left out: from shared memory if A is
+            staged there as it is, else from registers.""",
+            "shared",
+        ),
     )
 
 
@@ -477,7 +482,11 @@ class Stage(Record):
     )
     ahead: Annotated[int, Limits(0)] | None = field(
         default=None,
-        metadata=about("How many iterations ahead the tile is fetched. Left out: `depth` - 1.", "1"),
+        metadata=about(
+            """How many iterations ahead the tile is fetched. Left out: `depth` - 1, or `depth` - 2 where `wgmma` reads
+            it and its product may still be going on in the next iteration.""",
+            "1",
+        ),
     )
     by: Map[AxisName, TileSize] = field(
         default=Map(),

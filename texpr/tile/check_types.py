@@ -38,7 +38,7 @@ from texpr.tile.ir import (
     Uniform,
     Var,
 )
-from texpr.tile.layouts import Blocked, Linear, MmaV2, Operand
+from texpr.tile.layouts import Blocked, Linear, MmaV2, MmaV3, Nvmma, Operand
 
 
 class TypeProblem(Exception):
@@ -111,7 +111,7 @@ def check_node(expr: Expr, context: Context) -> None:
         case Relayout():
             _relayout(expr)
         case DotStep():
-            _dot(expr)
+            _dot(expr, context)
         case Full(value=value, dtype=dtype):
             require(value.dtype is dtype, f"a tile of {dtype} filled with {value.dtype}")
         case _:
@@ -129,6 +129,11 @@ def check_space(space: Space, warps: int) -> None:
         case MmaV2(warps=split):
             require(rank == 2, f"space {name} has a matrix layout and {rank} dims")
             require(split[0] * split[1] == warps, f"the layout of space {name} is for {split[0] * split[1]} warps")
+        case MmaV3(warps=split, instruction=(rows, columns, _)):
+            require(rank == 2, f"space {name} has a matrix layout and {rank} dims")
+            require(split[0] * split[1] == warps, f"the layout of space {name} is for {split[0] * split[1]} warps")
+            require(split[0] % 4 == 0 and rows == 16, f"the layout of space {name} is for no whole warpgroups")
+            require(columns % 8 == 0 and 8 <= columns <= 256, f"the layout of space {name} has {columns} columns")
         case Operand(index=index, parent=parent):
             require(rank == 2 and index in (0, 1), f"space {name} is no operand of a matrix product")
             if isinstance(parent, Blocked):
@@ -304,8 +309,14 @@ def _relayout(expr: Relayout) -> None:
     require(before == after, f"a change of layout from dims {before} to {after}")
 
 
-def _dot(expr: DotStep) -> None:
+def _dot(expr: DotStep, context: Context) -> None:
     layout = expr.space.layout
+    if isinstance(layout, MmaV3):
+        require(isinstance(expr.b, SharedTile), "operand B of a warpgroup's product is not in shared memory")
+        for operand in (expr.a, expr.b):
+            if isinstance(operand, SharedTile):
+                form = _buffer(operand.buffer, operand.stage is not None, context).layout
+                require(isinstance(form, Nvmma), f"a warpgroup cannot read buffer {operand.buffer} as it is laid out")
     for index, operand in enumerate((expr.a, expr.b)):
         where = f"operand {'AB'[index]}"
         require(operand.space is not None, f"{where} of a product is uniform")
@@ -313,7 +324,8 @@ def _dot(expr: DotStep) -> None:
         own = operand.space.layout
         require(isinstance(own, Operand) and own.index == index, f"{where} of a product is not in an operand layout")
         require(isinstance(own, Operand) and own.parent == layout, f"{where} belongs to another accumulator layout")
-    require(isinstance(layout, MmaV2 if expr.tensor_core else Blocked), "the accumulator's layout is for another unit")
+    unit = MmaV2 | MmaV3 if expr.tensor_core else Blocked
+    require(isinstance(layout, unit), "the accumulator's layout is for another unit")
     if isinstance(layout, MmaV2):
         wanted = (8, 8) if expr.dtype is DType.F64 else (16, 8)
         shape = layout.instruction

@@ -7,20 +7,23 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from texpr.dtypes import DType
-from texpr.instructions import mma_form
-from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Cast, Expr, Func, Read, Tensor
+from texpr.instructions import mma_form, warpgroup_form
+from texpr.lang.ir import Axis, Cast, Expr, Func, Read
 from texpr.math.expr import const
 from texpr.plan.copies import points_of
-from texpr.plan.inline import axes_of, spans
+from texpr.plan.inline import axes_of
 from texpr.plan.ir import Dot, Reduction, Unit
+from texpr.schedule.records import Memory
 from texpr.tile import build as tile
 from texpr.tile.evaluate import evaluate, live
 from texpr.tile.ir import Assign, DotStep, Full, PhysicalDim, Space, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
 from texpr.tile.loops import emit_loops
+from texpr.tile.protocol import DotWait
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import operand_space
+from texpr.tile.stages import zero_where_dead
 
 _EVERYWHERE = (0, 1)
 
@@ -35,7 +38,8 @@ def lower_contraction(
     def body(at: Scope, inner: Block) -> None:
         multiply_step(node, dot, accumulators, kernel, at, inner)
 
-    emit_loops(node.loops, node.body, body, kernel, scope, block, lower)
+    drain = DotWait(0, tuple(var.name for var in accumulators)) if dot.in_flight else None
+    emit_loops(node.loops, node.body, body, kernel, scope, block, lower, drain=drain)
     (func,) = node.funcs
     dtype = node.exprs[0].dtype
     values = tuple(
@@ -74,12 +78,20 @@ def multiply_step(
 ) -> None:
     """One step of the contraction for every piece and point of the accumulator."""
     dtype = node.exprs[0].dtype
+    held: dict[TileExpr, TileExpr] = {}
     for var, part in zip(accumulators, _parts(node, dot, scope), strict=True):
         local = scope.with_axes(part)
         a = _operand(0, dot, node, var, local if _varies(dot.a, dot.a_where, part) else scope, kernel)
         b = _operand(1, dot, node, var, local if _varies(dot.b, dot.b_where, part) else scope, kernel)
-        step = DotStep(a, b, var, dot.unit is Unit.MMA, dtype, var.space, _EVERYWHERE)  # type: ignore[arg-type]
+        if dot.unit is Unit.WGMMA and dot.a_in is Memory.REGISTERS:
+            if a not in held:
+                held[a] = assign(f"{node.funcs[0].name}_a", a, kernel, block, node.schedule)
+            a = held[a]
+        step = DotStep(a, b, var, dot.unit is not Unit.FMA, dtype, var.space, _EVERYWHERE)  # type: ignore[arg-type]
         block.add(Assign(var.name, step, origin=origin(node.funcs[0].name, node.schedule)))
+    if dot.unit is Unit.WGMMA:
+        names = tuple(var.name for var in accumulators)
+        block.add(DotWait(dot.in_flight * len(names), names))
 
 
 def _parts(node: Reduction, dot: Dot, scope: Scope) -> list[dict[Axis, AxisValue]]:
@@ -131,13 +143,27 @@ def _operand(index: int, dot: Dot, node: Reduction, accumulator: Var, scope: Sco
     together = PhysicalDim(tuple(pair for dim in dims for pair in dim.axes))
     space = accumulator.space
     assert isinstance(space, Space)
-    form = mma_form(dot.a.dtype, dot.b.dtype, kernel.plan.target) if dot.unit is Unit.MMA else None
-    target = operand_space(space, index, together, form.k_width if form is not None else 0)
+    target = operand_space(space, index, together, _k_width(dot, kernel))
+    if dot.unit is Unit.WGMMA and (index == 1 or dot.a_in is Memory.SHARED):
+        return evaluate(expr, scope, target, kernel.needs)  # as it lies: the copy has put zeros where they belong
     dead = [axis for axis in reduced if not scope.axes[axis].full]
-    masked = dead if dead and not _zero_where_dead(expr, frozenset(dead)) else []
+    masked = dead if dead and not zero_where_dead(expr, frozenset(dead)) else []
     at = _held_space(expr, scope, target) or target
     value = _selected(expr, guards, masked, scope, at, kernel)
     return tile.relayout(value, target)
+
+
+def _k_width(dot: Dot, kernel: Kernel) -> int:
+    """How many consecutive steps along K a thread holds of an operand in registers; 0 for fma."""
+    match dot.unit:
+        case Unit.MMA:
+            form = mma_form(dot.a.dtype, dot.b.dtype, kernel.plan.target)
+            return 0 if form is None else form.k_width
+        case Unit.WGMMA:
+            whole = warpgroup_form(dot.a.dtype, dot.b.dtype, kernel.plan.target)
+            return 0 if whole is None else whole.k_width
+        case Unit.FMA:
+            return 0
 
 
 def _held_space(expr: Expr, scope: Scope, target: Space) -> Space | None:
@@ -169,17 +195,3 @@ def _selected(
     for dtype in reversed(casts):
         value = tile.cast(value, dtype)
     return value
-
-
-def _zero_where_dead(expr: Expr, dead: frozenset[Axis]) -> bool:
-    """Whether the expression is zero on dead lanes of ``dead`` by itself: a read along them whose masked load yields
-    0, converted at most. A read at an index that is data is not: a dead lane may find some element there."""
-    match expr:
-        case Read(source=Tensor(shape=shape), boundary=boundary, absent=absent):
-            zero = boundary.mode is BoundaryMode.NONE or boundary.fill == 0
-            along = {e.axis for e, n in zip(expr.indices, shape, strict=True) if isinstance(e, AxisRef) and spans(e, n)}
-            return absent is None and zero and dead <= along
-        case Cast(value=value):
-            return _zero_where_dead(value, dead)
-        case _:
-            return False

@@ -283,7 +283,8 @@ class Relayout(Shared):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DotStep(Shared):
-    """``acc + a @ b`` on a matrix unit; ``a``/``b`` live in operand spaces of ``acc``'s layout."""
+    """``acc + a @ b`` on a matrix unit; ``a``/``b`` live in operand spaces of ``acc``'s layout. A warpgroup's unit
+    reads an operand that is a ``SharedTile`` where it lies, and has its result only after a ``DotWait``."""
 
     a: Expr
     b: Expr

@@ -1,7 +1,7 @@
 """Layouts as data, and how one is chosen: which thread holds which element of a tile.
 
-Register layouts mirror Gluon's (``Blocked``, ``MmaV2``, ``Operand``, ``Linear``, ``Slice``); shared layouts are XOR
-swizzles. Choices here are the compiler's defaults; the schedule's ``map`` and ``swizzle`` override them.
+Register layouts mirror Gluon's (``Blocked``, ``MmaV2``, ``MmaV3``, ``Operand``, ``Linear``, ``Slice``); shared layouts
+are XOR swizzles. Choices here are the compiler's defaults; the schedule's ``map`` and ``swizzle`` override them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,21 @@ class MmaV2:
 
 
 @dataclass(frozen=True, slots=True)
+class MmaV3:
+    """Accumulator of wgmma: ``warps`` along rows and columns, whole groups of four along the rows; ``instruction`` the
+    rows of one warp (16), the columns and the depth of one instruction."""
+
+    warps: tuple[int, int]
+    instruction: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Operand:
     """A (index 0) or B (index 1) operand of an accumulator layout; ``k_width`` consecutive elements along K per
-    thread (0 for fma)."""
+    thread (0 for fma). B of wgmma is in no registers: such a space only names the points of a tile in shared memory."""
 
     index: int
-    parent: MmaV2 | Blocked
+    parent: MmaV2 | MmaV3 | Blocked
     k_width: int
 
 
@@ -51,7 +60,7 @@ class Linear:
     shape: tuple[int, ...]
 
 
-Layout = Blocked | MmaV2 | Operand | Linear
+Layout = Blocked | MmaV2 | MmaV3 | Operand | Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +155,14 @@ def operand_swizzle(shape: tuple[int, ...], element_bytes: int, contiguous: int)
     vectors = shape[contiguous] // vec
     max_phase = max(1, min(8 // per_phase, vectors))
     return Swizzled(vec, per_phase, max_phase, order)
+
+
+def warpgroup_operand(shape: tuple[int, int], element_bytes: int) -> Nvmma:
+    """The layout in which wgmma reads a row-major tile: swizzled over as many bytes of a row as there are, up to 128
+    (PTX ISA, "Shared memory matrix layout"); rows come in eights."""
+    row_bytes = shape[1] * element_bytes
+    swizzle = next((size for size in (128, 64, 32) if row_bytes % size == 0), 0) if shape[0] >= 8 else 0
+    return Nvmma(swizzle, element_bytes * 8, False, 2)
 
 
 def flat() -> Swizzled:

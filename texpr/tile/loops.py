@@ -15,8 +15,11 @@ and A + t groups have been made when step t begins. With B = 0 the step first co
 
 A stage copied through registers loads step t+a before the compute of step t and stores it after: D >= a tiles are
 enough. Tile numbers are written as ``t % D`` so that Triton's barrier analysis sees that the copy and the compute touch
-different tiles: one barrier per step. Several dynamic loops around such stages are flattened into one step counter;
-those around the stages of an outer loop are a pipeline of their own, whose body is the pipeline of the loops inside.
+different tiles: one barrier per step. A product that is still in flight when the next step begins reads tiles that
+copies leave alone until it has ended (``plan.warpgroups``); the last one ends before the pipeline does.
+
+Several dynamic loops around such stages are flattened into one step counter; those around the stages of an outer loop
+are a pipeline of their own, whose body is the pipeline of the loops inside.
 
 A loop that leaves out steps counts the live ones, which a cursor walks along (``live``); in a pipeline, every distance
 at which copies run ahead has a cursor of its own, so that no copy stands under a condition.
@@ -36,10 +39,11 @@ from texpr.plan.ir import LoopAxis, Node, Stage
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Copy, SkipTest
 from texpr.tile import build as tile
-from texpr.tile.ir import Buffer, Commit, For, If, Scalar, StoreShared, Wait
+from texpr.tile.ir import Barrier, Buffer, Commit, For, If, Scalar, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
 from texpr.tile.live import Cursor, Listed, LiveSteps, Mask, advance, cursor_of, holds_somewhere, live_steps, step_at
+from texpr.tile.protocol import DotWait, FenceAsync
 from texpr.tile.scope import AxisValue, Scope, StagedTile
 from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, stage_dims, tile_form
 from texpr.tile.trim import Steps, steps_of
@@ -58,9 +62,11 @@ def emit_loops(
     block: Block,
     lower: LowerNodes,
     found: Mapping[Axis, LiveSteps] | None = None,
+    drain: DotWait | None = None,
 ) -> None:
     """Emit ``loops`` around ``nodes`` and ``body``. ``nodes`` run in the innermost dynamic loop, before the unrolled
-    ones, but for the stages of outer loops. ``found``: live steps that are known already."""
+    ones, but for the stages of outer loops. ``found``: live steps that are known already. ``drain`` ends what the last
+    step of a pipeline has left in flight."""
     dynamic = [loop for loop in loops if not loop.unrolled]
     unrolled = [loop for loop in loops if loop.unrolled]
     live = found if found is not None else _live_of(dynamic, kernel, scope, block)
@@ -71,9 +77,9 @@ def emit_loops(
         rest = [node for node in nodes if node not in stages]
 
         def below(at: Scope, inner: Block) -> None:
-            emit_loops([*dynamic[inside:], *unrolled], rest, body, kernel, at, inner, lower, live)
+            emit_loops([*dynamic[inside:], *unrolled], rest, body, kernel, at, inner, lower, live, drain)
 
-        emit_loops(dynamic[:inside], stages, below, kernel, scope, block, lower, live)
+        emit_loops(dynamic[:inside], stages, below, kernel, scope, block, lower, live, drain)
         return
     pipelined = [node for node in nodes if isinstance(node, Stage) and is_pipelined(node)]
     others = [node for node in nodes if node not in pipelined]
@@ -85,7 +91,7 @@ def emit_loops(
     if pipelined and dynamic:
         steps = [steps_of(loop, live.get(loop.axis), kernel, scope, block) for loop in dynamic]
         for parts in itertools.product(*steps):
-            _pipeline(parts, pipelined, innermost, kernel, scope, block)
+            _pipeline(parts, pipelined, innermost, kernel, scope, block, drain)
     else:
         inmost = innermost if not pipelined else _with(pipelined, innermost, kernel, lower)
         _nest(dynamic, live, inmost, kernel, scope, block)
@@ -157,7 +163,13 @@ def _unroll(loops: Sequence[LoopAxis], body: Body, scope: Scope, block: Block) -
 
 
 def _pipeline(
-    loops: Sequence[Steps], stages: Sequence[Stage], body: Body, kernel: Kernel, scope: Scope, block: Block
+    loops: Sequence[Steps],
+    stages: Sequence[Stage],
+    body: Body,
+    kernel: Kernel,
+    scope: Scope,
+    block: Block,
+    drain: DotWait | None,
 ) -> None:
     asynchronous = [stage for stage in stages if stage.copy is Copy.ASYNC]
     through_registers = [stage for stage in stages if stage.copy is Copy.SYNC]
@@ -217,6 +229,8 @@ def _pipeline(
         inner.add(Commit())
     if asynchronous and not nearest:
         inner.add(Wait(0))
+    if any(stage.multiplied for stage in asynchronous):  # after the copies: Triton adds another one else
+        inner.add(FenceAsync())
     loaded = []
     for distance in dict.fromkeys(stage.ahead for stage in through_registers):
         at = at_step(step + distance, (Copy.SYNC, distance), "next", inner)
@@ -237,9 +251,15 @@ def _pipeline(
     for stage, value in loaded:
         slot = _slot(step + stage.ahead, stage.depth)
         inner.add(StoreShared(buffers[stage.name].name, slot, value, origin=origin(stage.name, stage.schedule)))
+    if any(stage.multiplied for stage, _ in loaded):
+        inner.add(FenceAsync())
     block.add(For(counter, const(0), sym(count), const(1), tuple(inner.statements)))
+    if drain is not None:
+        block.add(drain)
     if furthest:
         block.add(Wait(0))
+    elif drain is not None:
+        block.add(Barrier("no warp reads the operands any more"))
 
 
 def _copy_first(
@@ -257,6 +277,8 @@ def _copy_first(
             for stage in stages:
                 if stage.ahead == distance:
                     copy_into(stage, buffers[stage.name], const(n), kernel, at, block, before_end(stage, const(n)))
+    if any(stage.multiplied for stage in stages):
+        block.add(FenceAsync())
 
 
 def _slot(step: IntExpr, depth: int) -> IntExpr:

@@ -66,7 +66,7 @@ from texpr.tile.ir import (
     statement_exprs,
     walk,
 )
-from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, Nvmma, Operand, SharedLayout
+from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, MmaV3, Nvmma, Operand, SharedLayout
 from texpr.tile.protocol import (
     Advance,
     Arrive,
@@ -384,6 +384,8 @@ def _layout(layout: Layout) -> str:
             return f"blocked each {each} lanes {lanes} warps {warps} order {order}"
         case MmaV2(warps=warps, instruction=(rows, columns)):
             return f"mma {rows} x {columns} warps {warps}"
+        case MmaV3(warps=warps, instruction=(rows, columns, depth)):
+            return f"wgmma {rows} x {columns} x {depth} warps {warps}"
         case Operand(index=index, parent=parent, k_width=k_width):
             return f"operand {'AB'[index]} of {_layout(parent)}, k width {k_width}"
         case Linear(registers=registers, lanes=lanes, warps=warps):

@@ -12,7 +12,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from texpr.instructions import mma_form
+from texpr.instructions import (
+    WARPGROUP_MOST_COLUMNS,
+    WARPGROUP_ROWS,
+    WARPGROUP_WARPS,
+    mma_form,
+    warpgroup_form,
+    warpgroup_warps,
+)
 from texpr.lang.ir import Axis, BoundaryMode, Expr, Func, Tensor
 from texpr.math.bounds import Facts
 from texpr.math.expr import BoolExpr
@@ -26,7 +33,7 @@ from texpr.plan.ir import Compute, Dot, Group, KernelPlan, Prefixes, Reduction, 
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Memory
 from texpr.tile.ir import PhysicalDim, Space
-from texpr.tile.layouts import Blocked, MmaV2, Operand, blocked, mapped, mma_warps, row_warps
+from texpr.tile.layouts import Blocked, MmaV2, MmaV3, Operand, blocked, mapped, mma_warps, row_warps
 
 _PIECES = 32
 
@@ -216,6 +223,12 @@ def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mappin
         choose = row_warps(row.size, plan.warps) if works_on_rows(plan, dot) else None
         warps = choose or mma_warps(row.size, col.size, plan.warps)
         return Space(name, (row, col), MmaV2(warps, (form.m, form.n)))
+    if dot.unit is Unit.WGMMA:
+        whole = warpgroup_form(dot.a.dtype, dot.b.dtype, plan.target)
+        assert whole is not None
+        split = warpgroup_warps(row.size, col.size, plan.warps)
+        columns = min(col.size // split[1], WARPGROUP_MOST_COLUMNS)
+        return Space(name, (row, col), MmaV3(split, (WARPGROUP_ROWS // WARPGROUP_WARPS, columns, whole.k)))
     return Space(name, (row, col), _fma_layout(row.size, col.size, plan.warps))
 
 
@@ -240,7 +253,7 @@ def _fma_layout(rows: int, cols: int, warps: int) -> Blocked:
 def operand_space(accumulator: Space, index: int, reduced: PhysicalDim, k_width: int) -> Space:
     """The space of operand A (index 0: rows x K) or B (1: K x columns) of an accumulator."""
     layout = accumulator.layout
-    assert isinstance(layout, MmaV2 | Blocked)
+    assert isinstance(layout, MmaV2 | MmaV3 | Blocked)
     dims = (accumulator.dims[0], reduced) if index == 0 else (reduced, accumulator.dims[1])
     return Space(f"{accumulator.name}_{'ab'[index]}", dims, Operand(index, layout, k_width))
 

@@ -6,22 +6,24 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Func, OpName, Read, Tensor
+from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Cast, Expr, Func, OpName, Read, Tensor
 from texpr.math.expr import IntExpr, Sym, const, maximum, substitute, sym
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.checks import nodes_of
 from texpr.plan.copies import count_of, points_of
-from texpr.plan.inline import key_of, reads_of
+from texpr.plan.errors import NotLowered
+from texpr.plan.inline import key_of, reads_of, spans
 from texpr.plan.ir import AxisTile, Compute, Reduction, Stage, Window
 from texpr.plan.resolve import origin as tile_origin
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.banks import ROW_OF_BANKS, best_swizzle
-from texpr.tile.evaluate import evaluate, is_nonempty, masked_load, tile_of_copy, with_absent
+from texpr.tile.evaluate import evaluate, is_nonempty, live, masked_load, tile_of_copy, with_absent
 from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, PhysicalDim, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin
-from texpr.tile.layouts import Swizzled, flat, operand_swizzle
+from texpr.tile.layouts import Nvmma, Swizzled, flat, operand_swizzle, warpgroup_operand
+from texpr.tile.protocol import FenceAsync
 from texpr.tile.scope import AxisValue, Scope, StagedTile, StagedWindow
 from texpr.tile.spaces import blocked_space, copy_space, flat_space, window_elements
 
@@ -43,6 +45,8 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
     copy_into(node, buffer, None, kernel, scope, block)
     if node.copy is Copy.ASYNC:
         block.add(Commit(), Wait(0))
+    if node.multiplied:
+        block.add(FenceAsync())
     return scope.with_tile(node.form.read, StagedTile(stage_dims(node.form, kernel), buffer.name, copies=node.copies))
 
 
@@ -58,13 +62,25 @@ def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffe
     else:
         dims = stage_dims(node.form, kernel)
         shape = tuple(dim.size for dim in dims)
-        layout = tile_swizzle(node, node.form, name, kernel, scope)
+        layout = operand_layout(node, shape) or tile_swizzle(node, node.form, name, kernel, scope)
         note = f"{node.name}[{', '.join(str(dim) for dim in dims)}]"
         tiles = max(depth, 1) * count_of(node.copies) if node.copies else depth
         buffer = Buffer(name, node.source.dtype, shape, tiles, layout, note)
     kernel.buffer(buffer)
     kernel.staged[id(node)] = buffer
     return buffer
+
+
+def operand_layout(node: Stage, shape: tuple[int, ...]) -> Nvmma | None:
+    """The layout of a tile that a warpgroup's instruction reads where it lies; None for other tiles."""
+    if not node.multiplied:
+        return None
+    if len(shape) != 2:
+        raise NotLowered(
+            what=f"{node.name} as an operand of wgmma: its tile has {len(shape)} dims, which other nodes treat apart",
+            instead="op: mma",
+        )
+    return warpgroup_operand((shape[0], shape[1]), node.source.dtype.bytes)
 
 
 def tile_swizzle(node: Stage, form: AxisTile, name: str, kernel: Kernel, scope: Scope) -> Swizzled:
@@ -137,14 +153,39 @@ def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | Non
     if when is not None and any(reads_of(index) for index in form.read.indices):
         scope, when = scope.reading_only(when), None  # the indices are found by reads of their own
     loaded = masked_load(form.read, scope, space, kernel.needs)
-    for guard in node.where:
-        if guard not in scope.holds:
-            loaded = guarded(loaded, evaluate(guard, scope, space, kernel.needs))
-    if when is not None:
-        loaded = guarded(loaded, when)
+    needed = tile.both(_nonzero_conditions(node, form.read, scope, space, kernel))
+    for condition in (needed, when):
+        if condition is not None:
+            loaded = guarded(loaded, condition)
     if loaded.space is None:  # all points read the same: only the condition says where they are
         loaded = guarded(loaded, tile.op(OpName.GE, tile.position(space, 0), tile.uniform(0)))
-    return with_absent(loaded, form.read, scope, space, kernel.needs)
+    value = with_absent(loaded, form.read, scope, space, kernel.needs)
+    if needed is None or (value is loaded and loaded.other.value == 0):
+        return value
+    return tile.choose(needed, value, tile.literal(0.0 if value.dtype.is_float else 0, value.dtype))
+
+
+def _nonzero_conditions(node: Stage, read: Read, scope: Scope, space: Space, kernel: Kernel) -> list[TileExpr]:
+    """Where a staged tile is not zero, whatever lies in memory: where its guards hold, and at points that exist if a
+    matrix unit multiplies it as it lies."""
+    dead = [axis for axis in node.multiplied if axis in scope.axes and not scope.axes[axis].full]
+    masked = dead if dead and not zero_where_dead(read, frozenset(dead)) else []
+    tested = [evaluate(guard, scope, space, kernel.needs) for guard in node.where if guard not in scope.holds]
+    return [*live(masked, scope, space), *tested]
+
+
+def zero_where_dead(expr: Expr, dead: frozenset[Axis]) -> bool:
+    """Whether the expression is zero on dead lanes of ``dead`` by itself: a read along them whose masked load yields
+    0, converted at most. A read at an index that is data is not: a dead lane may find some element there."""
+    match expr:
+        case Read(source=Tensor(shape=shape), boundary=boundary, absent=absent):
+            zero = boundary.mode is BoundaryMode.NONE or boundary.fill == 0
+            along = {e.axis for e, n in zip(expr.indices, shape, strict=True) if isinstance(e, AxisRef) and spans(e, n)}
+            return absent is None and zero and dead <= along
+        case Cast(value=value):
+            return zero_where_dead(value, dead)
+        case _:
+            return False
 
 
 def copy_into(

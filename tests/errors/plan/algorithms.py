@@ -124,6 +124,14 @@ def bytes_product(a: Any, b: Any, y: Any) -> None:
     y[i, j] = te.sum(a[i, k].to("i32") * b[k, j].to("i32"), over=k)
 
 
+@te.algorithm("x: f16[M, K], w: i8[K, N] -> y: f16[M, N]")
+def dequantised(x: Any, w: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k] * (w[k, j].to("f32") * 0.5).to("f16"), over=k)
+    y[i, j] = acc[i, j]
+
+
 @te.algorithm("a: f32[M, K], b: f32[K, N] -> y: f32[M, N]")
 def greatest(a: Any, b: Any, y: Any) -> None:
     """A maximum of products."""

@@ -1,0 +1,117 @@
+"""Products of warpgroups on sm_90a: what the machine code must look like, and odd schedules on the emulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.sass import compiled, disassembled
+from texpr.check import check
+from texpr.checking.report import table
+from texpr.checking.rows import Effort
+from texpr.compile import find_schedule, load_algorithm
+
+KERNELS = Path(__file__).parents[2] / "kernels"
+LINEAR = f"{KERNELS}/linear.py"
+ATTENTION = f"{KERNELS}/attention.py:attention"
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "opcode", "shape"),
+    [
+        ("matmul_nn", "bf16", "HGMMA", "m64n256k16"),
+        ("matmul_nt", "f16", "HGMMA", "m64n256k16"),
+        ("matmul_tn", "f16", "HGMMA", "m64n256k16"),
+        ("matmul_f8", "f8e4m3", "QGMMA", "m64n256k32"),
+    ],
+)
+def test_a_step_is_four_instructions_of_a_warpgroup(name: str, dtype: str, opcode: str, shape: str) -> None:
+    """128 x 256 by two warpgroups, 128 bytes of K a step: operands go by cp.async to where the instructions read them,
+    nothing is loaded from shared memory, and two barriers and one fence order copies and products."""
+    kernel = compiled(f"{LINEAR}:{name}", "warpgroups", "sm_90a", T=dtype)
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.serialised == ""
+    code = disassembled(kernel)
+    step = code.shortest_loop(opcode)
+    assert step.count(opcode) == 4
+    assert kernel.ptx.count(f"wgmma.mma_async.sync.aligned.{shape}.") == 4
+    assert step.count("LDGSTS", "128") == step.count("LDGSTS") == 12
+    assert step.count("LDSM") == step.count("STS") == step.count("LDG") == 0
+    assert step.count("BAR") <= 2
+    assert step.count("FENCE") == 1
+
+
+@pytest.mark.parametrize(("size", "products"), [(64, 4 + 8), (128, 8 + 8)])
+def test_attention_multiplies_by_warpgroups(size: int, products: int) -> None:
+    """128 queries x 128 keys a step by two warpgroups: q k^T in D / 16 instructions, p v in 128 / 16, p from the
+    registers in which it was computed."""
+    kernel = compiled(ATTENTION, f"d{size}_warpgroups", "sm_90a", statics={"D": size}, T="f16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.serialised == ""
+    step = disassembled(kernel).shortest_loop("HGMMA")
+    assert step.count("HGMMA") == products
+    assert step.count("STS") == step.count("STG") == step.count("LDG") == step.count("LDSM") == 0
+    assert step.count("BAR") <= 3
+    assert step.count("LDGSTS", "128") == step.count("LDGSTS") == 2 * 128 * size * 2 // 16 // 256
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A schedule of a product, in parts: the tile, the warps, what the instruction is told, how operands are copied."""
+
+    grid: str
+    mma: str
+    copy: str
+    warps: int = 4
+    pieces: str = ""
+
+
+ODD = {
+    "columns as rows": Odd("{i: 8, j: 128}", "rows: j", "depth: 4, copy: async"),
+    "a from registers": Odd("{i: 64, j: 64}", "rows: i, a: registers", "depth: 3, copy: async"),
+    "warps along both sides": Odd("{i: 64, j: 64}", "rows: i", "depth: 3, copy: async", warps=8),
+    "no step ahead, in pieces": Odd("{i: 64, j: 32}", "rows: i", "depth: 2, ahead: 0, copy: async", 4, ", by: {j: 16}"),
+    "copied through registers": Odd("{i: 64, j: 32}", "rows: i", "depth: 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ODD)
+def test_odd_schedules_are_right(how: str, tmp_path: Path) -> None:
+    odd = ODD[how]
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"""
+texpr: 1
+algorithm: matmul_nn
+variants:
+- name: odd
+  target: sm_90a
+  when: K % 8 == 0 and N % 8 == 0 and aligned(x, w, y, 16)
+  kernels:
+  - name: product
+    writes: [y]
+    grid: {odd.grid}
+    warps: {odd.warps}
+    place:
+      acc: {{at: tile, loop: {{k: 32}}, mma: {{op: wgmma, {odd.mma}}}}}
+      y: {{at: tile{odd.pieces}}}
+    stage:
+      x: {{at: acc.k, in: shared, {odd.copy}}}
+      w: {{at: acc.k, in: shared, {odd.copy}}}
+- name: rest
+  target: sm_90a
+  kernels:
+  - name: product
+    writes: [y]
+    grid: {{i: 16, j: 16}}
+    warps: 4
+    place:
+      acc: {{at: tile, loop: {{k: 16}}, mma: fma}}
+""")
+    source = f"{LINEAR}:matmul_nn"
+    definition = load_algorithm(source)
+    binding = next(one for one in definition.bindings() if str(one["T"]) == "bf16")
+    schedule = find_schedule(source, definition, path, None)
+    report = check(source, schedule, ["sm_90a"], binding, effort=Effort(calls=8, schedules=(1,)))
+    assert report.ok, table(report)

@@ -1,0 +1,236 @@
+"""What a warpgroup's matrix instruction needs around it: operands where the instruction reads them, and products that
+go on while the next step begins.
+
+Operand B, and A if it is staged, are read straight from shared memory. A staged tile must then hold what the
+contraction multiplies: zeros at points that do not exist, and where a guard of the operand fails (``zeroed``); its copy
+sees to that. Everything else goes through registers, which only operand A can come from.
+
+One step may still be multiplied when the next one begins if no copy overwrites what it reads. A copy that starts in
+step t fills the tile that step t + ahead - depth has read. A barrier comes before it, and all warps that are there have
+waited for the product of step t - 2; so depth - ahead >= 2 is what it takes. Registers of operand A are written again
+in the next step: with those there is nothing in flight.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from texpr.instructions import WARPGROUP_WARPS, warpgroup_form
+from texpr.lang.ir import Axis, Expr, Func, Read
+from texpr.lang.show import expr_text
+from texpr.plan import checks
+from texpr.plan.attach import computed_by, node_loops
+from texpr.plan.checks import nodes_of
+from texpr.plan.errors import NoInstruction
+from texpr.plan.inline import Key, key_of
+from texpr.plan.ir import AxisTile, Dot, Group, KernelPlan, Node, Reduction, Stage, Unit, Write
+from texpr.plan.resolve import Context
+from texpr.schedule.records import Memory, Place
+
+_OVERLAP = 2  # depth - ahead from which one step may be in flight
+
+
+@dataclass(slots=True)
+class _Decisions:
+    """What was found for the nodes of a tree, by their identity."""
+
+    dots: dict[int, Dot] = field(default_factory=dict)
+    multiplied: dict[int, tuple[Axis, ...]] = field(default_factory=dict)
+    aheads: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """Operand ``"A"`` or ``"B"`` of a contraction: its axes but for the reduced ones, its guards, and what to try
+    where it cannot be read from shared memory."""
+
+    letter: str
+    expr: Expr
+    axes: tuple[Axis, ...]
+    where: tuple[Expr, ...]
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """A contraction with its reduced axes, and the tiles that lie in shared memory where it is."""
+
+    node: Reduction
+    dot: Dot
+    reduced: tuple[Axis, ...]
+    stages: Mapping[Key, Stage]
+    plan: KernelPlan
+
+    def computed(self) -> set[object]:
+        """The funcs whose values the kernel holds, each at one place only."""
+        return {func for node in nodes_of(self.plan.nodes) for func in computed_by(node)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why an instruction cannot read an operand from shared memory."""
+
+    why: str
+    hint: str
+
+
+def with_warpgroups(context: Context, plan: KernelPlan) -> KernelPlan:
+    """The plan with every contraction on a warpgroup settled: where operand A is read, what is in flight, and what
+    holds of the tiles that are read. Raises ``NoInstruction`` for what no instruction can read."""
+    decisions = _Decisions()
+    sizes = {t.axis: t.size for t in plan.tile}
+    _visit(context, plan, (*plan.prologue, *plan.body), {}, sizes, decisions)
+    if not decisions.dots:
+        return plan
+    return dataclasses.replace(
+        plan, prologue=_replaced(plan.prologue, decisions), body=_replaced(plan.body, decisions)
+    )
+
+
+def _visit(
+    context: Context,
+    plan: KernelPlan,
+    nodes: Sequence[Node],
+    stages: Mapping[Key, Stage],
+    sizes: Mapping[Axis, int],
+    decisions: _Decisions,
+) -> None:
+    """Nodes in order; ``stages`` are the tiles that lie in shared memory where they begin."""
+    seen = dict(stages)
+    for node in nodes:
+        if isinstance(node, Stage) and node.memory is Memory.SHARED and isinstance(node.form, AxisTile):
+            seen[key_of(node.form.read)] = node
+        local = {**sizes, **{loop.axis: loop.size for loop in node_loops(node)}}
+        if isinstance(node, Reduction | Write | Group):
+            _visit(context, plan, node.body, seen, local, decisions)
+        if isinstance(node, Reduction) and node.dot is not None and node.dot.unit is Unit.WGMMA:
+            own = {key_of(s.form.read): s for s in node.body if isinstance(s, Stage) and isinstance(s.form, AxisTile)}
+            _settle(context, plan, node, node.dot, {**seen, **own}, local, decisions)
+
+
+def _settle(
+    context: Context,
+    plan: KernelPlan,
+    node: Reduction,
+    dot: Dot,
+    stages: Mapping[Key, Stage],
+    sizes: Mapping[Axis, int],
+    decisions: _Decisions,
+) -> None:
+    place = context.record.place.get(node.funcs[0].name, Place())
+    asked = None if place.mma is None else place.mma.a
+
+    def refuse(problem: _Problem) -> NoInstruction:
+        at = place.location_of("mma")
+        return NoInstruction(func=node.funcs[0].name, why=problem.why, hint=problem.hint, at=at)
+
+    if plan.warps % WARPGROUP_WARPS:
+        why = f"wgmma takes groups of {WARPGROUP_WARPS} warps; the program has {plan.warps}"
+        raise refuse(_Problem(why, f"warps: {WARPGROUP_WARPS}"))
+    reduced, rows, cols = (_wide(axes, sizes) for axes in (node.axes, dot.rows, dot.cols))
+    tiles = _Tiles(node, dot, reduced, stages, plan)
+    second = _Operand("B", dot.b, cols, _needed(context, tiles), _turned(dot, cols))
+    b = _stage_of(second, tiles)
+    if isinstance(b, _Problem):
+        raise refuse(b)
+    direct = [(second, b)]
+    first = _Operand("A", dot.a, rows, dot.a_where, "a: registers")
+    a = None if asked is Memory.REGISTERS else _stage_of(first, tiles)
+    if isinstance(a, _Problem) and asked is Memory.SHARED:
+        raise refuse(a)
+    in_flight, a_in = 0, Memory.REGISTERS
+    if isinstance(a, Stage):
+        direct.append((first, a))
+        in_flight, a_in = _in_flight(context, node, (a, b), decisions), Memory.SHARED
+    for _, stage in direct:
+        known = decisions.multiplied.get(id(stage), ())
+        decisions.multiplied[id(stage)] = tuple(dict.fromkeys((*known, *reduced)))
+    decisions.dots[id(node)] = dataclasses.replace(dot, a_in=a_in, in_flight=in_flight)
+
+
+def _needed(context: Context, tiles: _Tiles) -> tuple[Expr, ...]:
+    """The guards of operand B without those that zero operand A as well, if B is finite: zero times it is zero."""
+    copied = tiles.stages.get(key_of(tiles.dot.a))
+    of_a = {key_of(guard) for guard in (*tiles.dot.a_where, *(copied.where if copied is not None else ()))}
+    finite = checks.is_finite(context, tiles.dot.b)
+    return tuple(guard for guard in tiles.dot.b_where if not (finite and key_of(guard) in of_a))
+
+
+def _wide(axes: Sequence[Axis], sizes: Mapping[Axis, int]) -> tuple[Axis, ...]:
+    return tuple(axis for axis in axes if sizes.get(axis, 1) > 1)
+
+
+def _turned(dot: Dot, cols: Sequence[Axis]) -> str:
+    """What to try where operand B cannot be read from shared memory: the other side as B, if that can be."""
+    return f"rows: {', '.join(axis.name for axis in cols)}" if isinstance(dot.a, Read) else "op: mma"
+
+
+def _stage_of(operand: _Operand, tiles: _Tiles) -> Stage | _Problem:
+    """The staged tile that is the operand as it lies in shared memory."""
+    expr = operand.expr
+    what = f"operand {operand.letter}, {expr_text(expr)},"
+    if not isinstance(expr, Read):
+        return _Problem(f"{what} is computed, and wgmma reads it from shared memory as it is", operand.instead)
+    name = expr.source.name
+    stage = tiles.stages.get(key_of(expr))
+    if stage is None:
+        why = f"{what} is not staged as one tile in shared memory, where wgmma reads it"
+        held = isinstance(expr.source, Func) and expr.source in tiles.computed()
+        staged = f"stage: {{{name}: {{at: {_position(tiles.node)}, in: shared}}}}"
+        return _Problem(why, operand.instead if held else staged)
+    assert isinstance(stage.form, AxisTile)
+    axes = [axis for axis, _ in stage.form.axes]
+    missing = [axis.name for axis in (*operand.axes, *tiles.reduced) if axis not in axes]
+    if missing:
+        why = f"{what} is the same along {', '.join(missing)}, so that its tile is not the matrix that wgmma reads"
+        return _Problem(why, operand.instead)
+    form = warpgroup_form(tiles.dot.a.dtype, tiles.dot.b.dtype, tiles.plan.target)
+    if form is not None and not form.any_major and axes[-1] not in tiles.reduced:
+        along = ", ".join(axis.name for axis in tiles.reduced)
+        why = f"{what} lies contiguous along {axes[-1].name}; {expr.dtype} is read contiguous along {along} only"
+        return _Problem(why, operand.instead if operand.letter == "A" else "op: mma")
+    if operand.where:
+        guards = " & ".join(expr_text(guard) for guard in operand.where)
+        why = f"{what} is zero unless {guards}, and its copy cannot see to that"
+        return _Problem(why, f"copy: sync of {name}, or {operand.instead}")
+    return stage
+
+
+def _position(node: Reduction) -> str:
+    return f"{node.funcs[0].name}.{node.loops[-1].axis.name}" if node.loops else "tile"
+
+
+def _in_flight(context: Context, node: Reduction, operands: Sequence[Stage], decisions: _Decisions) -> int:
+    """1 if every tile that the instruction reads outlasts the next step. Copies whose distance the schedule leaves open
+    run one step less ahead for that."""
+    moving = [stage for stage in operands if any(stage is one for one in node.body)]
+    if node.carried is not None or not moving or all(loop.unrolled for loop in node.loops):
+        return 0
+    aheads = {id(stage): _ahead(context, stage) for stage in moving}
+    if any(ahead < 1 or stage.depth - ahead < _OVERLAP for stage, ahead in zip(moving, aheads.values(), strict=True)):
+        return 0
+    decisions.aheads.update(aheads)
+    return 1
+
+
+def _ahead(context: Context, stage: Stage) -> int:
+    given = context.record.stage[stage.source.name].ahead
+    return stage.ahead if given is not None else min(stage.ahead, max(stage.depth - _OVERLAP, 1))
+
+
+def _replaced(nodes: Sequence[Node], decisions: _Decisions) -> tuple[Node, ...]:
+    result: list[Node] = []
+    for node in nodes:
+        known = id(node)
+        if isinstance(node, Stage) and known in decisions.multiplied:
+            ahead = decisions.aheads.get(known, node.ahead)
+            node = dataclasses.replace(node, multiplied=decisions.multiplied[known], ahead=ahead)
+        elif isinstance(node, Reduction):
+            dot = decisions.dots.get(known, node.dot)
+            node = dataclasses.replace(node, dot=dot, body=_replaced(node.body, decisions))
+        elif isinstance(node, Write | Group):
+            node = dataclasses.replace(node, body=_replaced(node.body, decisions))
+        result.append(node)
+    return tuple(result)
