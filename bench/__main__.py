@@ -1,7 +1,9 @@
 """``python -m bench [NAME ...]``: run the measurements and write ``bench/results/<name>.json``.
 
-Every script of this folder that prints one JSON object is a measurement; without names, all of them run. A result is
-what the script printed, raw samples included, with the machine, the date and the commit.
+``python -m bench pack`` and its like are about kernels beside their peers on a GPU: see ``sweep/command.py``.
+
+A measurement is a script of this folder that prints one JSON object; without names, all of them run. A result is what
+the script printed, raw samples included, with the machine, the date and the commit.
 """
 
 from __future__ import annotations
@@ -18,11 +20,8 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
-
-
-def measurements() -> list[str]:
-    """The names of the scripts."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+MEASUREMENTS = ("compiler", "emulator", "launcher")
+"""The scripts."""
 
 
 def run(name: str, arguments: list[str]) -> dict[str, Any]:
@@ -73,20 +72,26 @@ def commit() -> str:
 
 
 def main(arguments: list[str]) -> int:
+    from bench.sweep.command import COMMANDS, run_command
+
+    if arguments and arguments[0] in COMMANDS:
+        return run_command(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure, and write bench/results/<name>.json.",
-        epilog="Arguments after -- go to the script, if one is named.",
+        epilog="Arguments after -- go to the script, if one is named. Kernels and their peers are measured elsewhere: "
+        + "; ".join(f"{name}: {about}" for name, about in COMMANDS.items())
+        + ". 'python -m bench pack --help' and so on say more.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(measurements())} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(MEASUREMENTS)} (default: all)")
     parser.add_argument("--print", action="store_true", help="print the results instead of writing them")
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     passed = arguments[cut + 1 :]
     options = parser.parse_args(arguments[:cut])
-    names = options.names or measurements()
+    names = options.names or list(MEASUREMENTS)
     for name in names:
-        if name not in measurements():
-            parser.error(f"there is no measurement {name}; there are {', '.join(measurements())}")
+        if name not in MEASUREMENTS:
+            parser.error(f"there is no measurement {name}; there are {', '.join(MEASUREMENTS)}")
     if passed and len(names) > 1:
         parser.error("arguments after -- need one measurement")
     for name in names:

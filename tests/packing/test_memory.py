@@ -107,7 +107,7 @@ def test_troubles(kernel: Callable[..., None], troubles: list[Trouble], text: st
     entry: Any = SimpleNamespace(scalars=(), tensors=(X, Y))
     pack: Any = SimpleNamespace(folder=Path())
     context: Any = None
-    placed = Placed(device, context, entry, case_of())
+    placed = Placed(device, context, entry, case_of(), pack.folder)
     result = verify(placed, "sm_80", pack)
     assert [failure.trouble for failure in result.failures] == troubles
     assert all(text in failure.text for failure in result.failures)
@@ -119,7 +119,7 @@ def test_other_results_are_allowed_where_nothing_is_promised() -> None:
     entry: Any = SimpleNamespace(scalars=(), tensors=(X, Y))
     pack: Any = SimpleNamespace(folder=Path())
     context: Any = None
-    assert verify(Placed(device, context, entry, case_of(reproducible=False)), "sm_80", pack).failures == ()
+    assert verify(Placed(device, context, entry, case_of(reproducible=False), pack.folder), "sm_80", pack).failures == ()
 
 
 def test_memory_around_elements_is_poison() -> None:

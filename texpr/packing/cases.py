@@ -22,7 +22,7 @@ from texpr.checking.execute import MULTIPROCESSORS
 from texpr.compile import domain_facts
 from texpr.lang.accuracy import Accuracy
 from texpr.lang.algorithm import AlgorithmDef
-from texpr.lang.ir import Algorithm
+from texpr.lang.ir import Algorithm, Scalar, Tensor
 from texpr.math.parse import parse_bool
 from texpr.packing.emulation import Emulation
 from texpr.packing.errors import SizeRefused
@@ -44,13 +44,14 @@ _TRIED: Final = 3
 @dataclass(frozen=True, slots=True)
 class Effort:
     """Per variant, binding and group of targets: ``calls`` small cases of at most ``work`` points, and a large case
-    within ``limits``. ``emulate``: the small ones are run on the emulator while packing."""
+    within ``limits``, if ``large``. ``emulate``: the small ones are run on the emulator while packing."""
 
     calls: int = 4
     work: int = 250_000
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
     emulate: bool = True
+    large: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class CaseMaker:
                 raise SizeRefused(text=size.text, why=why, dims=", ".join(free[size.name]))
 
     def cases(self, definition: AlgorithmDef, bundle: Path, pack: Path) -> list[Case]:
-        """All cases of a bundle; their arrays are written to ``pack/cases``. Raises SizeRefused."""
+        """All cases of the bundle in the folder ``bundle``; their arrays are written to ``pack/cases``. Where the
+        folder has another name than the algorithm, ids begin with it. Raises SizeRefused."""
         manifest = load_manifest(bundle)
         schedule = load_schedule(bundle / SCHEDULE_FILE)
         records = {record.name: record for record in schedule.variants}
@@ -93,8 +95,8 @@ class CaseMaker:
         found: list[Case] = []
         for function in manifest["functions"]:
             algorithm = definition.bind(function["types"], function["statics"])
-            emulation = Emulation(bundle, manifest, library, function, algorithm)
-            writer = _Writer(definition.name, function, algorithm, emulation, pack, self._effort.emulate)
+            emulation = Emulation(bundle, pack, manifest, library, function, algorithm)
+            writer = _Writer(bundle.name, definition.name, function, algorithm, emulation, pack, self._effort.emulate)
             for group in _groups(function, manifest["targets"], algorithm, schedule.variants):
                 for wanted in group.candidates:
                     found += self._of_variant(writer, group, wanted, records[wanted.name])
@@ -107,12 +109,12 @@ class CaseMaker:
         problem = Problem(
             algorithm, record, wanted, group.candidates, domain_facts(algorithm), MULTIPROCESSORS, effort.work
         )
-        place = f"{writer.function['symbol']}/{wanted.name}/{group.targets[0]}"
+        place = f"{writer.place}/{wanted.name}/{group.targets[0]}"
         calls = self._small_calls(problem, key_of(effort.seed, place) % (1 << 32))
-        large = large_case(problem, calls, effort.limits)
+        large = large_case(problem, calls, effort.limits) if effort.large else None
         if not calls:
             self.warnings.append(f"{place}: no small call was found that this variant takes")
-        if large is None:
+        if large is None and effort.large:
             self.warnings.append(f"{place}: no large call was found that this variant takes")
         named = [(f"{place}/{n}", call, False) for n, call in enumerate(calls)]
         named += [] if large is None else [(f"{place}/large", large, True)]
@@ -137,16 +139,48 @@ class CaseMaker:
         for size in self._sizes:
             if size.name != name:
                 continue
-            call = sized_case(writer.algorithm, size.dims)
+            _check_tensors(size, writer.algorithm)
+            call = sized_case(writer.algorithm, size.dims, size.absent)
             taken = None if call is None else reached(group.candidates, writer.algorithm, call, MULTIPROCESSORS)
             if call is None or taken is None:
                 facts = ", ".join(str(fact) for fact in writer.algorithm.facts) or "none"
                 why = f"no variant takes them (required: {facts})"
                 raise SizeRefused(text=size.text, why=why, dims=", ".join(size.dims))
-            shown = "x".join(str(value) for value in size.dims.values())
-            case_id = f"{writer.function['symbol']}/{taken.name}/{group.targets[0]}/{shown}"
-            found.append(writer.write(case_id, call, records[taken.name], group, self._effort.seed, large=True))
+            shown = size.label or "x".join(str(value) for value in size.dims.values())
+            case_id = f"{writer.place}/{taken.name}/{group.targets[0]}/{shown}"
+            record = records[taken.name]
+            found.append(writer.write(case_id, call, record, group, self._effort.seed, size, large=True))
         return found
+
+
+def takes(definition: AlgorithmDef, bundle: Path, size: SizeRequest) -> list[bool]:
+    """For every entry of a bundle and group of its targets, whether some variant takes a size."""
+    manifest = load_manifest(bundle)
+    schedule = load_schedule(bundle / SCHEDULE_FILE)
+    found = []
+    for function in manifest["functions"]:
+        algorithm = definition.bind(function["types"], function["statics"])
+        call = sized_case(algorithm, size.dims, size.absent)
+        for group in _groups(function, manifest["targets"], algorithm, schedule.variants):
+            found.append(call is not None and reached(group.candidates, algorithm, call, MULTIPROCESSORS) is not None)
+    return found
+
+
+def _check_tensors(size: SizeRequest, algorithm: Algorithm) -> None:
+    """What is wanted of arguments is possible. Raises SizeRefused."""
+    tensors = {each.name: each for each in algorithm.params if isinstance(each, Tensor)}
+    inputs = {each.name for each in algorithm.inputs}
+    allowed = (
+        ("integer inputs", size.constants, {name for name in inputs if tensors[name].dtype.is_int}),
+        ("inputs", size.arrays, inputs),
+        ("scalars", size.scalars, {each.name for each in algorithm.params if isinstance(each, Scalar)}),
+        ("optional inputs", size.absent, {name for name in inputs if tensors[name].optional}),
+    )
+    for what, named, known in allowed:
+        for name in named:
+            if name not in known:
+                why = f"{name} is none of its {what} ({', '.join(sorted(known)) or 'none'})"
+                raise SizeRefused(text=size.text, why=why, dims=", ".join(size.dims))
 
 
 def _groups(
@@ -176,15 +210,28 @@ class _Writer:
     """Makes the cases of one entry and writes their arrays."""
 
     bundle: str
+    definition: str
     function: _Json
     algorithm: Algorithm
     emulation: Emulation
     pack: Path
     emulate: bool
 
-    def write(self, name: str, call: Call, record: Variant, group: _Group, seed: int, *, large: bool) -> Case:
+    @property
+    def place(self) -> str:
+        """How ids of its cases begin."""
+        symbol: str = self.function["symbol"]
+        return symbol if self.bundle == self.definition else f"{self.bundle}/{symbol}"
+
+    def write(
+        self, name: str, call: Call, record: Variant, group: _Group, seed: int, wanted: SizeRequest | None = None,
+        *, large: bool,
+    ) -> Case:  # fmt: skip
         """The case called ``name``, on every target of the group."""
-        prepared = prepare(self.algorithm, record, call, key_of(seed, name), group.accuracy, large=large)
+        key = key_of(seed, name)
+        prepared = prepare(
+            self.algorithm, record, call, key, group.accuracy, self.pack, wanted, large=large
+        )
         arrays = dict(prepared.arrays)
         emulated: Mapping[str, Emulated] = {}
         if self.emulate and not large:

@@ -27,8 +27,11 @@ _Json = Mapping[str, Any]
 class Emulation:
     """An entry of a bundle on the emulator. A case is run once for all targets whose PTX is the same."""
 
-    def __init__(self, bundle: Path, manifest: _Json, library: Library, function: _Json, algorithm: Algorithm) -> None:
+    def __init__(
+        self, bundle: Path, pack: Path, manifest: _Json, library: Library, function: _Json, algorithm: Algorithm
+    ) -> None:
         self._bundle = bundle
+        self._pack = pack
         self._library = library
         self._function = function
         self._algorithm = algorithm
@@ -82,7 +85,7 @@ class Emulation:
         assert symbols is not None
         try:
             bench = self._bench(target)
-            _, outputs = bench.run(prepared.call, values_of(prepared), symbols)
+            _, outputs = bench.run(prepared.call, values_of(prepared, self._pack), symbols)
         except (Fault, NotWritten, TExprError, CudaError, PtxError) as error:
             return Emulated(promised=False, why=why, bits={}, fault=str(error))
         bits: dict[str, str] = {}

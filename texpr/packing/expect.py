@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from texpr.lang.arrays import Array, decode, encode, integer_range
 from texpr.lang.bounded import Bounded
 from texpr.lang.ir import Algorithm, Scalar, Tensor
 from texpr.math.expr import IntExpr, evaluate
+from texpr.packing.requests import SizeRequest
 from texpr.packing.runner.compare import encode_bound
 from texpr.packing.runner.inputs import mix, part, whole
 from texpr.packing.runner.records import Expected, Fill, Input, Layout, Output, Style
@@ -56,9 +58,11 @@ def key_of(*words: object) -> int:
 
 
 def prepare(
-    algorithm: Algorithm, record: Variant, call: Call, key: int, accuracy: Accuracy, *, large: bool
-) -> Prepared:
-    """Inputs from ``key``, and the reference of the outputs: of all elements, or of a sample of a large call."""
+    algorithm: Algorithm, record: Variant, call: Call, key: int, accuracy: Accuracy, pack: Path,
+    wanted: SizeRequest | None = None, *, large: bool,
+) -> Prepared:  # fmt: skip
+    """Inputs from ``key``, apart from what is ``wanted`` of them, and the reference of the outputs: of all elements, or
+    of a sample of a large call. ``pack`` is the folder of given arrays."""
     symbols = symbols_of(algorithm, call, MULTIPROCESSORS)
     assert symbols is not None
     inputs = {
@@ -67,13 +71,19 @@ def prepare(
         if tensor.name not in call.absent
     }
     scalars = {scalar.name: _scalar(scalar, call, mix(key ^ ~n & 0xFF)) for n, scalar in enumerate(algorithm.scalars)}
+    if wanted is not None:
+        inputs |= {name: replace(inputs[name], fill=fill) for name, fill in _wanted_fills(wanted).items()}
+        scalars |= {name: _rounded(value, _scalar_named(algorithm, name)) for name, value in wanted.scalars.items()}
 
     def affordable(smaller: Call) -> bool:
         found = symbols_of(algorithm, smaller, MULTIPROCESSORS)
         return found is not None and work_of(algorithm, record, found) <= _REFERENCE_WORK
 
-    sample = choose_sample(algorithm, call, key, MULTIPROCESSORS, affordable) if large else {}
-    expected, arrays = _reference(algorithm, record, call, inputs, scalars, sample, accuracy)
+    expected: dict[str, Expected] = {}
+    arrays: dict[str, Array] = {}
+    if wanted is None or wanted.reference:
+        sample = choose_sample(algorithm, call, key, MULTIPROCESSORS, affordable) if large else {}
+        expected, arrays = _reference(algorithm, record, call, inputs, scalars, sample, accuracy, pack)
     outputs = tuple(
         Output(
             _layout(tensor, call, symbols),
@@ -85,9 +95,9 @@ def prepare(
     return Prepared(call, tuple(inputs.values()), outputs, scalars, arrays, work_of(algorithm, record, symbols))
 
 
-def values_of(prepared: Prepared) -> Inputs:
+def values_of(prepared: Prepared, pack: Path) -> Inputs:
     """The inputs themselves, as the checker wants them."""
-    return Inputs({tensor.layout.name: whole(tensor) for tensor in prepared.inputs}, prepared.scalars)
+    return Inputs({tensor.layout.name: whole(tensor, pack) for tensor in prepared.inputs}, prepared.scalars)
 
 
 def _layout(tensor: Tensor, call: Call, symbols: Mapping[str, int]) -> Layout:
@@ -121,13 +131,28 @@ def _scalar(scalar: Scalar, call: Call, key: int) -> int | float:
         return call.integers[scalar.name]
     if scalar.dtype is DType.BOOL:
         return key & 1
-    chosen = np.asarray(_SCALARS[key % len(_SCALARS)])
-    return float(decode(encode(chosen, scalar.dtype), scalar.dtype))
+    return _rounded(_SCALARS[key % len(_SCALARS)], scalar)
+
+
+def _rounded(value: int | float, scalar: Scalar) -> int | float:
+    """To the scalar's type."""
+    if not scalar.dtype.is_float:
+        return value
+    return float(decode(encode(np.asarray(float(value)), scalar.dtype), scalar.dtype))
+
+
+def _scalar_named(algorithm: Algorithm, name: str) -> Scalar:
+    return next(scalar for scalar in algorithm.scalars if scalar.name == name)
+
+
+def _wanted_fills(wanted: SizeRequest) -> dict[str, Fill]:
+    constants = {name: Fill(Style.INTEGERS, 0, value, value) for name, value in wanted.constants.items()}
+    return constants | {name: Fill(Style.GIVEN, 0, file=file) for name, file in wanted.arrays.items()}
 
 
 def _reference(
     algorithm: Algorithm, record: Variant, call: Call, inputs: Mapping[str, Input], scalars: Mapping[str, int | float],
-    sample: Sample, accuracy: Accuracy,
+    sample: Sample, accuracy: Accuracy, pack: Path,
 ) -> tuple[dict[str, Expected], dict[str, Array]]:  # fmt: skip
     """Per output what is expected, and the arrays that this names; nothing where the reference would take too long."""
     smaller = part_of(call, sample)
@@ -136,7 +161,7 @@ def _reference(
     if work_of(algorithm, record, symbols) > _REFERENCE_WORK:
         return {}, {}  # the caller sees outputs without an expectation
     tensors = {tensor.name: tensor for tensor in algorithm.inputs}
-    given = {name: part(each, positions_of(tensors[name], sample)) for name, each in inputs.items()}
+    given = {name: part(each, positions_of(tensors[name], sample), pack) for name, each in inputs.items()}
     results = expected_outputs(algorithm, Inputs(given, scalars), smaller.dims, accuracy)
     expected: dict[str, Expected] = {}
     arrays: dict[str, Array] = {}

@@ -83,7 +83,7 @@ def write_pack(
     variants done. Raises the TX080x errors and what compiling raises; then nothing is changed.
     """
     out = Path(os.path.abspath(out))
-    if out.exists() and not _is_replaceable(out):
+    if out.exists() and not is_replaceable(out):
         raise OccupiedPack(path=out)
     sources = find_sources(request.names, request.kernels)
     maker = CaseMaker(request.effort, request.sizes, said)
@@ -98,7 +98,7 @@ def write_pack(
         bundles = tuple(source.definition.name for source in sources)
         (folder / PACK_FILE).write_text(pack_text(VERSION, commit(), bundles, peers, tuple(cases)))
         add_runner(folder)
-        size = _check_size(folder, request.limit)
+        size = check_size(folder, request.limit)
         if out.exists():
             out.rename(Path(name) / "replaced")
         folder.rename(out)
@@ -137,7 +137,7 @@ def _runner_modules(home: Path) -> Iterator[Path]:
 # ---- size, place, origin
 
 
-def _check_size(folder: Path, limit: int) -> int:
+def check_size(folder: Path, limit: int) -> int:
     """The bytes of all files. Raises PackTooLarge."""
     parts: dict[str, int] = {}
     for path in folder.rglob("*"):
@@ -153,7 +153,8 @@ def _check_size(folder: Path, limit: int) -> int:
     return total
 
 
-def _is_replaceable(out: Path) -> bool:
+def is_replaceable(out: Path) -> bool:
+    """Whether a pack may be written there: nothing, or a pack, is there."""
     return out.is_dir() and (not any(out.iterdir()) or (out / PACK_FILE).is_file())
 
 

@@ -3,7 +3,7 @@ and memory and work allow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,9 +52,11 @@ def is_empty(algorithm: Algorithm, case: Case) -> bool:
     return symbols is None or not all(elements_of(output, symbols) for output in algorithm.outputs)
 
 
-def sized_case(algorithm: Algorithm, dims: Mapping[str, int]) -> Case | None:
-    """A call with these sizes, everything aligned, dense and given; None where a derived dim is undefined."""
-    return _case(algorithm, dims, Manner(dict.fromkeys((t.name for t in _tensors(algorithm)), 0), frozenset()))
+def sized_case(algorithm: Algorithm, dims: Mapping[str, int], absent: Iterable[str] = ()) -> Case | None:
+    """A call with these sizes, everything aligned, dense and, but for ``absent``, given; None where a derived dim is
+    undefined."""
+    aligned = dict.fromkeys((tensor.name for tensor in _tensors(algorithm)), 0)
+    return _case(algorithm, dims, Manner(aligned, frozenset(absent)))
 
 
 def reached(

@@ -46,6 +46,16 @@ _SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "cuEventSynchronize": (ctypes.c_void_p,),
     "cuEventElapsedTime": (_P(ctypes.c_float), ctypes.c_void_p, ctypes.c_void_p),
     "cuEventDestroy_v2": (ctypes.c_void_p,),
+    "cuMemGetInfo_v2": (_P(ctypes.c_size_t), _P(ctypes.c_size_t)),
+    "cuMemsetD8Async": (ctypes.c_uint64, ctypes.c_ubyte, ctypes.c_size_t, ctypes.c_void_p),
+    "cuMemcpyDtoDAsync_v2": (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p),
+    "cuStreamCreate": (_P(ctypes.c_void_p), ctypes.c_uint),
+    "cuStreamBeginCapture_v2": (ctypes.c_void_p, ctypes.c_int),
+    "cuStreamEndCapture": (ctypes.c_void_p, _P(ctypes.c_void_p)),
+    "cuGraphInstantiateWithFlags": (_P(ctypes.c_void_p), ctypes.c_void_p, ctypes.c_ulonglong),
+    "cuGraphLaunch": (ctypes.c_void_p, ctypes.c_void_p),
+    "cuGraphDestroy": (ctypes.c_void_p,),
+    "cuGraphExecDestroy": (ctypes.c_void_p,),
 }
 
 
@@ -169,10 +179,10 @@ class CudaDevice:
         self.queue(context, call, workspace, size)
         self.synchronize()
 
-    def queue(self, context: Context, call: RawCall, workspace: int, size: int) -> None:
+    def queue(self, context: Context, call: RawCall, workspace: int, size: int, stream: int = 0) -> None:
         """Launch without waiting. Raises LaunchFailed where the driver refuses."""
         try:
-            context.launch(call, stream=0, workspace=workspace, workspace_bytes=size)
+            context.launch(call, stream=stream, workspace=workspace, workspace_bytes=size)
         except DriverError as error:
             result = error.fields.get("result")
             raise LaunchFailed(str(error), lost=result in _LOST) from error

@@ -76,7 +76,7 @@ def run_case(
 ) -> Result:
     """Everything that a case asks for. Raises MemoryError where the device has too little memory."""
     try:
-        placed = Placed(device, context, entry, case)
+        placed = Placed(device, context, entry, case, pack.folder)
     except LaunchFailed as error:
         return Result((Failure(Trouble.FAULT, str(error)),), lost=error.lost)
     except TExprError as error:
@@ -116,7 +116,7 @@ def verify(placed: Placed, target: str, pack: Pack) -> Result:
         found = written[output.layout.name]
         failures += _written_well(output, found, case)
         if output.expected is not None:
-            picked = found.first[_selection(output)]
+            picked = found.first[selection(output)]
             bound = None if output.expected.bound is None else decode_bound(arrays[output.expected.bound])
             verdict = compare(output.layout.name, picked, arrays[output.expected.value], bound, output.layout.dtype)
             compared, undecided = compared + verdict.elements, undecided + verdict.undecided
@@ -136,7 +136,7 @@ def _arrays(case: Case, pack: Pack) -> Mapping[str, Array]:
         return dict(file)
 
 
-def _selection(output: Output) -> Any:
+def selection(output: Output) -> Any:
     """Index of the elements that the reference is known of."""
     assert output.expected is not None
     shape = output.layout.shape

@@ -3,12 +3,13 @@
 So a pack stores no inputs, any part of one can be made without the rest, and every machine makes the same bits: only
 integer arithmetic and exact floating-point steps are used, no function that a library may round in its own way. The
 generator is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014) evaluated at
-chosen counters.
+chosen counters. Inputs that no generator makes, such as the neighbours of scanned points, are arrays of the pack.
 """
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -45,9 +46,11 @@ def words(key: int, index: Array, stream: int) -> Array:
     return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def whole(tensor: Input) -> Array:
-    """All elements, as a storage array in the storage shape."""
+def whole(tensor: Input, pack: Path = Path()) -> Array:
+    """All elements, as a storage array in the storage shape; ``pack`` is the folder that given arrays lie in."""
     shape = tensor.layout.shape
+    if tensor.fill.style is Style.GIVEN:
+        return given(tensor, pack)
     size = math.prod(shape)
     period = tensor.fill.period
     count = min(size, period) if period else size
@@ -55,10 +58,23 @@ def whole(tensor: Input) -> Array:
     return (np.resize(values, size) if count < size else values).reshape(shape)
 
 
-def part(tensor: Input, sample: tuple[tuple[int, ...] | None, ...]) -> Array:
+def given(tensor: Input, pack: Path) -> Array:
+    """An input that the pack holds. Raises ValueError where it is another array than the call wants."""
+    with np.load(pack / tensor.fill.file, allow_pickle=False) as file:
+        array = file["value"]
+    layout = tensor.layout
+    if array.shape != layout.shape or array.dtype != storage_dtype(layout.dtype):
+        found = f"{array.dtype}{list(array.shape)}"
+        raise ValueError(f"{tensor.fill.file} holds {found}, {layout.name} is {layout.dtype}{list(layout.shape)}")
+    return np.asarray(array)
+
+
+def part(tensor: Input, sample: tuple[tuple[int, ...] | None, ...], pack: Path = Path()) -> Array:
     """The elements at the cross product of some indices along each storage dim (None: all of them)."""
     shape = tensor.layout.shape
     chosen = [range(extent) if picked is None else picked for extent, picked in zip(shape, sample, strict=True)]
+    if tensor.fill.style is Style.GIVEN:
+        return np.asarray(given(tensor, pack)[np.ix_(*(np.asarray(picked, np.int64) for picked in chosen))])
     extents = tuple(len(picked) for picked in chosen)
     index = np.zeros(extents, np.uint64)
     for dim, picked in enumerate(chosen):
@@ -88,6 +104,8 @@ def elements(fill: Fill, dtype: DType, index: Array, size: int) -> Array:
             values = _wide(fill.key, index)
         case Style.SPECIAL:
             values = _special(fill.key, index, size)
+        case Style.GIVEN:
+            raise ValueError("a given array has no generator")
     return encode(values, dtype)
 
 

@@ -159,7 +159,7 @@ class Entries:
         self._pack = pack
         self._device = device
         self._libraries: dict[str, Library] = {}
-        self._contexts: dict[str, Context] = {}
+        self._contexts: dict[tuple[str, str], Context] = {}
 
     def get(self, case: Case) -> tuple[Context, Entry]:
         """Raises LaunchFailed and the runtime's errors."""
@@ -167,9 +167,10 @@ class Entries:
             self._libraries[case.bundle] = Library(read_manifest(self._pack.bundle_folder(case.bundle)))
         library = self._libraries[case.bundle]
         entry = next(entry for entry in library.manifest.entries if entry.symbol == case.entry)
-        if case.entry not in self._contexts:
-            self._contexts[case.entry] = self._device.open(library, entry)
-        return self._contexts[case.entry], entry
+        key = (case.bundle, case.entry)
+        if key not in self._contexts:
+            self._contexts[key] = self._device.open(library, entry)
+        return self._contexts[key], entry
 
 
 def _run(

@@ -8,6 +8,7 @@ was.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -37,15 +38,19 @@ class Written:
 
 
 class Placed:
-    """Memory for a case on a device; ``close`` frees it. Raises MemoryError where it does not fit."""
+    """Memory for a case of the pack in a folder on a device; ``close`` frees it. With ``like``, its inputs are taken
+    over from that one and not made again. Raises MemoryError where it does not fit."""
 
-    def __init__(self, device: Device, context: Context, entry: Entry, case: Case) -> None:
+    def __init__(
+        self, device: Device, context: Context, entry: Entry, case: Case, pack: Path, like: Placed | None = None
+    ) -> None:
         self.device = device
         self.case = case
         self._context = context
+        self._pack = pack
         self._bases: dict[str, int] = {}
         self._workspace = 0
-        self._inputs: dict[str, Array] = {}
+        self._inputs: dict[str, Array] = {} if like is None else dict(like._inputs)
         try:
             for layout in self._own_layouts():
                 self._bases[layout.name] = device.allocate(_total(layout))
@@ -60,6 +65,11 @@ class Placed:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def bytes(self) -> int:
+        """Of the tensors with what surrounds them, the workspace apart."""
+        return sum(_total(layout) for layout in self._own_layouts())
 
     def _own_layouts(self) -> list[Layout]:
         return [each.layout for each in self.case.inputs] + [o.layout for o in self.case.outputs if o.alias is None]
@@ -118,7 +128,7 @@ class Placed:
         """An input with poison around it and in its gaps."""
         layout = tensor.layout
         if layout.name not in self._inputs:
-            self._inputs[layout.name] = memory_of(layout, whole(tensor), POISONS[0])
+            self._inputs[layout.name] = memory_of(layout, whole(tensor, self._pack), POISONS[0])
         self.device.write(self._bases[layout.name], self._inputs[layout.name])
 
     def changed_inputs(self) -> list[str]:

@@ -28,13 +28,14 @@ class Style(Enum):
     SPECIAL = "special"  # normal, with some NaN, infinities, signed zeros and subnormal numbers
     INTEGERS = "integers"  # uniform between two ends, which both occur
     BOOLS = "bools"
+    GIVEN = "given"  # an array of the pack
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
     """How an input is made: element number ``n`` (row-major, modulo ``period`` unless that is 0) is a function of
     ``key`` and ``n``. ``low`` and ``high`` are the least and the greatest integer;
-    integers keep ``contracts``, by name."""
+    integers keep ``contracts``, by name. A given array is in ``file`` of the pack (``.npz``, under ``value``)."""
 
     style: Style
     key: int
@@ -42,6 +43,7 @@ class Fill:
     high: int = 0
     period: int = 0
     contracts: tuple[str, ...] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,8 @@ def _layout(data: dict[str, Any]) -> Layout:
 
 
 def _fill(data: dict[str, Any]) -> Fill:
-    return Fill(Style(data["style"]), data["key"], data["low"], data["high"], data["period"], tuple(data["contracts"]))
+    style, contracts = Style(data["style"]), tuple(data["contracts"])
+    return Fill(style, data["key"], data["low"], data["high"], data["period"], contracts, data["file"])
 
 
 def _output(data: dict[str, Any]) -> Output:
