@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +80,14 @@ def test_special_values_occur_even_in_one_element() -> None:
 def test_nothing_is_made_for_empty_tensors() -> None:
     assert whole(tensor(DType.I32, (0, 4), Style.INTEGERS)).shape == (0, 4)
     assert set(np.unique(whole(tensor(DType.BOOL, (64,), Style.BOOLS)))) == {False, True}
+
+
+def test_given_arrays_are_those_of_the_pack(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=np.int32).reshape(3, 4)
+    np.savez_compressed(tmp_path / "a.npz", allow_pickle=False, value=array)
+    made = Input(Layout("x", DType.I32, (3, 4), (4, 1), 0), Fill(Style.GIVEN, 0, file="a.npz"))
+    assert np.array_equal(whole(made, tmp_path), array)
+    assert np.array_equal(part(made, ((0, 2), None), tmp_path), array[[0, 2]])
+    other = Input(Layout("x", DType.I32, (4, 3), (3, 1), 0), made.fill)
+    with pytest.raises(ValueError, match=r"a.npz holds int32\[3, 4\], x is i32\[4, 3\]"):
+        whole(other, tmp_path)

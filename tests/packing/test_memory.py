@@ -119,7 +119,8 @@ def test_other_results_are_allowed_where_nothing_is_promised() -> None:
     entry: Any = SimpleNamespace(scalars=(), tensors=(X, Y))
     pack: Any = SimpleNamespace(folder=Path())
     context: Any = None
-    assert verify(Placed(device, context, entry, case_of(reproducible=False), pack.folder), "sm_80", pack).failures == ()
+    placed = Placed(device, context, entry, case_of(reproducible=False), pack.folder)
+    assert verify(placed, "sm_80", pack).failures == ()
 
 
 def test_memory_around_elements_is_poison() -> None:
