@@ -22,6 +22,7 @@ from typing import assert_never
 
 from texpr.aot.ir import (
     Argument,
+    CountedDim,
     Entry,
     Fill,
     KernelSource,
@@ -212,7 +213,8 @@ def compile_variant(
 ) -> tuple[Compiled, ...]:
     """Plan and emit a variant for its targets. Targets whose kernels come out the same share their source."""
     groups: dict[tuple[str, ...], Compiled] = {}
-    arguments = [*(param.name for param in algorithm.params), *(dim.name for dim in algorithm.dims)]
+    named = (algorithm.params, algorithm.dims, algorithm.counts)
+    arguments = [each.name for group in named for each in group]
     for name in targets:
         target = TARGETS[name]
         plan = plan_variant(algorithm, record, target)
@@ -405,7 +407,8 @@ def entry_of(binding: Binding) -> Entry:
         tuple(dim.name for dim in algorithm.dims if dim.value is None),
         tuple((dim.name, dim.value) for dim in algorithm.dims if dim.value is not None),
         algorithm.facts,
-        tuple(_variant(record, compiled) for record, group in binding.variants for compiled in group),
+        tuple(_variant(record, compiled, algorithm) for record, group in binding.variants for compiled in group),
+        tuple(CountedDim(count.name, count.source, count.room) for count in algorithm.counts),
     )
 
 
@@ -434,6 +437,7 @@ def _argument(param: Tensor | Scalar) -> Argument:
                 None if param.domain is None else param.domain.named,
                 param.contracts,
                 param.hint,
+                param.valid,
             )
         case _:
             assert_never(param)
@@ -447,14 +451,15 @@ def addressable(tensor: Tensor) -> IntExpr:
     return total([1, *((extent - 1) * stride for extent, stride in zip(tensor.shape, strides, strict=True))])
 
 
-def _variant(record: VariantRecord, compiled: Compiled) -> Variant:
+def _variant(record: VariantRecord, compiled: Compiled, algorithm: Algorithm) -> Variant:
     limits = tuple(dict.fromkeys(lt(limit, _OFFSET_LIMIT) for program in compiled.programs for limit in program.limits))
+    room = algorithm.with_room
     workspace = tuple(
-        WorkspaceBuffer(buffer_name(buffer.name), buffer_bytes(buffer.elements, buffer.dtype), buffer.slot)
+        WorkspaceBuffer(buffer_name(buffer.name), room(buffer_bytes(buffer.elements, buffer.dtype)), buffer.slot)
         for buffer in compiled.plan.workspace
     )
     launches = tuple(
-        Launch(program.name, program.grid, tuple(_fill(fill) for fill in kernel.fills))
+        Launch(program.name, program.grid, tuple(_fill(fill, room(fill.count)) for fill in kernel.fills))
         for program, kernel in zip(compiled.programs, compiled.plan.kernels, strict=True)
     )
     return Variant(
@@ -462,9 +467,9 @@ def _variant(record: VariantRecord, compiled: Compiled) -> Variant:
     )
 
 
-def _fill(fill: PlannedFill) -> Fill:
+def _fill(fill: PlannedFill, count: IntExpr) -> Fill:
     target = WorkspacePointer(buffer_name(fill.name)) if fill.output is None else TensorPointer(fill.output.name)
-    return Fill(target, fill.bits, fill.pattern, fill.count)
+    return Fill(target, fill.bits, fill.pattern, count)
 
 
 # ---- ejecting -------------------------------------------------------------------------------------------------------

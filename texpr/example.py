@@ -60,7 +60,7 @@ def _sizes(algorithm: Algorithm, record: Variant, guard: BoolExpr, facts: Facts,
     tile, reductions ``steps`` steps, an axis that one tile holds not quite all of it."""
     extents = _extents(record, steps)
     free = [dim.name for dim in algorithm.dims if dim.value is None]
-    derived = {dim.name: dim.value for dim in algorithm.dims if dim.value is not None}
+    derived = {dim.name: dim.value for dim in algorithm.dims if dim.value is not None} | algorithm.rooms
     found: dict[str, int] = {}
     for name, axis in axes_of(algorithm).items():
         if name in extents:
@@ -120,9 +120,8 @@ def _filled(
     expected = []
     for tensor in algorithm.outputs:
         found = outputs[tensor.name]
-        bound = np.where(found.ambiguous, np.inf, found.bound)
         values = found.value.astype(np.float64 if tensor.dtype.is_float else np.int64)
-        spread = np.broadcast_to(bound, values.shape).astype(np.float64)
+        spread = np.broadcast_to(found.limits, values.shape).astype(np.float64)
         expected.append((tensor.name, np.ascontiguousarray(values).tobytes(), spread.tobytes()))
     return Example(
         entry.symbol,

@@ -58,6 +58,33 @@ def test_a_mean_by_key_leaves_out_keys_beyond_the_ends(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(vox, f, np.zeros(9, np.float32)), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_elements_above_a_bound_come_first(tmp_path: Path) -> None:
+    run = shipped("scatter", "compact", tmp_path, {})
+    x = np.random.default_rng(8).standard_normal(5000).astype(np.float32)
+    count, at, y = run(x, 0.5)
+    (wanted,) = np.nonzero(x > 0.5)
+    assert int(count) == wanted.size
+    np.testing.assert_array_equal(at[: wanted.size], wanted)
+    np.testing.assert_array_equal(y[: wanted.size], x[wanted])
+
+
+def test_voxels_hold_the_mean_of_their_points(tmp_path: Path) -> None:
+    run = shipped("scatter", "voxelize_mean", tmp_path, {})
+    rng = np.random.default_rng(9)
+    p, f = rng.uniform(-1, 5, (300, 3)).astype(np.float32), rng.standard_normal((300, 7)).astype(np.float32)
+    count, cell, num, mean = run(p, f, np.float32([0, 0, 0]), np.float32([1, 1, 2]))
+    at = np.floor(p / np.float32([1, 1, 2])).astype(int)
+    inside = ((at >= 0) & (at < [8, 8, 4])).all(1)
+    numbers = (at[:, 2] * 8 + at[:, 1]) * 8 + at[:, 0]
+    voxels, counts = np.unique(numbers[inside], return_counts=True)
+    assert voxels.size > 64  # more than there is room for
+    assert int(count) == voxels.size
+    np.testing.assert_array_equal(cell, voxels[:64])
+    np.testing.assert_array_equal(num, counts[:64])
+    wanted = np.stack([f[inside & (numbers == v)].mean(0, dtype=np.float64) for v in voxels[:64]])
+    np.testing.assert_allclose(mean, wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("points, c, k", [(9, 64, 72), (66, 8, 40), (9, 13, 5)])
 def test_rows_found_through_a_map_are_convolved(points: int, c: int, k: int, tmp_path: Path) -> None:
     run = shipped("sparse", "sparse_conv", tmp_path, {"T": "f16"})

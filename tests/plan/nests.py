@@ -74,6 +74,13 @@ def listed(x: Any, key: Any, order: Any, on: Any, y: Any) -> None:
     y[n] = te.sum(x[n, k], over=k, where=key[n, k] == 3)
 
 
+@te.algorithm("x: f32[M, C] -> count: i32[], y: f32[N, C]", dims=dict(N="count[] <= M"))
+def counted_rows(x: Any, count: Any, y: Any) -> None:
+    i, n, c = te.axes(i="M", n="N", c="C")
+    count[()] = te.sum(te.where(x.padded(0)[i, 0] > 0, te.i32(1), 0), over=i)
+    y[n, c] = x[n, c] * 2.0
+
+
 F16 = (("T", "f16"),)
 
 NESTS = {
@@ -303,6 +310,22 @@ NESTS = {
     writes: [s]
     grid: {b: 4, c: 32}
     whole: {i.part: 4}
+    warps: 4
+""",
+    ),
+    "counted_rows": Nest(
+        counted_rows,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: count
+    writes: [count]
+    warps: 4
+    place: {count: {loop: {i: 1024}}}
+  - name: rows
+    writes: [y]
+    grid: {n: 128, c: 8}
     warps: 4
 """,
     ),

@@ -7,6 +7,7 @@ from typing import Final
 from texpr.aot.abi import Field, args_fields, context_words, max_launches
 from texpr.aot.c_names import comment, comment_block, wrapped
 from texpr.aot.ir import Entry, Package, ScalarArgument, TensorArgument
+from texpr.math.expr import free_symbols
 
 _USE: Final = """\
 Use: fill a texpr_driver with {name}_driver_open (or by hand), call init once per CUDA context, then launch as often \
@@ -114,7 +115,7 @@ def _shape(tensor: TensorArgument) -> str:
     pieces: list[str] = []
     start = 0
     for dim, count in enumerate(tensor.groups):
-        part = [str(extent) for extent in tensor.shape[start : start + count]]
+        part = [str(extent) for extent in (tensor.valid or tensor.shape)[start : start + count]]
         start += count
         text = part[0] if count == 1 else f"({', '.join(part)})"
         pieces.append(text + ("*" if dim in strided else ""))
@@ -186,7 +187,9 @@ def _field(entry: Entry, field: Field) -> str:
     elif argument is not None:
         note = _argument(argument)
     elif field.name in entry.dims:
-        note = ""
+        rooms = [count for count in entry.counts if field.name in free_symbols(count.room)]
+        parts = [f"{count.name} = {count.source}[], at most {count.room}, is read on the device" for count in rooms]
+        note = ", ".join(parts)
     else:
         tensor, dim = next(
             (tensor, dim)

@@ -29,7 +29,8 @@ class TensorArgument:
     ``elements`` is the number of addressable elements (for overlap and range checks); the pointer must be aligned to
     the element size. ``low``/``high`` (half-open; only in ``domain``, if there is one) and ``contracts`` are the
     caller's obligations: nothing checks them on a GPU. A ``hint`` changes how fast results come, not what they are, as
-    long as its contracts are kept.
+    long as its contracts are kept. ``valid`` are the extents of the part that has values, where dims of the device
+    bound it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TensorArgument:
     domain: Domain | None = None
     contracts: tuple[Contract, ...] = ()
     hint: bool = False
+    valid: tuple[IntExpr, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,15 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class CountedDim:
+    """A dim that kernels read from the tensor ``source`` on the device; more than ``room`` counts as ``room``."""
+
+    name: str
+    source: str
+    room: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One binding: ``<symbol>_init/query/launch/close`` in C. ``types``/``statics`` record the binding for Python's
     choice by dtype."""
@@ -207,6 +218,7 @@ class Entry:
     derived: tuple[tuple[str, IntExpr], ...]
     facts: tuple[BoolExpr, ...]
     variants: tuple[Variant, ...]
+    counts: tuple[CountedDim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ def _function(entry: Entry) -> Json:
         "arguments": [_argument(argument) for argument in entry.arguments],
         "dims": list(entry.dims),
         "derived": [{"name": name, "value": str(value)} for name, value in entry.derived],
+        "counts": [{"name": c.name, "source": c.source, "room": str(c.room)} for c in entry.counts],
         "facts": [str(fact) for fact in entry.facts],
         "args_struct": [
             {"field": field.c_name, "name": field.name, "role": field.role.value, "type": field.c_type}
@@ -143,6 +144,7 @@ def _argument(argument: Argument) -> Json:
             return common | {
                 "kind": "tensor",
                 "shape": [str(extent) for extent in argument.shape],
+                "valid": None if argument.valid is None else [str(extent) for extent in argument.valid],
                 "groups": list(argument.groups),
                 "output": argument.output,
                 "optional": argument.optional,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -29,7 +29,8 @@ class Values(Enum):
 @dataclass(frozen=True, slots=True)
 class Case:
     """One call. ``offsets`` are the bytes by which each tensor's address exceeds a multiple of 256; ``aliased`` names
-    the outputs that are given the very memory of the input that they may alias."""
+    the outputs that are given the very memory of the input that they may alias, ``counts`` are what inputs hold that
+    say how large a dim is."""
 
     dims: Mapping[str, int]
     strides: Mapping[str, int]
@@ -38,11 +39,13 @@ class Case:
     absent: frozenset[str]
     aliased: frozenset[str]
     values: Values
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def text(self) -> str:
         """``M=129 N=8 K=0, x_stride_0=24, without b, w at 2 mod 256, special values``."""
         parts = [" ".join(f"{name}={value}" for name, value in self.dims.items())]
-        parts += [f"{name}={value}" for name, value in (*self.strides.items(), *self.integers.items())]
+        numbers = (*self.counts.items(), *self.strides.items(), *self.integers.items())
+        parts += [f"{name}={value}" for name, value in numbers]
         parts += [f"without {name}" for name in sorted(self.absent)]
         parts += [f"{name} in place" for name in sorted(self.aliased)]
         parts += [f"{name} at {offset} mod {BOUNDARY}" for name, offset in self.offsets.items() if offset]
@@ -61,7 +64,8 @@ class Candidate:
 
 
 def symbols_of(algorithm: Algorithm, case: Case, multiprocessors: int) -> dict[str, int] | None:
-    """The value of every integer symbol; None where a derived dim is undefined or negative."""
+    """The value of every integer symbol; None where a derived dim, or the room for one that the device counts, is
+    undefined or negative."""
     values: dict[str, int] = {**case.dims, **case.strides, **case.integers, "sms": multiprocessors}
     for dim in algorithm.dims:
         if dim.value is not None:
@@ -71,6 +75,11 @@ def symbols_of(algorithm: Algorithm, case: Case, multiprocessors: int) -> dict[s
                 return None
             if values[dim.name] < 0:
                 return None
+    for count in algorithm.counts:  # of an output, the most that it can say
+        room = evaluate(count.room, values)
+        if room < 0:
+            return None
+        values[count.name] = count.value_of(case.counts.get(count.source, room), values)
     return values
 
 

@@ -35,8 +35,8 @@ from texpr.schedule.records import Variant
 _TRIES: Final = 120
 """Random calls looked at for each one chosen."""
 _REFERENCE_PER_WORK: Final = 64
-"""Points of what hand-written kernels compute, which only the reference does point by point, that cost as much as one
-point of anything else."""
+"""Points of what hand-written and inverted kernels compute, which only the reference does point by point, that cost as
+much as one point of anything else."""
 _PRODUCTS_PER_WORK: Final = 16
 """Multiply-adds of a contraction that cost as much as one point of anything else."""
 
@@ -57,7 +57,18 @@ class Step(Enum):
     ROUND = "round"
 
 
-Choice = int | str | bool | Alignment | Step | Values
+class Filled(Enum):
+    """What an input says that counts a dim of the device, relative to the room there is."""
+
+    NONE = "none"
+    ONE = "one"
+    SOME = "some"
+    ALL = "all"
+    MORE = "more"  # which counts as all
+    NEGATIVE = "negative"  # which counts as none
+
+
+Choice = int | str | bool | Alignment | Step | Values | Filled
 Choices = Mapping[str, Choice]
 """Factor to option: what a call was made from, and what coverage is counted in."""
 
@@ -137,6 +148,10 @@ def _factors(problem: Problem) -> dict[str, tuple[Choice, ...]]:
             case Scalar():
                 if param.dtype.is_int:
                     factors[f"scalar {param.name}"] = (0, 1, 2)
+    inputs = {tensor.name for tensor in algorithm.inputs}
+    for count in algorithm.counts:
+        if count.source in inputs:
+            factors[f"count {count.source}"] = tuple(Filled)
     factors["alignment"] = tuple(Alignment)
     if any(param.dtype.is_float for param in algorithm.params):
         # Callers keep NaN and infinities away from what is assumed to be finite.
@@ -187,7 +202,30 @@ def _case(problem: Problem, choices: Choices) -> Case | None:
     }
     style = choices.get("values", Values.NORMAL)
     assert isinstance(style, Values)
-    return Case(dims, strides, integers, offsets, absent, aliased, style)
+    counts = {
+        count.source: _count(choices[f"count {count.source}"], evaluate(count.room, symbols), symbols)
+        for count in algorithm.counts
+        if f"count {count.source}" in choices
+    }
+    return Case(dims, strides, integers, offsets, absent, aliased, style, counts)
+
+
+def _count(choice: Choice, room: int, symbols: Mapping[str, int]) -> int:
+    """The number that an input holds. Somewhere in between differs from call to call."""
+    some = room * (1 + sum(symbols.values()) % 7) // 8
+    match choice:
+        case Filled.NONE:
+            return 0
+        case Filled.ONE:
+            return min(1, room)
+        case Filled.SOME:
+            return some
+        case Filled.ALL:
+            return room
+        case Filled.MORE:
+            return room + 3
+        case _:
+            return -2
 
 
 def _number(choice: Choice) -> int:
@@ -226,6 +264,7 @@ def work_of(algorithm: Algorithm, record: Variant, symbols: Mapping[str, int]) -
     definition."""
     tiles = {name: max(sizes) for name, sizes in tile_sizes(record).items()}
     by_hand = {name for kernel in record.kernels if kernel.extern is not None for name in kernel.writes}
+    by_hand |= {name for kernel in record.kernels for name, place in kernel.place.items() if place.invert}
     total = 0
     for definition in algorithm.defs:
         points = 1

@@ -18,6 +18,7 @@ from texpr.emulator.driver import EmulatedDriver
 from texpr.emulator.layouts import dense
 from texpr.lang.arrays import Array, storage_dtype
 from texpr.lang.ir import Algorithm, Role, Tensor
+from texpr.math.expr import evaluate
 from texpr.runtime.library import EntryFunctions, Library, QueryResult, RawCall
 from texpr.runtime.scalars import encode
 
@@ -141,9 +142,21 @@ class Bench:
         finally:
             if workspace:
                 gpu.free(workspace)
+        symbols = self._counted(symbols, buffers)
         return query, {
             output.name: self._read(buffers[output.name], case, symbols) for output in self.algorithm.outputs
         }
+
+    def _counted(self, symbols: Mapping[str, int], buffers: Mapping[str, _Buffer]) -> dict[str, int]:
+        """``symbols`` with the dims that outputs have counted."""
+        found = dict(symbols)
+        for count in self.algorithm.counts:
+            buffer = buffers[count.source]
+            if buffer.tensor.role is Role.OUTPUT:
+                raw = self._driver.gpu.device.read(buffer.address, buffer.size)
+                number = int(np.frombuffer(raw, storage_dtype(buffer.tensor.dtype))[0])
+                found[count.name] = count.value_of(number, found)
+        return found
 
     def _read(self, buffer: _Buffer, case: Case, symbols: Mapping[str, int]) -> Array:
         """An output in storage form. Raises NotWritten."""
@@ -156,7 +169,8 @@ class Bench:
         steps = tuple(stride * tensor.dtype.bytes for stride in strides)
         values = np.lib.stride_tricks.as_strided(raw, extents, steps).copy()
         meant = np.zeros(buffer.size, np.bool_)
-        np.lib.stride_tricks.as_strided(meant, (*extents, tensor.dtype.bytes), (*steps, 1))[...] = True
+        elements = np.lib.stride_tricks.as_strided(meant, (*extents, tensor.dtype.bytes), (*steps, 1))
+        elements[_valid(tensor, extents, symbols)] = True
         written = device.written(buffer.address, buffer.size)
         missing = int(np.count_nonzero(meant & ~written))
         if missing:
@@ -166,3 +180,10 @@ class Bench:
         if (written & ~meant & ~buffer.given).any() or device.written(buffer.base, buffer.before).any():
             raise NotWritten(f"bytes beside the elements of {tensor.name} were written")
         return values
+
+
+def _valid(tensor: Tensor, extents: tuple[int, ...], symbols: Mapping[str, int]) -> Array:
+    """Which elements have values, in storage shape: all, but for what lies beyond a dim that the device counts."""
+    logical = np.zeros([evaluate(extent, symbols) for extent in tensor.shape], np.bool_)
+    logical[tuple(slice(evaluate(extent, symbols)) for extent in tensor.extents)] = True
+    return logical.reshape(extents)

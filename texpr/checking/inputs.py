@@ -41,12 +41,33 @@ def make_inputs(algorithm: Algorithm, case: Case, symbols: Mapping[str, int], se
         for tensor in algorithm.inputs
         if tensor.name not in case.absent
     }
+    for count in algorithm.counts:
+        if count.source in arrays:
+            given = case.counts.get(count.source, symbols[count.name])
+            arrays[count.source] = np.asarray(given, arrays[count.source].dtype)
     for tensor in algorithm.inputs:
         if tensor.domain is not None and tensor.name in arrays and arrays[tensor.name].size:
             inside = _in_domain(tensor.domain, tensor, algorithm, arrays, symbols)
             _spoil(arrays[tensor.name], ~inside.reshape(arrays[tensor.name].shape), tensor, symbols, rng)
+    for tensor in algorithm.inputs:
+        if tensor.valid is not None and tensor.name in arrays:
+            arrays[tensor.name] = poisoned(tensor, arrays[tensor.name], symbols)
     scalars = {scalar.name: _scalar(scalar, case, rng) for scalar in algorithm.scalars}
     return Inputs(arrays, scalars)
+
+
+def poisoned(tensor: Tensor, values: Array, symbols: Mapping[str, int]) -> Array:
+    """The same values where there are any, and beyond what shows in a result: NaN, or the greatest integer."""
+    shape = tuple(evaluate(extent, symbols) for extent in tensor.shape)
+    valid = tuple(slice(evaluate(extent, symbols)) for extent in tensor.extents)
+    worst = encode(np.asarray(math.nan), tensor.dtype) if tensor.dtype.is_float else _greatest(tensor.dtype)
+    whole = np.full(shape, worst, values.dtype)
+    whole[valid] = values.reshape(shape)[valid]
+    return whole.reshape(values.shape)
+
+
+def _greatest(dtype: DType) -> int:
+    return 1 if dtype is DType.BOOL else integer_range(dtype)[1]
 
 
 def tensor_values(tensor: Tensor, style: Values, symbols: Mapping[str, int], rng: np.random.Generator) -> Array:

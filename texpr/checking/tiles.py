@@ -143,7 +143,7 @@ def dim_sizes(algorithm: Algorithm, record: Variant, guard: BoolExpr, facts: Fac
     """Sizes worth trying for every free dim under ``guard``, ascending; ``facts`` holds for every call of the
     algorithm."""
     free = [dim.name for dim in algorithm.dims if dim.value is None]
-    derived = {dim.name: dim.value for dim in algorithm.dims if dim.value is not None}
+    derived = {dim.name: dim.value for dim in algorithm.dims if dim.value is not None} | algorithm.rooms
     wanted: dict[str, set[int]] = {name: set() for name in free}
     tiles, runs = tile_sizes(record), long_runs(record)
     for name, axis in axes_of(algorithm).items():

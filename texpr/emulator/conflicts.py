@@ -86,6 +86,8 @@ class GlobalConflicts:
 
     def begin(self, batch: Batch, shadow: SharedShadow) -> None:
         """A batch of programs starts."""
+        for known in self._shadows.values():  # lanes are those of the batch that ends
+            self._record_reads(known)
         self._batch = batch
         if self._shared is not None:
             shadow.time = self._shared.time

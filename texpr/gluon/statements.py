@@ -377,7 +377,6 @@ def _atomic_shared(f: Function, item: AtomicShared) -> Text:
     view = buffer_view(f, item.buffer, None)
 
     def build(texts: list[Text]) -> Text:
-        texts = [typed(f, part, text) for (part, _), text in zip(parts, texts, strict=True)]
         if len(dims) > 1:
             assert space is not None
             points = math.prod(shape_of(space, dims))
@@ -386,7 +385,7 @@ def _atomic_shared(f: Function, item: AtomicShared) -> Text:
         arguments = ", ".join([texts[1].code, texts[0].code, "0", *mask])
         return method(view, f"atomic_scatter_{_ATOMICS[item.op]}({arguments})")
 
-    return combined(f, parts, build, lambda expr, text: spread(f, expr, text, space, dims))
+    return combined(f, parts, build, lambda expr, text: spread(f, expr, typed(f, expr, text), space, dims))
 
 
 def _atomic_shared_of_warps(f: Function, item: AtomicShared) -> Text:

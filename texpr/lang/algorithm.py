@@ -91,6 +91,7 @@ class AlgorithmDef:
             statics=tuple(bound.statics.items()),
             doc=self.doc,
             location=self.location,
+            counts=bound.counts,
         )
 
 
@@ -209,7 +210,7 @@ def _extent(trace: Trace, name: str, extent: object) -> IntExpr:
 
 
 def _dim_expr(trace: Trace, text: str, where: str) -> IntExpr:
-    known = {dim.name for dim in trace.signature.dims} | set(trace.signature.statics)
+    known = {*trace.signature.dim_names(), *trace.signature.statics}
     with located(user_location()):
         value = parse_int(text)
     for name in sorted(free_symbols(value) - known):

@@ -127,12 +127,23 @@ def bind_arguments(algorithm: Algorithm, arguments: Mapping[str, object]) -> Arg
             raise ReferenceArgumentError(
                 name=algorithm.name, problem=f"require '{fact}' is false for {_dims_text(dims)}", hint="other sizes"
             )
+    for count in algorithm.counts:
+        source = inputs.get(count.source)
+        if source is not None:
+            dims[count.name] = count.value_of(int(_logical(source, raw[source], dims)), dims)
     arrays = {tensor: _logical(tensor, array, dims) for tensor, array in raw.items()}
     values = {scalar: _scalar(scalar, given[name], dims) for name, scalar in scalars.items()}
     numbers = {**dims, **{scalar.name: int(value) for scalar, value in values.items() if scalar.dtype.is_int}}
     for tensor, array in arrays.items():
         _check_range(tensor, array, numbers, {other.name: values for other, values in arrays.items()})
     return Arguments(arrays, values, dims)
+
+
+def with_values(tensor: Tensor, values: Array, dims: Mapping[str, int]) -> Array:
+    """The part of a value array that has values: what lies beyond a dim that the device counts has none."""
+    if tensor.valid is None:
+        return values
+    return values[tuple(slice(evaluate(extent, dims)) for extent in tensor.valid)]
 
 
 def _solve_dims(algorithm: Algorithm, raw: Mapping[Tensor, Array], known: dict[str, int]) -> dict[str, int]:
@@ -214,9 +225,10 @@ def _logical(tensor: Tensor, array: Array, dims: Mapping[str, int]) -> Array:
         raise ReferenceArgumentError(
             name=tensor.name, problem=str(error), hint=describe_storage(tensor.dtype)
         ) from None
+    values = with_values(tensor, values.reshape(shape), dims)
     for contract in tensor.contracts:
         limit = None if contract.limit is None else evaluate(contract.limit, dims)
-        broken = violation(contract.kind, values.reshape(shape), limit)
+        broken = violation(contract.kind, values, limit)
         if broken is not None:
             position, problem = broken
             raise ReferenceArgumentError(
@@ -224,7 +236,7 @@ def _logical(tensor: Tensor, array: Array, dims: Mapping[str, int]) -> Array:
                 problem=f"breaks the contract '{contract}': element {position_text(position)} {problem}",
                 hint="keep the contract, or loosen it in the signature",
             )
-    return values.reshape(shape)
+    return values
 
 
 def _check_range(tensor: Tensor, values: Array, numbers: Mapping[str, int], arrays: Mapping[str, Array]) -> None:

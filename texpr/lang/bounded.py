@@ -37,7 +37,8 @@ _SLACK: Final = 2.0**-50
 @dataclass(frozen=True, slots=True)
 class Bounded:
     """``value`` is the reference's; ``|kernel - value| <= bound`` wherever not ``ambiguous``. Integers and bools have
-    bound 0. ``least`` is known of the kernel's magnitude even where it may have overflowed and the bound is infinite.
+    bound 0; of an output, what is no element has bound NaN. ``least`` is known of the kernel's magnitude even where it
+    may have overflowed and the bound is infinite.
     """
 
     value: Array
@@ -65,8 +66,13 @@ class Bounded:
             same = (actual == self.value) | ((actual != actual) & (self.value != self.value))
             error = np.abs(actual.astype(np.float64) - self.value.astype(np.float64))
             ratio = np.where(np.isfinite(error) & (self.bound > 0), error / self.bound, np.inf)
-        undecided = self.ambiguous | np.isinf(self.bound)
+        undecided = self.ambiguous | ~np.isfinite(self.bound)
         return np.where(same | undecided, 0.0, ratio)
+
+    @property
+    def limits(self) -> Array:
+        """The bound, infinite where nothing is said."""
+        return np.where(self.ambiguous | np.isnan(self.bound), np.inf, self.bound)
 
 
 def apply(name: OpName, args: Sequence[Bounded], value: Array, dtype: DType, error: OpError | None) -> Bounded:

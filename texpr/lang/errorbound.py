@@ -21,9 +21,9 @@ from texpr.lang.bound_expr import Analysis, Rectangle, bound_expr
 from texpr.lang.bounded import Bounded
 from texpr.lang.evaluate import State, convert, rectangles, whole
 from texpr.lang.extern_values import extern_bounds
-from texpr.lang.ir import Algorithm, Def, Extern, Func, Reduce, Scan, components
+from texpr.lang.ir import Algorithm, Def, Extern, Func, Reduce, Scan, Tensor, components
 from texpr.lang.reduce_bound import contract_bound, reduce_bound
-from texpr.lang.reference import storage_shape
+from texpr.lang.reference import counted, in_room, storage_shape
 from texpr.lang.scan import lines
 from texpr.lang.scan_bound import scan_bound
 
@@ -53,14 +53,27 @@ def run_bounded(algorithm: Algorithm, arguments: Arguments, accuracy: Accuracy) 
     for definition in algorithm.defs:
         for func, result in zip(definition.funcs, _bound_def(definition, analysis), strict=True):
             analysis.state.arrays[func] = result.value
+            counted(algorithm, func, result.value, analysis.state)
             if result.bound.any():
                 analysis.bounds[func] = result.bound
             if result.ambiguous.any():
                 analysis.doubts[func] = result.ambiguous
             if func.output is not None:
                 shape = storage_shape(func.output.shape, func.output.groups, arguments.dims)
-                outputs[func.output.name] = result.reshape(shape)
+                outputs[func.output.name] = _in_room(func.output, result, analysis.state.dims).reshape(shape)
     return outputs
+
+
+def _in_room(tensor: Tensor, result: Bounded, dims: Mapping[str, int]) -> Bounded:
+    """A whole output: what lies beyond a dim that the device counts is no element of it."""
+    if tensor.valid is None:
+        return result
+    bound, ambiguous = (np.broadcast_to(part, result.value.shape) for part in (result.bound, result.ambiguous))
+    return Bounded(
+        in_room(tensor, result.value, dims, 0),
+        in_room(tensor, bound, dims, np.nan),
+        in_room(tensor, ambiguous, dims, False),
+    )
 
 
 def _bound_def(definition: Def, analysis: Analysis) -> list[Bounded]:

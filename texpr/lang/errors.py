@@ -105,6 +105,13 @@ class DerivedDimError(TExprError):
     default_hint = "a derived dim is an expression of the dims of inputs, statics and other derived dims"
 
 
+class DeviceDimError(TExprError):
+    code = "TX011A"
+    title = "dim that only the device knows"
+    template = "device dim '{name}': {problem}"
+    default_hint = "dims=dict(N='count[] <= CAP'), with an input or output 'count: i32[]'"
+
+
 class BodySignatureError(TExprError):
     code = "TX0117"
     title = "body whose parameters do not match the signature"

@@ -295,7 +295,7 @@ def _verdict(doubt: Refuted | None, value: IntExpr) -> str:
 
 def _extents(read: Read) -> tuple[IntExpr, ...]:
     source = read.source
-    return source.shape if isinstance(source, Tensor) else tuple(axis.extent for axis in source.axes)
+    return source.extents if isinstance(source, Tensor) else tuple(axis.extent for axis in source.axes)
 
 
 def _axes_of(expr: Expr) -> set[str]:

@@ -17,7 +17,7 @@ overloads operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, assert_never
@@ -27,7 +27,7 @@ from texpr.domains import Domain as NamedDomain
 from texpr.dtypes import DType
 from texpr.errors import Location
 from texpr.lang.user_code import ExternCall, TileOp
-from texpr.math.expr import BoolExpr, IntExpr
+from texpr.math.expr import BoolExpr, IntExpr, evaluate, substitute
 
 INDEX: Final = DType.I64
 """The dtype of axis references, dims and arithmetic on them: mathematically exact, never wraps."""
@@ -70,7 +70,8 @@ class Tensor:
     more of them. ``may_alias`` names an input that this output is allowed to overlap exactly. A ``packed`` tensor is
     one of bytes, each with two elements of the 4-bit type ``element`` that are neighbours along that logical dim,
     which ``shape`` has halved. A ``hint`` is read by no definition: schedules may use it, and results are the same
-    without it.
+    without it. ``valid`` are the extents of the part that has values, if dims known on the device only bound it;
+    ``shape`` is then what there is room for.
     """
 
     name: str
@@ -89,10 +90,16 @@ class Tensor:
     contracts: tuple[Contract, ...] = ()
     hint: bool = False
     location: Location | None = None
+    valid: tuple[IntExpr, ...] | None = None
 
     @property
     def rank(self) -> int:
         return len(self.shape)
+
+    @property
+    def extents(self) -> tuple[IntExpr, ...]:
+        """What indices stay below: the extents of the part that has values."""
+        return self.shape if self.valid is None else self.valid
 
     def contract(self, kind: ContractKind) -> Contract | None:
         """The contract of this kind, if the tensor has it."""
@@ -460,12 +467,27 @@ class Dim:
     value: IntExpr | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceDim:
+    """A dim that only the device knows: ``min(max(source[], 0), room)``, where ``source`` names an integer tensor
+    without dims, an input or an output, and ``room`` is over dims of the call."""
+
+    name: str
+    source: str
+    room: IntExpr
+
+    def value_of(self, count: int, dims: Mapping[str, int]) -> int:
+        """The dim, given what the tensor holds."""
+        return min(max(count, 0), evaluate(self.room, dims))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Algorithm:
     """One binding of an algorithm: every type and static is concrete. ``defs`` are in definition order: a def reads
     only earlier ones.
 
-    ``facts`` are the ``require=`` conditions over dims: checked at launch and assumed in proofs.
+    ``facts`` are the ``require=`` conditions over dims: checked at launch and assumed in proofs. ``counts`` are the
+    dims that no call knows; they are not among ``dims``.
     """
 
     name: str
@@ -478,6 +500,16 @@ class Algorithm:
     statics: tuple[tuple[str, int], ...] = ()
     doc: str = ""
     location: Location | None = None
+    counts: tuple[DeviceDim, ...] = ()
+
+    @property
+    def rooms(self) -> dict[str, IntExpr]:
+        """The most that each dim known on the device only can be."""
+        return {count.name: count.room for count in self.counts}
+
+    def with_room(self, value: IntExpr) -> IntExpr:
+        """``value`` for the most that such dims can be."""
+        return substitute(value, self.rooms)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from texpr.lang.arguments import Arguments, resolve_call
 from texpr.lang.arrays import Array, encode, value_dtype
 from texpr.lang.evaluate import Points, State, convert, evaluate, rectangles, whole
 from texpr.lang.extern_values import extern_values
-from texpr.lang.ir import Algorithm, Def, Extern, Func, Reduce, Scan, Top, components
+from texpr.lang.ir import Algorithm, Def, Extern, Func, Reduce, Scan, Tensor, Top, components
 from texpr.lang.reduce import contract, reduce_points
 from texpr.lang.scan import lines, scan_points
 from texpr.math import expr as integer
@@ -58,7 +58,25 @@ class Results:
             for func in definition.funcs:
                 if func.output is not None:
                     shape = storage_shape(func.output.shape, func.output.groups, state.dims)
-                    self.outputs[func.output.name] = state.arrays[func].reshape(shape)
+                    values = in_room(func.output, state.arrays[func], state.dims, 0)
+                    self.outputs[func.output.name] = values.reshape(shape)
+
+
+def in_room(tensor: Tensor, values: Array, dims: Mapping[str, int], beyond: object) -> Array:
+    """An output of which a dim that the device counts bounds the part with values: in a whole array, with ``beyond``
+    elsewhere."""
+    if tensor.valid is None:
+        return values
+    everywhere = np.full([integer.evaluate(extent, dims) for extent in tensor.shape], beyond, values.dtype)
+    everywhere[tuple(slice(extent) for extent in values.shape)] = values
+    return everywhere
+
+
+def counted(algorithm: Algorithm, func: Func, values: Array, state: State) -> None:
+    """Once the definition of a count is evaluated, the dim is known."""
+    for count in algorithm.counts:
+        if func.output is not None and func.output.name == count.source:
+            state.dims = {**state.dims, count.name: count.value_of(int(values), state.dims)}
 
 
 def storage_shape(
@@ -80,6 +98,7 @@ def run(algorithm: Algorithm, arguments: Arguments) -> Results:
     for definition in algorithm.defs:
         for func, values in zip(definition.funcs, evaluate_def(definition, state), strict=True):
             state.arrays[func] = values
+            counted(algorithm, func, values, state)
     return Results(algorithm, state)
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from texpr.contracts import ContractKind
 from texpr.domains import Domain
 from texpr.dtypes import DType, dtype_named
 from texpr.errors import Location, TExprError, located
+from texpr.lang.counts import check_count, check_counted, read_counts
 from texpr.lang.domains import check_owner, read_domain, with_domains
 from texpr.lang.errors import (
     BindingError,
@@ -26,7 +27,7 @@ from texpr.lang.errors import (
     caret,
     did_you_mean,
 )
-from texpr.lang.ir import Contract, Dim, Param, Role, Scalar, Tensor
+from texpr.lang.ir import Contract, DeviceDim, Dim, Param, Role, Scalar, Tensor
 from texpr.lang.packed import PACKED_TYPES, bytes_shape, check_packed, even_fact, packed_dim
 from texpr.lang.syntax import ContractSyntax, ParamSyntax, RangeSyntax, parse_signature
 from texpr.math.bounds import Facts, bounds
@@ -52,10 +53,11 @@ class Signature:
     facts: tuple[BoolExpr, ...]
     domains: Mapping[str, Domain]
     location: Location | None
+    counts: tuple[DeviceDim, ...] = ()
 
     def dim_names(self) -> tuple[str, ...]:
         """Every name that a dim expression in the body may use."""
-        return (*self.dims, *self.derived, *self.statics)
+        return (*self.dims, *self.derived, *self.statics, *(count.name for count in self.counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,11 @@ class BoundSignature:
     facts: tuple[BoolExpr, ...]
     types: Mapping[str, DType]
     statics: Mapping[str, int]
+    counts: tuple[DeviceDim, ...] = ()
+
+    def dim_names(self) -> tuple[str, ...]:
+        """Every name of a dim, statics excepted."""
+        return (*(dim.name for dim in self.dims), *(count.name for count in self.counts))
 
 
 def read_signature(
@@ -84,14 +91,15 @@ def read_signature(
         statics = _read_statics(static)
         checker = _Checker(text, params, _read_types(types), statics, at)
         checker.check_names()
-        free = checker.free_dims(dims)
-        derived = _resolve_derived(dims, free, statics)
-        checker.check_params(free, derived)
+        counts, host = read_counts(dims, params)
+        free = checker.free_dims(host, counts)
+        derived = _resolve_derived(host, free, statics, counts)
+        checker.check_params(free, derived, counts)
         facts = tuple(_read_fact(fact, (*free, *derived, *statics)) for fact in require)
         even = (even_fact(param) for param in params)
         facts += tuple(fact for fact in dict.fromkeys(even) if fact is not TRUE and fact not in facts)
         domains = checker.domains({*free, *derived, *statics})
-        return Signature(text, params, checker.types, statics, free, derived, facts, domains, at)
+        return Signature(text, params, checker.types, statics, free, derived, facts, domains, at, counts)
 
 
 def _read_types(types: Mapping[str, object]) -> dict[str, tuple[DType, ...]]:
@@ -170,30 +178,38 @@ class _Checker:
                 raise DuplicateNameError(name=name, uses=f"{seen[name]} and {use}")
             seen[name] = use
 
-    def free_dims(self, derived: Mapping[str, str]) -> tuple[str, ...]:
-        """The symbols of the inputs' shapes that are neither static nor derived."""
+    def free_dims(self, derived: Mapping[str, str], counts: Sequence[DeviceDim]) -> tuple[str, ...]:
+        """The symbols of the inputs' shapes that are neither static nor derived. A dim known on the device only takes
+        the place of what there is room for."""
         found: dict[str, None] = {}
+        rooms = {count.name: count.room for count in counts}
         for param in self.params:
             if not param.output and param.dims is not None:
-                for dim in itertools.chain.from_iterable(param.dims):
+                for dim in (substitute(d, rooms) for d in itertools.chain.from_iterable(param.dims)):
                     found.update(dict.fromkeys(sorted(free_symbols(dim), key=str(dim).index)))
         taken = {param.name for param in self.params} | set(self.types)
-        for name in (*found, *derived):
+        for name in (*found, *derived, *rooms):
             if name in taken:
                 raise DuplicateNameError(name=name, uses="a dim and an argument or type variable")
-        for name in derived:
+        for name in (*derived, *rooms):
             if name in self.statics:
                 raise DuplicateNameError(name=name, uses="a static and a derived dim")
         return tuple(name for name in found if name not in self.statics and name not in derived)
 
-    def check_params(self, free: tuple[str, ...], derived: Mapping[str, IntExpr]) -> None:
+    def check_params(
+        self, free: tuple[str, ...], derived: Mapping[str, IntExpr], counts: Sequence[DeviceDim]
+    ) -> None:
         known = {*free, *derived, *self.statics}
+        for count in counts:
+            check_count(count, self.params, self.types, known)
+        rooms = {count.name: count.room for count in counts}
         for param in self.params:
             with _excerpt(self.mark(param)):
                 self.check_type(param)
                 for dim in itertools.chain.from_iterable(param.dims or ()):
-                    for name in sorted(free_symbols(dim) - known):
+                    for name in sorted(free_symbols(substitute(dim, rooms)) - known):
                         raise UnderivedDimError(name=name)
+                check_counted(param, counts, self.params)
                 if param.bounds is not None:
                     self.check_bounds(param, param.bounds, known)
                 self.check_contracts(param)
@@ -281,6 +297,9 @@ class _Checker:
             problem = f"'{kind.value}' needs one dim, not {len(param.dims)}"
             raise ContractError(name=param.name, problem=problem, hint=f"{param.name}: {param.type_name}[N] {contract}")
         extent = param.dims[0][0]
+        if contract.limit is not None and free_symbols(extent) - known:
+            problem = f"'{kind.value}' speaks of all {extent} elements, and their number is known on the device only"
+            raise ContractError(name=param.name, problem=problem, hint=f"drop '{contract}'")
         if contract.limit is not None and param.bounds is not None:
             problem = f"'{contract}' says its range already"
             raise ContractError(name=param.name, problem=problem, hint="drop 'in [...)'")
@@ -318,19 +337,17 @@ def _excerpt(text: str) -> Iterator[None]:
 
 
 def _resolve_derived(
-    dims: Mapping[str, str], free: tuple[str, ...], statics: Mapping[str, int | None]
+    dims: Mapping[str, str], free: tuple[str, ...], statics: Mapping[str, int | None], counts: Sequence[DeviceDim]
 ) -> dict[str, IntExpr]:
     """Each derived dim as an expression of free dims and statics; raises DerivedDimError on an unknown name or a
     cycle."""
-    if not isinstance(dims, Mapping):
-        raise ContractError(
-            name="dims", problem=f"takes a dict of expressions, got {dims!r}", hint="dims=dict(P='H // 2')"
-        )
     values: dict[str, IntExpr] = {}
     for name, text in dims.items():
-        if "count[" in str(text):
-            raise NotSupportedYetError(what=f"a device dim, {name} = {text}", instead="pass the dim from the host")
         value = parse_int(str(text))
+        for count in counts:
+            if count.name in free_symbols(value):
+                problem = f"{count.name} is known on the device only"
+                raise DerivedDimError(name=name, problem=problem, hint=f"'{value}' itself as the extent of an axis")
         unknown = sorted(free_symbols(value) - {*free, *dims, *statics})
         if unknown:
             raise DerivedDimError(
@@ -368,7 +385,8 @@ def bind_signature(
     chosen = _choose_types(signature, name, types)
     values = _choose_statics(signature, name, statics)
     try:
-        params = tuple(_bind_param(param, chosen, values, signature.location) for param in signature.params)
+        counts = tuple(replace(count, room=substitute(count.room, values)) for count in signature.counts)
+        params = tuple(_bind_param(param, chosen, values, counts, signature.location) for param in signature.params)
         params = with_domains(params, signature.domains, values, signature.location)
         derived = {dim: substitute(value, values) for dim, value in signature.derived.items()}
         facts = tuple(substitute(fact, values) for fact in signature.facts)
@@ -383,7 +401,8 @@ def bind_signature(
                 if isinstance(dim, Const) and dim.value < 0:
                     raise BindingError(name=name, problem=f"a dim of {param.name} is {dim.value}", hint="other statics")
     dims = (*(Dim(dim) for dim in signature.dims), *(Dim(dim, value) for dim, value in derived.items()))
-    return BoundSignature(params, dims, tuple(fact for fact in facts if fact is not TRUE), chosen, values)
+    kept = tuple(fact for fact in facts if fact is not TRUE)
+    return BoundSignature(params, dims, kept, chosen, values, counts)
 
 
 def _choose_types(signature: Signature, name: str, types: Mapping[str, str]) -> dict[str, DType]:
@@ -427,7 +446,11 @@ def _choose_statics(signature: Signature, name: str, statics: Mapping[str, int])
 
 
 def _bind_param(
-    param: ParamSyntax, types: Mapping[str, DType], statics: Mapping[str, int], at: Location | None
+    param: ParamSyntax,
+    types: Mapping[str, DType],
+    statics: Mapping[str, int],
+    counts: Sequence[DeviceDim],
+    at: Location | None,
 ) -> Param:
     dtype = types.get(param.type_name) or DType(param.type_name)
     low = substitute(param.bounds.low, statics) if param.bounds else None
@@ -439,7 +462,8 @@ def _bind_param(
             high = contract.limit if contract.kind is ContractKind.PERMUTATION else contract.limit + 1
     if param.dims is None:
         return Scalar(param.name, dtype, low, high, at)
-    shape = tuple(substitute(dim, statics) for dim in itertools.chain.from_iterable(param.dims))
+    valid = tuple(substitute(dim, statics) for dim in itertools.chain.from_iterable(param.dims))
+    shape = tuple(substitute(dim, {count.name: count.room for count in counts}) for dim in valid)
     packed = packed_dim(param)
     return Tensor(
         name=param.name,
@@ -457,6 +481,7 @@ def _bind_param(
         contracts=contracts,
         hint=param.hint,
         location=at,
+        valid=None if valid == shape else bytes_shape(valid, packed),
     )
 
 

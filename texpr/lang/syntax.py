@@ -189,14 +189,10 @@ def _parse_param(scanner: _Scanner, output: bool) -> ParamSyntax:
     column = scanner.position
     name = scanner.identifier("an argument name")
     scanner.expect(":", f"the name '{name}'")
-    type_column = scanner.position
     type_name = scanner.identifier(f"the element type of '{name}'")
     hint = type_name == "hint"
     if hint:
-        type_column = scanner.position
         type_name = scanner.identifier(f"the element type of the hint '{name}'")
-    if type_name == "count":
-        scanner.later("a device dim, count[]", "pass the dim from the host", type_column)
     dims: tuple[tuple[IntExpr, ...], ...] | None = None
     strided: tuple[int, ...] = ()
     if scanner.accept("["):

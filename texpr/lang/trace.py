@@ -14,6 +14,7 @@ from texpr.lang.errors import (
     CastError,
     DefinedTwiceError,
     DefinitionTypeError,
+    DeviceDimError,
     DuplicateNameError,
     ExtentMismatchError,
     FreeAxisError,
@@ -39,6 +40,7 @@ from texpr.lang.ir import (
     Axis,
     AxisRef,
     Def,
+    DimRef,
     Expr,
     Extern,
     Func,
@@ -67,7 +69,7 @@ from texpr.lang.ir import (
 from texpr.lang.signature import BoundSignature
 from texpr.lang.user_code import TileOp
 from texpr.lang.value import Value, axis_of, coerce, retype, strong
-from texpr.math.expr import IntExpr, substitute
+from texpr.math.expr import IntExpr, free_symbols, ge, le, substitute, sym
 
 _current: ContextVar[Trace | None] = ContextVar("texpr_trace", default=None)
 
@@ -147,7 +149,7 @@ class Trace:
     def add_axis(self, name: str, extent: IntExpr, ragged: Ragged | None = None) -> Value:
         """A new axis; its name must differ from dims and scalars, because analyses share one name space for symbols."""
         self.check_name("axis", name)
-        taken = {dim.name: "a dim and an axis" for dim in self.signature.dims}
+        taken = {name: "a dim and an axis" for name in self.signature.dim_names()}
         taken |= {param.name: "a scalar and an axis" for param in self.signature.params if isinstance(param, Scalar)}
         taken |= dict.fromkeys(self.axes, "two axes")
         if name in taken:
@@ -309,7 +311,7 @@ class Trace:
                 raise RaggedAxisError(axis=axis.name, problem=problem, hint=hint, at=at)
         if tensor is not None:
             derived = {dim.name: dim.value for dim in self.signature.dims if dim.value is not None}
-            for position, (axis, extent) in enumerate(zip(axes, tensor.shape, strict=True)):
+            for position, (axis, extent) in enumerate(zip(axes, tensor.extents, strict=True)):
                 if substitute(axis.extent, derived) is not substitute(extent, derived):
                     raise ExtentMismatchError(
                         axis=axis.name, extent=axis.extent, position=position, name=tensor.name, dim=extent, at=at
@@ -338,13 +340,39 @@ class Trace:
         """Checks the reads of a definition and appends it."""
         where = draft.top.where if isinstance(draft.top, Reduce) else None
         check_reads(top_exprs(draft.top), where, self.domain(draft))
+        self.check_counted(draft)
         self.drafts.append(draft)
+
+    def check_counted(self, draft: Draft) -> None:
+        """What runs over a dim that the device counts comes after the definition of the count."""
+        pending = [
+            count
+            for count in self.signature.counts
+            if (handle := self.handles.get(count.source)) is not None
+            and isinstance(handle, FuncHandle)
+            and handle.func is None
+        ]
+        over = draft.top.axes if isinstance(draft.top, Reduce) else ()
+        used = {name for axis in (*draft.axes, *over) for name in free_symbols(axis.extent)}
+        nodes = (node for root in top_exprs(draft.top) for node in walk(root))
+        used |= {name for node in nodes if isinstance(node, DimRef) for name in free_symbols(node.value)}
+        for count in pending:
+            if count.name in used:
+                problem = f"{draft.parent} needs it before {count.source} is defined"
+                hint = f"define {count.source} first"
+                raise DeviceDimError(name=count.name, problem=problem, hint=hint, at=draft.location)
 
     def domain(self, draft: Draft) -> Domain:
         over = draft.top.axes if isinstance(draft.top, Reduce) else ()
         over = draft.top.call.over if isinstance(draft.top, Extern) else over
         derived = {dim.name: dim.value for dim in self.signature.dims if dim.value is not None}
-        return Domain((*with_groups(draft.axes), *over), self.signature.facts, derived, draft.location)
+        counted = [
+            fact
+            for count in self.signature.counts
+            for fact in (ge(sym(count.name), 0), le(sym(count.name), count.room))
+        ]
+        facts = (*self.signature.facts, *counted)
+        return Domain((*with_groups(draft.axes), *over), facts, derived, draft.location)
 
     # Stand-ins become reads.
 

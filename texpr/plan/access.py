@@ -41,7 +41,7 @@ def memory_of(source: Tensor | Func | Scratch, guard: BoolExpr) -> Memory:
     return Memory(
         tensor.name,
         tensor.dtype,
-        tensor.shape,
+        tensor.extents,
         tensor_strides(tensor),
         max(alignment(tensor.name, guard), tensor.dtype.bytes),
     )

@@ -20,6 +20,7 @@ from texpr.math.prove import Proved, prove
 from texpr.plan import checks, legality, ragged, updates
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.copies import check_unrolled, copied_axes
+from texpr.plan.counts import device_counts
 from texpr.plan.errors import (
     AxisCoveredTwice,
     AxisNotCovered,
@@ -150,6 +151,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     checks.check_lowered(context)
     check_unrolled(context)
     legality.check_axis_names(context)
+    counts = device_counts(context)
     legality.check_positions(context)
     tile = _cut_tiles(context)
     check_shares(context, tile)
@@ -180,6 +182,7 @@ def plan_kernel(context: Context) -> KernelPlan:
         ),
         scratch,
         epilogue=epilogue,
+        counts=counts,
     )
     legality.check_order_of_nodes(context, plan)
     check_tested_steps(context, plan)

@@ -22,6 +22,7 @@ from texpr.math.prove import is_proved
 from texpr.plan.build import plan_variant
 from texpr.plan.errors import NotLowered, PlanError
 from texpr.plan.ir import VariantPlan
+from texpr.plan.keyed import by_key, is_by_key
 from texpr.plan.matrix import contractions, exact_sums
 from texpr.plan.monoids import constant_extent
 from texpr.plan.partition import Job, partition
@@ -86,7 +87,8 @@ def _drafts(algorithm: Algorithm, target: Target) -> Iterator[_Draft]:
     """The variants of a binding on a target, the most special first."""
     types = tuple((name, str(dtype)) for name, dtype in algorithm.types)
     whole, looped = (partition(algorithm, target, whole=flag) for flag in (True, False))
-    rows = {row for job in whole if (row := rows_extent(job, TRUE)) is not None}
+    found = [row for job in whole if not is_by_key(job) and (row := rows_extent(job, TRUE)) is not None]
+    rows = {(algorithm.with_room(extent), points) for extent, points in found}
     bounds = [_SHORT_ROW, _LONG_ROW] if any(reads_rows_again(job) for job in whole) else [_SHORT_ROW]
     sorting = any(sorts_rows(job) for job in whole)
     if sorting:
@@ -145,7 +147,7 @@ def _wide(algorithm: Algorithm, target: Target, jobs: Sequence[Job], guard: Bool
 
 def _frame(algorithm: Algorithm, target: Target, guard: BoolExpr, *, wide: bool, bound: int = 0) -> Frame:
     variant = Variant(name="default", target=(target.name,), when=guard)
-    return Frame(target, variant_facts(algorithm, variant, target), guard, wide, bound)
+    return Frame(target, variant_facts(algorithm, variant, target), guard, wide, bound, algorithm.rooms)
 
 
 def _fitting(
@@ -171,6 +173,8 @@ def _fitting(
 
 def _candidates(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
     """Kernel records for a job, best first. Several records together: a reduction in pieces and their combination."""
+    if is_by_key(job):
+        yield from by_key(job, name)
     if any(d in job.sides for d in job.held):
         yield from contractions(job, name, frame)
     elif job.scan is not None:

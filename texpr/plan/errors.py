@@ -385,6 +385,13 @@ class OrderNotRelaxed(PlanError):
     default_hint = "relax: [{{order: {summed}}}], or {instead}"
 
 
+class CountInvalid(PlanError):
+    code = "TX0379"
+    title = "dim that the device does not know yet"
+    template = "device dim {dim}: {why}"
+    default_hint = "{hint}"
+
+
 class SharedOverLimit(PlanError):
     code = "TX0401"
     title = "shared memory over the limit"

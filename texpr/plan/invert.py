@@ -149,6 +149,11 @@ def _invert(
     return Def((moved,), axes, (expr, *conditions, *keys.values()), definition.location), update, indices
 
 
+def keyed_axes(definition: Def) -> Mapping[Axis, Expr]:
+    """The axes of a reduction that its guard says are equal to data, with it."""
+    return _keys(definition, definition.top)[0] if isinstance(definition.top, Reduce) else {}
+
+
 def _keys(definition: Def, top: Reduce) -> tuple[dict[Axis, Expr], list[Expr]]:
     """The kept axes that the guard says are equal to data, with it, and the guard's other parts."""
     keys: dict[Axis, Expr] = {}

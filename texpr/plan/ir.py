@@ -28,6 +28,7 @@ from texpr.lang.ir import (
     Axis,
     Boundary,
     Def,
+    DeviceDim,
     Expr,
     Func,
     Monoid,
@@ -455,8 +456,18 @@ class Extern:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """A dim that programs read from memory when they start."""
+
+    dim: DeviceDim
+    source: Tensor | Func
+
+
+@dataclass(frozen=True, slots=True)
 class KernelPlan:
-    """One kernel of a variant on one target. ``limits`` bound dims so that 32-bit offsets inside a tile are exact."""
+    """One kernel of a variant on one target. ``limits`` bound dims so that 32-bit offsets inside a tile are exact.
+    ``counts`` are the dims that it may need and that only the device knows: programs are launched for the most that
+    these can be, and those without a tile do nothing."""
 
     name: str
     variant: str
@@ -473,6 +484,7 @@ class KernelPlan:
     scratch: tuple[Scratch, ...] = ()
     extern: Extern | None = None
     epilogue: tuple[Node, ...] = ()
+    counts: tuple[Count, ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:

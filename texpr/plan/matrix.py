@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from texpr.dtypes import DType
 from texpr.instructions import mma_form
 from texpr.lang.ir import Axis, BoundaryMode, Def, Read, Reduce, Tensor
-from texpr.math.expr import BoolExpr
+from texpr.math.expr import BoolExpr, substitute
 from texpr.math.prove import is_proved
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.contraction import match_dot, one_sided
@@ -68,8 +68,9 @@ def exact_sums(job: Job, frame: Frame) -> list[BoolExpr]:
         form = mma_form(dot.a.dtype, dot.b.dtype, frame.target) if dot is not None and dot.unit is Unit.MMA else None
         top = definition.top
         assert isinstance(top, Reduce)
-        if form is not None and form.saturates and not is_proved(exact_sum(top), frame.facts):
-            found.append(exact_sum(top))
+        exact = substitute(exact_sum(top), frame.rooms)
+        if form is not None and form.saturates and not is_proved(exact, frame.facts):
+            found.append(exact)
     return found
 
 

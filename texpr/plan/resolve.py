@@ -71,6 +71,8 @@ def variant_facts(algorithm: Algorithm, variant: Variant, target: Target) -> Fac
     for dim in algorithm.dims:
         if dim.value is not None:
             facts = facts.assume(*_derived_facts(dim.name, dim.value, facts))
+    for count in algorithm.counts:
+        facts = facts.assume(ge(sym(count.name), 0), le(sym(count.name), count.room))
     return facts
 
 

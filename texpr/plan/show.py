@@ -38,9 +38,9 @@ from texpr.lang.ir import (
 from texpr.lang.show import expr_text, index_text
 from texpr.lang.user_code import TileOp
 from texpr.math.bounds import Facts
-from texpr.math.expr import TRUE, BoolExpr, IntExpr
-from texpr.plan.attach import outer_stages
-from texpr.plan.checks import shared_buffers
+from texpr.math.expr import TRUE, BoolExpr, IntExpr, free_symbols
+from texpr.plan.attach import node_loops, outer_stages
+from texpr.plan.checks import nodes_of, shared_buffers
 from texpr.plan.copies import count_of
 from texpr.plan.hidden import (
     conversions,
@@ -121,7 +121,7 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
     lines = [f"fill {fill.name} = {fill.value}   memset of {fill.bits}-bit numbers" for fill in kernel.fills]
     if kernel.extern is not None:
         return "\n".join([*lines, "   ".join(head[:3]), *_extern_lines(kernel.extern)]) + "\n"
-    lines += ["   ".join(head), _tile_line(kernel)]
+    lines += ["   ".join(head), _tile_line(kernel), *_count_lines(kernel)]
     sizes = tile_sizes(kernel)
     if kernel.prologue:
         lines.append("once per program:")
@@ -188,6 +188,18 @@ def _tile_line(kernel: KernelPlan) -> str:
         most = "sms" if programs is None else str(programs.value)
         parts.append(f"persistent: at most {most} programs loop over the tiles")
     return "   ".join(parts)
+
+
+def _count_lines(kernel: KernelPlan) -> list[str]:
+    """The dims of tiles and loops that programs read from memory."""
+    loops = [loop.axis for node in nodes_of(kernel.nodes) for loop in node_loops(node)]
+    axes = [t.axis for t in kernel.tile] + loops
+    used = {name for axis in axes for name in free_symbols(axis.extent)}
+    counts = [count for count in kernel.counts if count.dim.name in used]
+    return [
+        f"dim {c.dim.name} = {c.dim.source}[], read by each program; programs are launched for {c.dim.room}"
+        for c in counts
+    ]
 
 
 def _axis_tile(tile: TileAxis) -> str:

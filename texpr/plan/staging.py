@@ -119,7 +119,7 @@ def window_of(accesses: Sequence[Access], facts: Facts) -> Window | str:
 def _edges(accesses: Sequence[Access]) -> tuple[bool, ...]:
     """Per dim, whether some read may lie outside of the source."""
     source = accesses[0].read.source
-    extents = source.shape if isinstance(source, Tensor) else tuple(axis.extent for axis in source.axes)
+    extents = source.extents if isinstance(source, Tensor) else tuple(axis.extent for axis in source.axes)
     return tuple(
         any(a.read.boundary != NO_BOUNDARY and not spans(a.read.indices[d], extent) for a in accesses)
         for d, extent in enumerate(extents)

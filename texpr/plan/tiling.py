@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from texpr.lang.ir import Axis, BoundaryMode, Def, Func, Monoid, Read, Reduce, Tensor
 from texpr.math.bounds import Facts
-from texpr.math.expr import BoolExpr, IntExpr, ceildiv, maximum, minimum
+from texpr.math.expr import BoolExpr, IntExpr, ceildiv, maximum, minimum, substitute
 from texpr.math.integer import const, product
 from texpr.plan.access import fastest_axis, memory_of
 from texpr.plan.inline import axes_of, key_of, reads_of
@@ -49,13 +49,15 @@ _MOST_POINTS = 32  # constant points of a row per point of its symbolic extent
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What tile sizes depend on besides the job. ``wide``: 16-byte accesses are proved. ``bound``: the axes inside a
-    program have at most this many points and are covered by one tile; 0 for loops."""
+    program have at most this many points and are covered by one tile; 0 for loops. ``rooms``: the most that dims can be
+    that no call knows."""
 
     target: Target
     facts: Facts
     guard: BoolExpr
     wide: bool
     bound: int = 0
+    rooms: Mapping[str, IntExpr] = field(default_factory=dict)
 
 
 # ---- axes --------------------------------------------------------------------------------------------------------
@@ -371,10 +373,10 @@ def in_parts(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
         columns = is_symbolic(job.programs)
         most = _COLUMN_PARTS if columns else _FULL_PARTS
         if columns:
-            tiles = product(ceildiv(a.extent, sizes[a]) for a in job.programs)
+            tiles = product(ceildiv(substitute(a.extent, frame.rooms), sizes[a]) for a in job.programs)
             value = minimum(maximum(const(_COLUMN_PROGRAMS) // maximum(tiles, 1), 1), most)
         else:
-            value = minimum(maximum(ceildiv(axis.extent, sizes[axis]), 1), most)
+            value = minimum(maximum(ceildiv(substitute(axis.extent, frame.rooms), sizes[axis]), 1), most)
         of = tuple(d.name for d in job.reductions)
         parts = tuple(f"{func.name}.part" for d in job.reductions for func in d.funcs)
         grid = {**named(sizes, job.programs), f"{axis.name}.part": 1}

@@ -34,7 +34,8 @@ def wide_guard(plan: VariantPlan, algorithm: Algorithm, facts: Facts) -> BoolExp
         most = max((access.elements for access in accesses), default=0)
         for read, size, fast, elements in accesses:
             needed = wide_facts(read, fast, size, facts.assume(*found))
-            if needed is None or elements * _MINOR < most:
+            counted = needed is not None and any(free_symbols(fact) & algorithm.rooms.keys() for fact in needed)
+            if needed is None or counted or elements * _MINOR < most:
                 continue
             found.update(dict.fromkeys(needed))
             memory = memory_of(read.source, plan.guard)

@@ -105,7 +105,10 @@ def zeroed(buffer: Scratch) -> Fill:
 
 
 def _check_output(output: Tensor, at: Location | None) -> None:
-    """A memset covers the whole tensor and nothing else, and destroys nothing that is read."""
+    """A memset covers the whole tensor and nothing else, and destroys nothing that is read or to be left alone."""
+    if output.valid is not None:
+        why = "what lies beyond the count of the device is left as it is, and a memset knows no count"
+        raise FillNotPossible(name=output.name, value="a constant", why=why, hint="set it in a kernel", at=at)
     if output.strided:
         why = "its rows may lie apart, and a memset would write what lies between them"
         raise FillNotPossible(name=output.name, value="a constant", why=why, hint="write it densely", at=at)

@@ -6,6 +6,7 @@ On a GPU nothing looks at the elements: there these are the caller's obligations
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from typing import Any, Final
 
 from texpr.contracts import position_text, violation
@@ -24,15 +25,26 @@ _NOT_FINITE: Final = {DType.F16: 0x7C00, DType.BF16: 0x7F80, DType.F32: 0x7F8000
 
 def check_contracts(call: BoundCall) -> None:
     """Raises ContractBrokenError for the first input with an element outside its range or its contracts."""
+    dims = _with_counts(call)
     for tensor in call.entry.tensors:
         array = call.arrays.get(tensor.name)
         if not tensor.output and array is not None and (tensor.contracts or tensor.low is not None):
-            _check(tensor, array, call)
+            _check(tensor, array, call, dims)
 
 
-def _check(tensor: Tensor, array: ArrayView, call: BoundCall) -> None:
-    dims = call.dims
-    values = _elements(tensor, array)
+def _with_counts(call: BoundCall) -> dict[str, int]:
+    """Every dim that is known before the first kernel."""
+    dims = dict(call.dims)
+    tensors = {tensor.name: tensor for tensor in call.entry.inputs if isinstance(tensor, Tensor)}
+    for count in call.entry.counts:
+        if count.source in tensors:
+            number = int(_elements(tensors[count.source], call.arrays[count.source]).reshape(()))
+            dims[count.name] = min(max(number, 0), evaluate(count.room, dims))
+    return dims
+
+
+def _check(tensor: Tensor, array: ArrayView, call: BoundCall, dims: Mapping[str, int]) -> None:
+    values = _elements(tensor, array) if tensor.valid is None else _values(tensor, array, dims)
     for contract in tensor.contracts:
         limit = None if contract.limit is None else evaluate(contract.limit, dims)
         broken = violation(contract.kind, values, limit)
@@ -45,7 +57,7 @@ def _check(tensor: Tensor, array: ArrayView, call: BoundCall) -> None:
     low, high = evaluate(tensor.low, dims), evaluate(tensor.high, dims)
     outside = (values < low) | (values >= high)
     if tensor.domain is not None:
-        outside &= _in_domain(tensor.domain, tensor, call).reshape(values.shape)
+        outside &= _in_domain(tensor.domain, tensor, call, dims).reshape(values.shape)
     if outside.any():
         import numpy
 
@@ -58,19 +70,22 @@ def _check(tensor: Tensor, array: ArrayView, call: BoundCall) -> None:
         )
 
 
-def _in_domain(domain: Domain, tensor: Tensor, call: BoundCall) -> Any:
+def _in_domain(domain: Domain, tensor: Tensor, call: BoundCall, dims: Mapping[str, int]) -> Any:
     """Where the range of a tensor's values holds, over its logical dims."""
-
-    def logical(other: Tensor) -> tuple[int, ...]:
-        return tuple(evaluate(extent, call.dims) for extent in other.shape)
-
     wanted = {name for name, _ in mentioned(domain.text).reads}
     arrays = {
-        other.name: _elements(other, call.arrays[other.name]).reshape(logical(other))
+        other.name: _values(other, call.arrays[other.name], dims)
         for other in call.entry.tensors
         if other.name in wanted
     }
-    return holds_at(domain, logical(tensor), call.dims, arrays)
+    shape = tuple(evaluate(extent, dims) for extent in tensor.valid or tensor.shape)
+    return holds_at(domain, shape, dims, arrays)
+
+
+def _values(tensor: Tensor, array: ArrayView, dims: Mapping[str, int]) -> Any:
+    """The elements over the logical dims: what lies beyond a dim that the device counts has no values."""
+    whole = _elements(tensor, array).reshape([evaluate(extent, dims) for extent in tensor.shape])
+    return whole[tuple(slice(evaluate(extent, dims)) for extent in tensor.valid or tensor.shape)]
 
 
 def _elements(tensor: Tensor, array: ArrayView) -> Any:

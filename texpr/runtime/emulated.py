@@ -27,7 +27,8 @@ class EmulatedBackend:
     """One simulated GPU for a bundle. ``sm`` is its compute capability; None means 8.0, or the lowest the bundle has
     code for.  ``schedule_seed``: see ``texpr.runtime.load``.
 
-    Output memory starts poisoned, so an element that no kernel writes comes back as 0xff bytes. Calls are serialised.
+    Output memory starts poisoned, so an element that no kernel writes comes back as 0xff bytes, unless a dim that the
+    device counts may leave it out: then it stays as it was. Calls are serialised.
     """
 
     def __init__(self, manifest: Manifest, sm: int | None, schedule_seed: int | None = None) -> None:
@@ -41,13 +42,15 @@ class EmulatedBackend:
         if any(array.library == "torch" for array in inputs):
             import torch
 
-            return view(tensor.name, torch.empty(shape, dtype=torch_dtype(tensor.dtype)))
+            make = torch.empty if tensor.valid is None else torch.zeros
+            return view(tensor.name, make(shape, dtype=torch_dtype(tensor.dtype)))
         import numpy
 
         patterns = any(
             array.dtype is not tensor.dtype and array.can_be(tensor.dtype, patterns=True) for array in inputs
         )
-        return view(tensor.name, numpy.empty(shape, numpy_dtype(tensor.dtype, patterns=patterns)))
+        fresh = numpy.empty if tensor.valid is None else numpy.zeros
+        return view(tensor.name, fresh(shape, numpy_dtype(tensor.dtype, patterns=patterns)))
 
     def query(self, call: BoundCall) -> QueryResult:
         with self._lock:
@@ -84,10 +87,14 @@ class EmulatedBackend:
                     workspace = gpu.allocate(needed, "workspace") if needed else 0
                     allocated += [workspace] if workspace else []
                     context.launch(raw, stream=0, workspace=workspace, workspace_bytes=needed)
-                for name in outputs:
-                    array = call.arrays[name]
+                for tensor in call.entry.outputs:
+                    array = call.arrays[tensor.name]
                     if not array.empty:
-                        _store(array, gpu.read(addresses[name], array.span * array.dtype.bytes))
+                        size = array.span * array.dtype.bytes
+                        data = gpu.read(addresses[tensor.name], size)
+                        if tensor.valid is not None:
+                            data = _over(array, data, gpu.device.written(addresses[tensor.name], size))
+                        _store(array, data)
             finally:
                 for address in allocated:
                     gpu.free(address)
@@ -116,6 +123,14 @@ class EmulatedBackend:
             if isinstance(pending, Fault) or (pending is not None and not isinstance(pending, Exception)):
                 raise pending from None
             raise error from pending
+
+
+def _over(array: ArrayView, data: bytes, written: Any) -> bytes:
+    """``data`` where it was written, and elsewhere what the array holds."""
+    import numpy
+
+    before = numpy.frombuffer(ctypes.string_at(array.address, len(data)), numpy.uint8)
+    return numpy.where(written, numpy.frombuffer(data, numpy.uint8), before).tobytes()
 
 
 def _store(array: ArrayView, data: bytes) -> None:

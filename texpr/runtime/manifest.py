@@ -59,6 +59,7 @@ class Tensor:
     high: Expression | None = None
     domain: Domain | None = None
     contracts: tuple[Contract, ...] = ()
+    valid: tuple[Expression, ...] | None = None
 
     def storage_dims(self) -> list[tuple[int, ...]]:
         """For each storage dim, the positions of its logical dims."""
@@ -106,6 +107,15 @@ class Variant:
     workspace: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A dim that kernels read from the tensor ``source``; more than ``room`` counts as ``room``."""
+
+    name: str
+    source: str
+    room: Expression
+
+
 @dataclass(frozen=True)
 class Entry:
     """One C function family. (Without slots, so that what every call asks for is computed once.)"""
@@ -120,6 +130,7 @@ class Entry:
     variants: tuple[Variant, ...]
     context_words: int
     max_launches: int
+    counts: tuple[Count, ...] = ()
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -285,6 +296,7 @@ def _entry(data: dict[str, Any]) -> Entry:
         dims=_all(_text, data["dims"]),
         derived=tuple((_a(str, dim["name"]), parse(_a(str, dim["value"]))) for dim in data["derived"]),
         facts=_all(_text, data["facts"]),
+        counts=_all(_count, data.get("counts", [])),
         variants=_all(_variant, data["variants"]),
         context_words=_a(int, data["context_words"]),
         max_launches=_a(int, data["max_launches"]),
@@ -304,6 +316,7 @@ def _argument(data: dict[str, Any], types: tuple[tuple[str, DType], ...]) -> Arg
         variable=variable,
         shape=tuple(parse(_a(str, text)) for text in data["shape"]),
         text=_all(_text, data["shape"]),
+        valid=None if data.get("valid") is None else tuple(parse(_a(str, text)) for text in data["valid"]),
         groups=tuple(_a(int, count) for count in data["groups"]),
         output=_a(bool, data["output"]),
         optional=_a(bool, data["optional"]),
@@ -329,6 +342,10 @@ def _domain(data: dict[str, Any] | None) -> Domain | None:
     domain = Domain(_a(str, data["where"]), _all(_text, data["indices"]))
     parse_condition(domain.text)
     return domain
+
+
+def _count(data: dict[str, Any]) -> Count:
+    return Count(_a(str, data["name"]), _a(str, data["source"]), parse(_a(str, data["room"])))
 
 
 def _contract(data: dict[str, Any]) -> Contract:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Container, Mapping, Sequence
 
+from texpr.dtypes import DType
 from texpr.errors import located
-from texpr.lang.ir import Axis
+from texpr.lang.ir import Axis, OpName
 from texpr.math.bounds import Facts, divisor
-from texpr.math.expr import BoolExpr, IntExpr, Sym, const, free_symbols, ge, minimum, sym
+from texpr.math.expr import TRUE, BoolExpr, IntExpr, Sym, const, free_symbols, ge, minimum, substitute, sym
 from texpr.math.integer import product
 from texpr.plan.access import memory_of
 from texpr.plan.ir import Cover, KernelPlan, Node, Scratch, TileAxis
 from texpr.plan.resolve import constant
+from texpr.tile import build as tile
 from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.evaluate import Needs
 from texpr.tile.extern import extern_program
@@ -24,6 +26,7 @@ from texpr.tile.ir import (
     For,
     If,
     IntParam,
+    Literal,
     Load,
     Parameter,
     PointerParam,
@@ -93,9 +96,15 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
         if within is not None:
             into.add(within.around(origins, body))
 
-    if plan.persistence is None:
+    rooms = {count.dim.name: count.dim.room for count in plan.counts}
+    grid = substitute(tiles, rooms)
+    if plan.persistence is None and grid is tiles:
         lower_tile(plan.nodes, sym(pid), scope, block)
-        body, grid = tuple(block.statements), tiles
+    elif plan.persistence is None:
+        inner, turn = Block(), kernel.name("tile")
+        lower_tile(plan.nodes, sym(turn), scope, inner)
+        note = "a tile, unless the device counts too few"
+        block.add(For(turn, sym(pid), tiles, grid, tuple(inner.statements), note))
     else:
         start_copies(kernel, block, each_tile=False)
         scope = lower_nodes(plan.prologue, kernel, scope, block)
@@ -104,7 +113,7 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
         lower_tile(plan.body, sym(turn), scope, inner)
         for through in kernel.through:
             start_through(through, block)
-        grid = minimum(tiles, plan.persistence.programs)
+        grid = substitute(minimum(tiles, plan.persistence.programs), rooms)
         programs = kernel.name("programs")
         block.add(Scalar(programs, grid, "programs launched"))
         block.add(
@@ -121,9 +130,9 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
         for through in kernel.through:
             scope = finish_through(through, kernel, scope, block)
         lower_nodes(plan.epilogue, kernel, scope, block)
-        body = tuple(block.statements)
-    limits = tuple(limit for limit in needs.limits if not _small(limit))
-    body = without_unused_scalars(body)
+    most = dict.fromkeys(substitute(limit, rooms) for limit in needs.limits)
+    limits = tuple(limit for limit in most if not _small(limit))
+    body = _counted(plan, kernel, without_unused_scalars(tuple(block.statements)))
     parameters = _parameters(kernel, body, facts, guard, arguments)
     return TileProgram(name, plan.warps, parameters, tuple(kernel.buffers), body, grid, limits, tuple(kernel.conflicts))
 
@@ -132,6 +141,25 @@ def _ticket(name: str, words: Scratch, kernel: Kernel, guard: BoolExpr) -> Ticke
     memory = memory_of(words, guard)
     kernel.needs.tensors[memory.name] = words
     return Ticket(name, memory.name)
+
+
+def _counted(plan: KernelPlan, kernel: Kernel, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """The body after reading the dims of the device that it mentions."""
+    used: dict[str, None] = {}
+    _symbols(body, set(), used)
+    read: list[Statement] = []
+    for count in plan.counts:
+        if count.dim.name not in used:
+            continue
+        memory = memory_of(count.source, TRUE)
+        kernel.needs.tensors[memory.name] = count.source
+        value: Expr = Load(memory.name, const(0), None, None, Literal(0, memory.dtype), memory.dtype, None, ())
+        if memory.dtype is not DType.I32:
+            value = tile.cast(value, DType.I64)
+        value = tile.op(OpName.MAX, value, tile.literal(0, value.dtype))
+        value = tile.op(OpName.MIN, value, tile.uniform(count.dim.room, value.dtype))
+        read.append(ScalarOf(count.dim.name, tile.cast(value, DType.I32), f"{memory.name}[], at most {count.dim.room}"))
+    return (*read, *body)
 
 
 def _small(limit: IntExpr) -> bool:

@@ -387,4 +387,22 @@ def ordered_lines(x: Any, y: Any) -> None:
     y[i, j] = in_order(x[i, j], along=j)
 
 
+@te.algorithm("x: f32[M] -> count: i32[], y: f32[N]", dims=dict(N="count[] <= M"))
+def counted_rows(x: Any, count: Any, y: Any) -> None:
+    """A count on the device, and rows of which there are so many."""
+    i, n = te.axes(i="M", n="N")
+    count[()] = te.sum(te.where(x[i] > 0, te.i32(1), 0), over=i)
+    y[n] = x[n] * 2.0
+
+
+@te.algorithm("x: f32[N], count: i32[] -> y: f32[CAP]", dims=dict(N="count[] <= CAP"))
+def rows_not_counted(x: Any, count: Any, y: Any) -> None:
+    """An extent that is less the more there are."""
+    (i,) = te.axes(i="CAP")
+    (j,) = te.axes(j="CAP - N")
+    s = te.func("s")
+    s[j] = x.padded(0)[j]
+    y[i] = s.padded(0)[i]
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
