@@ -1,8 +1,8 @@
 """torch's operators, which call cuBLAS and cuDNN: an expression over the case's tensors, dims, statics and scalars.
 
-``torch`` and ``F`` (torch.nn.functional) may be used in it; an absent optional input is None. Assignments may come
-before the expression, separated by semicolons, and are done once per set of buffers: what a program would do when it
-loads its weights.
+``torch`` and ``F`` (torch.nn.functional, whatever dims are called) may be used in it; an absent optional input is None.
+Assignments may come before the expression, separated by semicolons, and are done once per set of buffers: what a
+program would do when it loads its weights.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def _works(text: str, call: Call, torch: Any, names: Mapping[str, Any], wrap: _W
 def namespace(sets: Sets, number: int, torch: Any) -> dict[str, Any]:
     """The arguments of the case on one set of buffers, by name."""
     case = sets.case
-    found: dict[str, Any] = {"torch": torch, "F": torch.nn.functional, **case.dims, **case.statics, **case.scalars}
+    found: dict[str, Any] = {**case.dims, **case.statics, **case.scalars}
     found |= dict.fromkeys(case.absent, None)
     addresses = sets.addresses(number)
     for each in (*case.inputs, *case.outputs):
         found[each.layout.name] = tensor_at(each.layout, addresses[each.layout.name], 0, torch)
-    return found
+    return found | {"torch": torch, "F": torch.nn.functional}
 
 
 def host_arrays(found: Any, sets: Sets, torch: Any) -> list[Any]:

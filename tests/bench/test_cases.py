@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bench.peers import PEERS, module_of
 from bench.sweep.casefile import read_case, read_cases
 from bench.sweep.yaml_lines import BenchError
-from texpr.packing.sources import algorithms_in
+from texpr.packing.sources import algorithms_in, find_sources
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\
@@ -76,6 +77,23 @@ def test_mistakes_are_named_with_their_lines(tmp_path: Path, old: str, new: str,
     with pytest.raises(BenchError) as caught:
         read(tmp_path, GOOD.replace(old, new, 1))
     assert error in str(caught.value)
+
+
+def test_expressions_of_peers_use_what_the_kernel_has() -> None:
+    python = {name for name, module in PEERS.items() if module not in ("device_copy", "cub")} - {
+        "spconv", "spconv_triton", "torchsparse"
+    }  # fmt: skip
+    theirs = {"torch", "F", "liger", "ops", "matmul", "softmax"}
+    for case in read_cases(ROOT / "bench" / "cases"):
+        (source,) = find_sources([case.kernel], ROOT / "kernels")
+        algorithm = source.definition.bind(case.types[0], case.statics[0])
+        given = {each.name for each in (*algorithm.params, *algorithm.dims)} | set(dict(algorithm.statics))
+        for name in python & set(case.peers):
+            tree = ast.parse("\n".join(part.strip() for part in case.peers[name].split(";")))
+            names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+            made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+            assert used <= given | theirs | made, (case.name, name)
 
 
 def test_every_peer_has_a_module_that_says_why_it_is_absent() -> None:

@@ -38,11 +38,11 @@ def torch_or_none() -> Any:
 
 def peer_of(expression: str, case: Case, addresses: Mapping[str, int], index: int, torch: Any) -> Peer:
     """``addresses`` are those of the case's tensors on GPU number ``index``."""
-    names: dict[str, Any] = {"torch": torch, "F": torch.nn.functional}
-    names |= {**case.dims, **case.statics, **case.scalars}
+    names: dict[str, Any] = {**case.dims, **case.statics, **case.scalars}
     names |= dict.fromkeys(case.absent, None)
     for each in case.inputs:
         names[each.layout.name] = tensor_at(each.layout, addresses[each.layout.name], index, torch)
+    names |= {"torch": torch, "F": torch.nn.functional}  # whatever dims are called
     code = compile(expression, "<peer>", "eval")
     return Peer(lambda: eval(code, names))
 
