@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from texpr.lang.ir import Monoid, ReduceOp
 from texpr.math.expr import IntExpr, const, sym
@@ -19,11 +20,24 @@ from texpr.tile.monoids import combine
 from texpr.tile.scope import Scope
 
 
-def before_the_tile(
-    node: Prefixes, look_back: LookBack, total: Sequence[TileExpr], *, kernel: Kernel, scope: Scope, block: Block
-) -> tuple[TileExpr, ...]:
-    """What the tiles before this one come to. ``total``: what this one comes to, preceded by whether the scan starts
-    anew in it (1 or 0) if it may; every component a scalar."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a program has told others: ``total``, in a word of a line that begins at ``start``; ``tile`` tiles of the
+    line come before its own."""
+
+    node: Prefixes
+    look_back: LookBack
+    words: str
+    start: IntExpr
+    tile: IntExpr
+    total: tuple[Var, ...]
+
+
+def publish_tile(
+    node: Prefixes, look_back: LookBack, total: Sequence[TileExpr], kernel: Kernel, scope: Scope, block: Block
+) -> Told:
+    """Tell other programs what this tile comes to: ``total``, preceded by whether the scan starts anew in it (1 or 0)
+    if it may; every component a scalar."""
     name = node.funcs[0].name
     words = memory_of(look_back.words, scope.guard).name
     kernel.needs.tensors[words] = look_back.words
@@ -36,20 +50,25 @@ def before_the_tile(
         words_name = kernel.name(f"{name}_words")
         block.add(Scalar(words_name, start, "where the words of its line begin"))
         start = sym(words_name)
-    op = _state_operator(node)
     own = tuple(assign(f"{name}_total", value, kernel, block, node.schedule) for value in total)
+    block.add(Publish(words, start + tile, False, own, look_back.widths, origin(name, node.schedule)))
+    return Told(node, look_back, words, start, tile, own)
+
+
+def before_the_tile(told: Told, kernel: Kernel, block: Block) -> tuple[TileExpr, ...]:
+    """What the tiles before this one come to. Others are told what that comes to with this one."""
+    node, look_back = told.node, told.look_back
+    name, op = node.funcs[0].name, _state_operator(node)
     at = origin(name, node.schedule)
-    block.add(Publish(words, start + tile, False, own, look_back.widths, at))
-    dtypes = tuple(value.dtype for value in own)
+    dtypes = tuple(value.dtype for value in told.total)
     before = tuple(Var(kernel.name(f"{name}_before"), dtype, None, ()) for dtype in dtypes)
     names = tuple(var.name for var in before)
-    block.add(
-        LookBackStatement(names, words, start, tile, look_back.window, op, dtypes, look_back.widths, at)
-    )
+    window, widths = look_back.window, look_back.widths
+    block.add(LookBackStatement(names, told.words, told.start, told.tile, window, op, dtypes, widths, at))
     upto = tuple(
-        assign(f"{name}_upto", value, kernel, block, node.schedule) for value in combine(op, before, own)
+        assign(f"{name}_upto", value, kernel, block, node.schedule) for value in combine(op, before, told.total)
     )
-    block.add(Publish(words, start + tile, True, upto, look_back.widths, at))
+    block.add(Publish(told.words, told.start + told.tile, True, upto, widths, at))
     return before[-len(node.funcs) :]
 
 

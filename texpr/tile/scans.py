@@ -7,8 +7,7 @@ the left operand of the first point, so that nothing has to be added afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 from texpr.dtypes import DType
 from texpr.lang.ir import Axis, Monoid, OpName, ReduceOp
@@ -20,13 +19,10 @@ from texpr.tile.ir import Assign, Full, Literal, Reduce, Scan, Space, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin
 from texpr.tile.layouts import Blocked
-from texpr.tile.lookback import before_the_tile
+from texpr.tile.lookback import before_the_tile, publish_tile
 from texpr.tile.monoids import combine, identity
 from texpr.tile.scope import Scope
 from texpr.tile.spaces import blocked_space
-
-BeforeTile = Callable[[Sequence[TileExpr]], tuple[TileExpr, ...]]
-"""What the tiles before come to, given what this one comes to (``lookback.before_the_tile``)."""
 
 
 def begin_carried(node: Write, kernel: Kernel, scope: Scope, block: Block) -> Scope:
@@ -62,14 +58,17 @@ def lower_prefixes(node: Prefixes, kernel: Kernel, scope: Scope, block: Block) -
         anew = tile.choose(starts, tile.literal(1, DType.I32), tile.literal(0, DType.I32))
     carry = scope.carries.get(node.funcs[0]) if node.carried else None
     dim = None if work is None else work.dim_of(node.axis.name)
-    before: BeforeTile | None = None
-    if node.look_back is not None:
-        before = partial(before_the_tile, node, node.look_back, kernel=kernel, scope=scope, block=block)
     if work is None or dim is None:
-        entering = carry if before is None else before([*([] if anew is None else [anew]), *values])
-        results, last = _one_point(node, values, anew, entering, start)
+        results, last = _one_point(node, values, anew, carry, start)
+        started = anew
     else:
-        results, last = _along_lanes(node, values, anew, carry, before, start, home, work, dim, kernel, block)
+        results, last, started = _along_lanes(node, values, anew, carry, start, home, work, dim, kernel, block)
+    if node.look_back is not None:
+        state = last if started is None else (_end(node, started, work), *last)
+        told = publish_tile(node, node.look_back, state, kernel, scope, block)
+        if started is None:  # moved while other programs are at work
+            results = _moved(node, results, home, kernel, block)
+        results = _going_on(node, before_the_tile(told, kernel, block), results, started)
     for func, value in zip(node.funcs, results, strict=True):
         back = value if home is None else tile.relayout(value, home)
         scope = scope.with_value(func, assign(func.name, tile.cast(back, func.dtype), kernel, block, node.schedule))
@@ -104,14 +103,15 @@ def _along_lanes(
     values: Sequence[TileExpr],
     anew: TileExpr | None,
     carry: tuple[Var, ...] | None,
-    before: BeforeTile | None,
     start: Sequence[Literal],
     home: Space | None,
     work: Space,
     dim: int,
     kernel: Kernel,
     block: Block,
-) -> tuple[tuple[TileExpr, ...], tuple[TileExpr, ...]]:
+) -> tuple[tuple[TileExpr, ...], tuple[TileExpr, ...], TileExpr | None]:
+    """The prefixes in the space ``work``; what the tile comes to, if that goes on; where it has started anew, if other
+    tiles' values do not pass that."""
     assert home is not None
     own = tuple(everywhere(value, home, work) for value in values)
     flags = [] if anew is None else [everywhere(anew, home, work)]
@@ -143,35 +143,48 @@ def _along_lanes(
         scanned = Scan(op, args, dim, node.reverse, n, args[n].dtype, work, every)
         return assign(name, scanned, kernel, block, node.schedule)
 
-    offset = len(args) - len(own)
+    offset, goes_on = len(args) - len(own), carry is not None or node.look_back is not None
     inclusive, preceding = own, earlier
-    if carry is not None or before is not None or not exclusive:
+    if goes_on or not exclusive:
         inclusive = tuple(component(offset + n, f"{func.name}_upto") for n, func in enumerate(node.funcs))
     if exclusive:
         preceding = tuple(component(len(flags) + n, f"{func.name}_before") for n, func in enumerate(node.funcs))
-    end = 0 if node.reverse else work.dims[dim].size - 1
-    if before is not None:
-        started = [component(0, f"{node.funcs[0].name}_anew")] if flags else []
-        tiles_before = before([picked(value, work, dim, end) for value in (*started, *inclusive)])
-        inclusive = _going_on(node, tiles_before, inclusive, started)
-        preceding = _going_on(node, tiles_before, preceding, started) if exclusive else ()
+    started = component(0, f"{node.funcs[0].name}_anew") if flags and node.look_back is not None else None
     results = preceding if exclusive else inclusive
     if difference:
         inverse = OpName.SUB if node.operator is ReduceOp.SUM else OpName.XOR
         results = tuple(tile.op(inverse, total, value) for total, value in zip(inclusive, own, strict=True))
-    if carry is None:
-        return results, ()
-    return results, tuple(picked(value, work, dim, end) for value in inclusive)
+    return results, tuple(_end(node, value, work) for value in inclusive) if goes_on else (), started
+
+
+def _end(node: Prefixes, value: TileExpr, work: Space | None) -> TileExpr:
+    """The value at the point of the tile that the scan comes to last."""
+    dim = None if work is None else work.dim_of(node.axis.name)
+    if work is None or dim is None:
+        return value
+    return picked(value, work, dim, 0 if node.reverse else work.dims[dim].size - 1)
+
+
+def _moved(
+    node: Prefixes, values: tuple[TileExpr, ...], home: Space | None, kernel: Kernel, block: Block
+) -> tuple[TileExpr, ...]:
+    """Prefixes within the tile, brought to where they are stored from."""
+    if home is None:
+        return values
+    return tuple(
+        assign(f"{func.name}_local", tile.relayout(value, home), kernel, block, node.schedule)
+        for func, value in zip(node.funcs, values, strict=True)
+    )
 
 
 def _going_on(
-    node: Prefixes, before: tuple[TileExpr, ...], prefixes: tuple[TileExpr, ...], started: Sequence[TileExpr]
+    node: Prefixes, before: tuple[TileExpr, ...], prefixes: tuple[TileExpr, ...], started: TileExpr | None
 ) -> tuple[TileExpr, ...]:
     """Prefixes of the tile that go on from what comes before it, but for those that have ``started`` anew."""
     going_on = combine(node.operator, before, prefixes)
-    if not started:
+    if started is None:
         return going_on
-    unset = tile.op(OpName.EQ, started[0], tile.literal(0, DType.I32))
+    unset = tile.op(OpName.EQ, started, tile.literal(0, DType.I32))
     return tuple(tile.choose(unset, new, old) for new, old in zip(going_on, prefixes, strict=True))
 
 
