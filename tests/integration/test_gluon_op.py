@@ -295,3 +295,41 @@ def test_operands_vary_along_what_they_are_declared_to() -> None:
 
     with pytest.raises(GluonOpError, match="has one s per line, and is given a value that varies along j"):
         program.bind()
+
+
+def test_a_function_is_given_as_itself_too(tmp_path: Path) -> None:
+    from tests.integration import tile_functions
+
+    by_object = te.gluon_op(
+        tile_functions.sorted_line, "x: f32[j] -> y: f32[j]", reference=np.sort, exact=True, fill={"x": np.inf}
+    )
+
+    @te.algorithm("x: f32[M, N] -> y: f32[M, N]", require=["N <= 32"])
+    def program(x: Any, y: Any) -> None:
+        i, j = te.axes(i="M", j="N")
+        y[i, j] = by_object(x[i, j], along=j)
+
+    built = bundle(program, "  - {name: k, writes: [y], warps: 1, grid: {i: 1}, whole: {j: 32}}\n", tmp_path)
+    x = RNG.standard_normal((3, 17)).astype(np.float32)
+    np.testing.assert_array_equal(built(x), np.sort(x, 1))
+
+
+def test_a_function_runs_in_every_step_of_a_loop(tmp_path: Path) -> None:
+    """Sums over rows of what is done to lines of 8, which lie in the loop over rows."""
+
+    @te.algorithm("x: i32[M, (N, 8)] -> y: i32[M, 8]")
+    def program(x: Any, y: Any) -> None:
+        i, n, k = te.axes(i="M", n="N", k=8)
+        v = te.func("v")
+        v[i, n, k] = butterfly(x[i, (n, k)], along=k, sign=1)
+        y[i, k] = te.sum(v[i, n, k] * v[i, n, k], over=n)
+
+    place = "place: {y: {at: tile, loop: {n: STEP}}, v: {at: y.n}}"
+    schedule = f"  - {{name: k, writes: [y], warps: 1, grid: {{i: 1}}, whole: {{k: 8}}, {place}}}\n"
+    built = bundle(program, schedule.replace("STEP", "1"), tmp_path)
+    x = RNG.integers(-99, 99, (3, 8 * 5), dtype=np.int32)
+    np.testing.assert_array_equal(built(x), te.reference(program)(x=x)["y"])
+    (variant,) = load_schedule(kernels(schedule.replace("STEP", "4"), "program", "sm_80")).variants
+    with pytest.raises(LinesNotWhole, match="takes one line at a time, and the tile has 4") as caught:
+        plan_variant(program.bind(), variant, TARGETS["sm_80"])
+    assert caught.value.hint == "tiles of one point along n"

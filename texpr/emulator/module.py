@@ -77,7 +77,7 @@ def _decode(instruction: Instruction, module: ModuleText) -> Operation:
     found = find_row(instruction.opcode)
     if found is None:
         reason = not_emulated(instruction.opcode)
-        because = f" ({reason})" if reason else ""
+        because = f" ({reason})" if reason else "; texpr.emulator.instructions(row) would add it"
         message = f"unknown instruction {instruction.opcode!r}: it is not emulated{because}"
         raise _error(module, message, instruction.line)
     row, modifiers = found

@@ -31,7 +31,7 @@ from texpr.plan.inline import inline
 from texpr.plan.ir import Cover, Prefixes, TileAxis
 from texpr.plan.lookback import check_look_backs, look_back_of, looking_back
 from texpr.plan.resolve import Context
-from texpr.plan.tile_ops import check_lines, refuse_steps
+from texpr.plan.tile_ops import check_lines, check_rows, refuse_steps
 from texpr.schedule.records import Across, LoopOf, Memory, Place
 
 
@@ -186,7 +186,7 @@ def check_scans(context: Context, tile: Sequence[TileAxis]) -> None:
         cut = by_axis.get(scan.axis)
         name, axis = definition.name, scan.axis
         if isinstance(scan.op, TileOp):
-            check_lines(context, definition, scan, scan.op, cut, {t.axis: t.size for t in tile})
+            check_lines(context, definition, scan, scan.op, cut)
             continue
         if cut is None:
             why = "it is in neither grid nor whole, and no loop carries the scan"
@@ -217,6 +217,8 @@ def prefixes_node(
         if axis not in sizes:
             why = f"its axis {axis.name} is in neither grid nor whole"
             raise ScanInTiles(func=definition.name, axis=scan.axis.name, why=why, at=context.record.location)
+    if isinstance(scan.op, TileOp):
+        check_rows(context, definition, scan, scan.op, sizes)
     carried = is_carried(context, definition)
     funcs, axes = definition.funcs, definition.axes
     return Prefixes(

@@ -16,11 +16,8 @@ from texpr.plan.ir import Cover, TileAxis
 from texpr.plan.resolve import Context
 
 
-def check_lines(
-    context: Context, definition: Def, scan: Scan, op: TileOp, cut: TileAxis | None, sizes: Mapping[Axis, int]
-) -> None:
-    """The tile covers every line, ends where it ends or knows what is beyond, and has as many lines as the function
-    takes. Raises ``LinesNotWhole``."""
+def check_lines(context: Context, definition: Def, scan: Scan, op: TileOp, cut: TileAxis | None) -> None:
+    """The tile covers every line, and ends where it ends or knows what is beyond. Raises ``LinesNotWhole``."""
     axis, record = scan.axis, context.record
     name = definition.name
     if cut is None:
@@ -38,14 +35,20 @@ def check_lines(
     if cut.size < 2:
         why = "a tile of one point is no tile for a function"
         raise LinesNotWhole(func=name, op=op.name, axis=axis.name, why=why, hint=f"whole: {{{axis.name}: 2}}", at=at)
-    lines = prod(sizes.get(other, 1) for other in definition.axes if other is not axis)
-    if not op.rows and lines > 1:
-        wide = [other for other in definition.axes if other is not axis and sizes.get(other, 1) > 1]
-        others = ", ".join(f"{other.name}: 1" for other in wide)
-        why = f"{op.name} takes one line at a time, and the tile has {lines}"
-        raise LinesNotWhole(
-            func=name, op=op.name, axis=axis.name, why=why, hint=f"grid: {{{others}}}", at=record.location_of("grid")
-        )
+
+
+def check_rows(context: Context, definition: Def, scan: Scan, op: TileOp, sizes: Mapping[Axis, int]) -> None:
+    """A function that takes one line at a time gets no tile of several. Raises ``LinesNotWhole``."""
+    wide = [axis for axis in definition.axes if axis is not scan.axis and sizes.get(axis, 1) > 1]
+    if op.rows or not wide:
+        return
+    record, lines = context.record, prod(sizes[axis] for axis in wide)
+    why = f"{op.name} takes one line at a time, and the tile has {lines}"
+    hint = "tiles of one point along " + ", ".join(axis.name for axis in wide)
+    if all(axis.name in record.grid for axis in wide):
+        hint = f"grid: {{{', '.join(f'{axis.name}: 1' for axis in wide)}}}"
+    at = record.location_of("grid")
+    raise LinesNotWhole(func=definition.name, op=op.name, axis=scan.axis.name, why=why, hint=hint, at=at)
 
 
 def refuse_steps(name: str, scan: Scan, at: Location | None) -> ReduceOp | Monoid:

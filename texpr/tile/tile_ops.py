@@ -23,6 +23,7 @@ def lower_tile_op(node: Prefixes, op: TileOp, kernel: Kernel, scope: Scope, bloc
     dim = None if home is None else home.dim_of(node.axis.name)
     assert home is not None
     assert dim is not None
+    assert home.dims[dim].axes == ((node.axis.name, sizes[node.axis]),), "a line is a dim of its own"
     rows = PhysicalDim(tuple(axis for d, one in enumerate(home.dims) if d != dim for axis in one.axes))
     inner = _inner_space(op, rows, home.dims[dim], kernel.plan.warps, kernel.grouping.vector)
     alive = tile.both(live([node.axis], scope, home))
