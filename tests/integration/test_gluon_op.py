@@ -182,6 +182,65 @@ def test_a_line_is_sorted_between_two_products(tmp_path: Path) -> None:
         np.testing.assert_allclose(built(x), np.sort(x, 1), rtol=1e-6)
 
 
+# ---- one number per line ---------------------------------------------------------------------------------------------
+
+
+def quantise(x: Any) -> tuple[Any, Any, Any]:
+    top = np.abs(x).max(1)
+    step = np.where(top > 0, top / 127, 1.0)
+    return np.rint(x / step[:, None]).clip(-128, 127).astype(np.int8), step, top > 100
+
+
+quantised = te.gluon_op(
+    "tile_functions.py:quantised",
+    "x: f32[i, j] -> q: i8[i, j], s: f32[i], large: bool[i]",
+    reference=quantise,
+    error=lambda values, bounds: (0, np.abs(values[0]).max(1) / 127 * 2.0**-20, 0),
+    fill={"x": 0},
+)
+extent = te.gluon_op(
+    "tile_functions.py:extent_of",
+    "x: i32[j] -> y: i32[]",
+    reference=lambda x: x.max() - x.min(),
+    exact=True,
+    layout="line_in_thread",
+)
+
+
+@te.algorithm("x: f16[M, N] -> q: i8[M, N], s: f32[M], large: bool[M]", require=["N <= 64"])
+def steps_of(x: Any, q: Any, s: Any, large: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    q[i, j], s[i], large[i] = quantised(x[i, j].to("f32"), along=j)
+
+
+@pytest.mark.parametrize("kernel", ["grid: {i: 8}, whole: {j: 64}", ""])
+def test_a_result_may_be_one_number_per_line(tmp_path: Path, kernel: str) -> None:
+    text = kernels(f"  - {{name: k, writes: [q, s, large], warps: 4, {kernel}}}\n", "steps_of", "sm_80")
+    if not kernel:
+        text = dump_schedule(default_schedule(steps_of, ["sm_80"]))
+    built = bundle(steps_of, text, tmp_path)
+    assert (tmp_path / "steps_of" / "kernel.py").read_text().count("quantised(") <= (2 if kernel else 4)
+    for rows, columns in [(0, 3), (3, 0), (1, 1), (9, 64), (8, 37)]:
+        x = (RNG.standard_normal((rows, columns)) * 60).astype(np.float16)
+        wanted = te.reference(steps_of)(x=x)
+        q, s, large = built(x)
+        assert np.abs(q.astype(int) - wanted["q"]).max(initial=0) <= 1  # ties
+        np.testing.assert_allclose(s, wanted["s"], rtol=1e-6)
+        np.testing.assert_array_equal(large, wanted["large"])
+
+
+def test_a_function_of_one_line_may_give_one_number(tmp_path: Path) -> None:
+    @te.algorithm("x: i32[M, (N, 8)] -> y: i32[M, N]")
+    def program(x: Any, y: Any) -> None:
+        i, n, k = te.axes(i="M", n="N", k=8)
+        y[i, n] = extent(x[i, (n, k)] * 2, along=k) + 1
+
+    built = bundle(program, "  - {name: k, writes: [y], warps: 1, grid: {i: 1, n: 1}, whole: {k: 8}}\n", tmp_path)
+    x = RNG.integers(-99, 99, (3, 8 * 5), dtype=np.int32)
+    lines = x.reshape(3, 5, 8) * 2
+    np.testing.assert_array_equal(built(x), lines.max(2) - lines.min(2) + 1)
+
+
 # ---- the example kernel ---------------------------------------------------------------------------------------------
 
 

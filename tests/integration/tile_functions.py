@@ -68,3 +68,20 @@ def _before(x, n: gl.constexpr):
     j = gl.arange(0, n, gl.SliceLayout(1, layout))[:, None]
     i = gl.arange(0, n, gl.SliceLayout(0, layout))[None, :]
     return (down < across) | ((down == across) & (j < i))
+
+
+@gluon.jit
+def quantised(x):
+    """x in steps of its line's largest magnitude / 127, that step, and whether the line has large numbers."""
+    top = gl.max(gl.abs(x), 1)
+    step = gl.where(top > 0, top / 127, 1.0)
+    return gl.inline_asm_elementwise(
+        "{ .reg .s32 n; cvt.rni.s32.f32 n, $1; cvt.sat.s8.s32 n, n; mov.b32 $0, n; }",
+        "=r,f", [x / step[:, None]], dtype=gl.int32, is_pure=True, pack=1,
+    ).to(gl.int8), step, (top > 100)  # fmt: skip
+
+
+@gluon.jit
+def extent_of(x):
+    """How far the greatest and the least number of one line are apart."""
+    return gl.max(x, 0) - gl.min(x, 0)

@@ -356,7 +356,7 @@ def _bind_call(f: Function, node: TileCall, home: Block, hint: Hint) -> Text:
             f.emit(f"{', '.join(names)} = {result.code}")
             for n, name in enumerate(names):
                 f.emit(check_of(f, node, n, name))
-                f.keep((*key, n), f.values.number(node), leaving(f, node, Text(name)))
+                f.keep((*key, n), f.values.number(node), leaving(f, node, n, Text(name)))
         found = f.find((*key, node.component))
     assert found is not None
     return found

@@ -10,7 +10,7 @@ from texpr.aot.errors import KernelTextError
 from texpr.gluon.function import Function
 from texpr.gluon.helpers import HELPERS
 from texpr.gluon.modules import chunks_of, defined_names
-from texpr.gluon.text import Text, call
+from texpr.gluon.text import Level, Text, call, method
 from texpr.lang.user_code import Operand, TileOp
 from texpr.tile.ir import Dims, Expr, TileCall
 
@@ -63,9 +63,11 @@ def _entering(f: Function, node: TileCall, operand: Operand, arg: Expr, text: Te
     return call("gl.convert_layout", text, layout)
 
 
-def leaving(f: Function, node: TileCall, text: Text) -> Text:
+def leaving(f: Function, node: TileCall, n: int, text: Text) -> Text:
     """A result in the space of the tile."""
     home = node.space
+    if node.op.per_line[n]:
+        text = _along_the_line(f, node, n, text)
     order = [*(dim for dim in node.dims if dim != node.dim), node.dim]
     shape = [home.dims[dim].size for dim in order]
     if len(order) != (2 if node.op.rows else 1):
@@ -75,11 +77,22 @@ def leaving(f: Function, node: TileCall, text: Text) -> Text:
     return call("gl.convert_layout", text, f.layout(home, node.dims))
 
 
+def _along_the_line(f: Function, node: TileCall, n: int, text: Text) -> Text:
+    """One number per line, at all places of the line."""
+    rows, line = node.inner.shape
+    if not node.op.rows:
+        dtype = f.dialect.register(node.op.results[n].dtype)
+        return call("gl.full", f"[{line}]", text, dtype, f.layout(node.inner, (1,)))
+    column = Text(call("gl.convert_layout", text, f.layout(node.inner, (0,))).within(Level.ATOM) + "[:, None]")
+    return method(column, f"broadcast_to([{rows}, {line}])")
+
+
 def check_of(f: Function, node: TileCall, n: int, name: str) -> str:
     """The line that makes Triton refuse a result of another type or shape, in the function's own words."""
     result = node.op.results[n]
     dtype = f.dialect.register(result.dtype)
-    shape = [node.inner.dims[dim].size for dim in ((0, 1) if node.op.rows else (1,))]
+    over = (*((0,) if node.op.rows else ()), *(() if node.op.per_line[n] else (1,)))
+    shape = [node.inner.dims[dim].size for dim in over]
     tests = [f"{name}.dtype == {dtype}", *(f"{name}.shape[{k}] == {size}" for k, size in enumerate(shape))]
     said = f"{node.op.name} returns {result.name} as {dtype.removeprefix('gl.')}{shape}"
     return f'gl.static_assert({" and ".join(tests)}, "{said}")'

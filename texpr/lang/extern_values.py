@@ -41,7 +41,8 @@ def extern_bounds(top: Extern, axes: tuple[Axis, ...], analysis: Analysis) -> Bo
     values = [value if n == component else one for n, one in enumerate(_results(call, analysis.state))]
     doubt = np.asarray(any(bool(operand.ambiguous.any()) for operand in operands))
     what = f"extern {call.name}"
-    return results_with_bounds(what, call.promise, call.names, operands, values, call.dtypes, doubt)[component]
+    doubts = [doubt] * len(values)
+    return results_with_bounds(what, call.promise, call.names, operands, values, call.dtypes, doubts)[component]
 
 
 def _results(call: ExternCall, state: State) -> tuple[Array, ...]:

@@ -38,15 +38,15 @@ def results_with_bounds(
     operands: Sequence[Bounded],
     values: Sequence[Array],
     dtypes: Sequence[DType],
-    doubt: Array,
+    doubts: Sequence[Array],
 ) -> list[Bounded]:
     """``values``, the reference's results for ``operands`` called ``names``, with the bounds that are promised.
-    ``doubt``: where an operand could be another value altogether.
+    ``doubts``: where an operand could be another value altogether, for each result.
 
     What is promised without ``error=`` holds for operands that are exact. Raises UndeclaredErrorError where an operand
     may be off by a rounding.
     """
-    doubts = [np.broadcast_to(doubt, value.shape) for value in values]
+    doubts = [np.broadcast_to(doubt, value.shape) for doubt, value in zip(doubts, values, strict=True)]
     if promise.error is not None:
         shapes = [np.broadcast_to(operand.bound, operand.value.shape) for operand in operands]
         bounds = _declared(what, promise.error, operands, shapes, values)

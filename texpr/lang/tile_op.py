@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 from texpr.dtypes import DType
 from texpr.errors import Location
 from texpr.lang.errors import BindingError, GluonOpError, user_location
-from texpr.lang.ir import Expr, Scan, Var
+from texpr.lang.ir import Axis, Expr, ReduceOp, Scan, Var
 from texpr.lang.promise import promise_of
 from texpr.lang.signature import Signature, bind_signature, read_signature
 from texpr.lang.syntax import ParamSyntax
 from texpr.lang.trace import current_trace
 from texpr.lang.user_code import LineLayout, Operand, Promise, TileOp
-from texpr.lang.value import Number, Value, axis_of, coerce, literal, retype, strong
+from texpr.lang.value import Number, Value, axis_of, cast, coerce, computed, literal, retype, strong
 from texpr.math.expr import Sym
 
 
@@ -67,7 +67,10 @@ class GluonOpDef:
             self._operand(value, operand, at) for value, operand in zip(values, op.operands, strict=True)
         )
         made = current_trace(f"gluon_op {self.name}").add_pending(Scan(op, exprs, axis), False)
-        return made if len(made) > 1 else made[0]
+        found = tuple(
+            _any_of_line(value, axis) if per_line else value for value, per_line in zip(made, op.per_line, strict=True)
+        )
+        return found if len(found) > 1 else found[0]
 
     def _typed(
         self, values: Sequence[Value], formal: Sequence[ParamSyntax], statics: Mapping[str, int], at: Location
@@ -106,6 +109,7 @@ class GluonOpDef:
                     if not param.output
                 ),
                 tuple(Var(param.name, dtype) for param, dtype, _ in named if param.output),
+                tuple(self.line not in dims for param, _, dims in named if param.output),
                 tuple(bound.statics.items()),
                 self.layout,
                 self.reference,
@@ -146,9 +150,10 @@ def gluon_op(
     """A Gluon function over tiles: ``norm = te.gluon_op("ops.py:norm", "x: f32[i, j], s: f32[i] -> y: f32[i, j]",
     reference=...)``, and in a body ``y[r, c] = norm(x[r, c], s[r], along=c)``.
 
-    The last dim of the results is the line: the function is given whole lines, as many elements as the tile has along
+    The last dim is the line: the function is given whole lines, as many elements as the tile has along
     the axis that a call names (a power of two). A dim before it stands for rows, each of which it computes for itself:
-    all other points of the tile. Operands have both dims, one of them, or none. A tile may be longer than the axis;
+    all other points of the tile. Operands have both dims, one of them, or none. A result without the line is one number
+    per line: ``q[r, c], s[r] = quantise(x[r, c], along=c)``. A tile may be longer than the axis;
     ``fill={"x": 0}`` says what operands are there, and without it a schedule must make tiles that are exactly as long.
 
     ``function`` is decorated with ``gluon.jit``: itself, or ``"file.py:name"`` relative to the caller's file, which is
@@ -183,6 +188,14 @@ def gluon_op(
     return GluonOpDef(found, read, line, LineLayout(layout), filled, reference, promise)
 
 
+def _any_of_line(value: Value, axis: Axis) -> Value:
+    """A value that is the same all along the axis, without the axis: the greatest one."""
+    operator = ReduceOp.ANY if value.dtype is DType.BOOL else ReduceOp.MAX
+    operand = computed(value)
+    (found,) = current_trace("gluon_op").add_reduction(operator, (operand.expr,), (axis,), None)
+    return found if found.dtype is value.dtype else cast(found, value.dtype)
+
+
 def _dims(param: ParamSyntax) -> tuple[str, ...]:
     """The names of a param's dims; other expressions as they are written."""
     groups = param.dims or ()
@@ -190,11 +203,11 @@ def _dims(param: ParamSyntax) -> tuple[str, ...]:
 
 
 def _check_dims(signature: Signature, refuse: Callable[[str], NoReturn]) -> str:
-    """The dim that is the line. Dims are names; the results have all of them."""
-    results = [param for param in signature.params if param.output]
-    dims = _dims(results[0])
+    """The dim that is the line: the last one of what has the most. Results have all dims, or all but the line."""
+    widest = max(signature.params, key=lambda param: len(_dims(param)))
+    dims = _dims(widest)
     if not 1 <= len(dims) <= 2:
-        refuse(f"has a result {results[0].name} of {len(dims)} dims: one for the line, and one for rows before it")
+        refuse(f"has {widest.name} of {len(dims)} dims: one for the line, and one for rows before it")
     for param in signature.params:
         special = [("optional", param.optional), ("packed", param.packed is not None), ("strided", bool(param.strided))]
         special += [("under a contract", bool(param.contracts) or param.bounds is not None or param.alias is not None)]
@@ -202,10 +215,11 @@ def _check_dims(signature: Signature, refuse: Callable[[str], NoReturn]) -> str:
             if is_so:
                 refuse(f"{param.name} is {what}, which only an algorithm's argument can be")
         own = _dims(param)
-        if param.output and own != dims:
-            refuse(f"has results of different dims, [{', '.join(dims)}] and [{', '.join(own)}]")
+        if param.output and own not in (dims, dims[:-1]):
+            known = f"[{', '.join(dims)}] or [{', '.join(dims[:-1])}]"
+            refuse(f"has a result {param.name} over [{', '.join(own)}], which is not {known}")
         if list(own) != [dim for dim in dims if dim in own]:
-            refuse(f"has an operand {param.name} over [{', '.join(own)}], and results over [{', '.join(dims)}]")
+            refuse(f"has an operand {param.name} over [{', '.join(own)}], and {widest.name} over [{', '.join(dims)}]")
     if not any(dims[-1] in _dims(param) for param in signature.params if not param.output):
         refuse(f"has no operand along {dims[-1]}")
     return dims[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,11 @@ from texpr.lang.user_code import Operand, TileOp
 def tile_values(scan: Scan, op: TileOp, points: Points) -> tuple[Array, ...]:
     """One array per result; the last dimension of ``points`` is the line. Raises ReferenceResultError."""
     operands = [Bounded.exact(np.asarray(evaluate(expr, points))) for expr in scan.exprs]
-    calls = [_results(op, [one.value for one in given], shape) for given, shape in _calls(op, operands, points)]
+    calls = [
+        (_results(op, [one.value for one in given], shape), shape) for given, shape in _calls(op, operands, points)
+    ]
     return tuple(
-        _gathered([results[n] for results in calls], value_dtype(result.dtype), points)
+        _gathered([_spread(op, n, results[n], shape) for results, shape in calls], value_dtype(result.dtype), points)
         for n, result in enumerate(op.results)
     )
 
@@ -34,20 +36,26 @@ def tile_bounds(scan: Scan, op: TileOp, rectangle: Rectangle) -> list[Bounded]:
     points = rectangle.points
     names = [operand.name for operand in op.operands]
     dtypes = [result.dtype for result in op.results]
-    calls: list[list[Bounded]] = []
+    calls: list[tuple[list[Bounded], tuple[int, ...]]] = []
     for given, shape in _calls(op, [bound_expr(expr, rectangle, None) for expr in scan.exprs], points):
         values = _results(op, [one.value for one in given], shape)
         doubt = np.zeros((*shape[:-1], 1), np.bool_)
         for one, operand in zip(given, op.operands, strict=True):
             unsure = one.ambiguous.any(axis=-1, keepdims=True) if operand.line else one.ambiguous[..., None]
             doubt = doubt | (unsure if op.rows and operand.rows else unsure.any())
-        spread = np.broadcast_to(doubt, shape)
-        calls.append(results_with_bounds(f"gluon_op {op.name}", op.promise, names, given, values, dtypes, spread))
+        doubts = [doubt[..., 0] if per_line else doubt for per_line in op.per_line]
+        what = f"gluon_op {op.name}"
+        calls.append((results_with_bounds(what, op.promise, names, given, values, dtypes, doubts), shape))
+
+    def part(n: int, of: Callable[[Bounded], Array], dtype: np.dtype[Any]) -> Array:
+        arrays = [(np.broadcast_to(of(results[n]), results[n].value.shape), shape) for results, shape in calls]
+        return _gathered([_spread(op, n, array, shape) for array, shape in arrays], dtype, points)
+
     return [
         Bounded(
-            _gathered([results[n].value for results in calls], value_dtype(dtype), points),
-            _gathered([np.broadcast_to(r[n].bound, r[n].value.shape) for r in calls], np.dtype(np.float64), points),
-            _gathered([np.broadcast_to(r[n].ambiguous, r[n].value.shape) for r in calls], np.dtype(np.bool_), points),
+            part(n, lambda one: one.value, value_dtype(dtype)),
+            part(n, lambda one: one.bound, np.dtype(np.float64)),
+            part(n, lambda one: one.ambiguous, np.dtype(np.bool_)),
         )
         for n, dtype in enumerate(dtypes)
     ]
@@ -98,9 +106,10 @@ def _results(op: TileOp, operands: Sequence[Array], shape: tuple[int, ...]) -> l
     if len(results) != count:
         raise ReferenceResultError(what=what, found=f"{len(results)} arrays", expected=f"a tuple of {count} arrays")
     found = []
-    for result, array in zip(op.results, map(np.asarray, results), strict=True):
-        if array.shape != shape:
-            expected = f"{result.name} of shape {list(shape)}"
+    for result, per_line, array in zip(op.results, op.per_line, map(np.asarray, results), strict=True):
+        own = shape[:-1] if per_line else shape
+        if array.shape != own:
+            expected = f"{result.name} of shape {list(own)}"
             raise ReferenceResultError(
                 what=what, found=f"{result.name} of shape {list(array.shape)}", expected=expected
             )
@@ -109,6 +118,11 @@ def _results(op: TileOp, operands: Sequence[Array], shape: tuple[int, ...]) -> l
             raise ReferenceResultError(what=what, found=f"{result.name} as {array.dtype}", expected=expected)
         found.append(array.astype(value_dtype(result.dtype)))
     return found
+
+
+def _spread(op: TileOp, n: int, array: Array, shape: tuple[int, ...]) -> Array:
+    """A result at all places of the lines."""
+    return np.broadcast_to(array[..., None], shape) if op.per_line[n] else array
 
 
 def _gathered(parts: Sequence[Array], dtype: np.dtype[Any], points: Points) -> Array:

@@ -68,8 +68,9 @@ class Operand:
 @dataclass(frozen=True, slots=True, eq=False)
 class TileOp:
     """A user's Gluon function over tiles of whole lines. It takes ``operands`` and ``statics``, and gives ``results``,
-    which vary along the line, and with ``rows`` over rows, each of which is computed for itself. ``name`` is the
-    function's, ``text`` that of the file that it stands in."""
+    which vary along the line, and with ``rows`` over rows, each of which is computed for itself. Of those that are
+    ``per_line`` it gives one number per line, which stands at all of its places. ``name`` is the function's, ``text``
+    that of the file that it stands in."""
 
     name: str
     file: str
@@ -77,6 +78,7 @@ class TileOp:
     rows: bool
     operands: tuple[Operand, ...]
     results: tuple[Var, ...]
+    per_line: tuple[bool, ...]
     statics: tuple[tuple[str, int], ...]
     layout: LineLayout
     reference: Callable[..., object]
