@@ -1,7 +1,7 @@
 """CUB's device-wide algorithms through the library that ``python -m bench peers`` compiles with nvcc.
 
-Texts: ``scan(x, y)``, ``scan_exclusive(x, y)``, ``sort(k0, v0, k4, v4)``, ``histogram(x, h)``: inputs and outputs by
-name. They are given buffers of their own for the outputs, in every set, and temporary storage once.
+Texts: ``scan(x, y)``, ``scan_exclusive(x, y)``, ``sort(k0, v0, keys, values)``, ``histogram(x, h)``: inputs and
+outputs by name. They are given buffers of their own for the outputs, in every set, and temporary storage once.
 """
 
 from __future__ import annotations

@@ -24,15 +24,17 @@ SCAN(i64, int64_t)
 SCAN(f32, float)
 
 #define SORT(NAME, TYPE)                                                                                              \
-  EXPORT int texpr_cub_sort_##NAME(void *temporary, size_t *bytes, const TYPE *keys, TYPE *sorted_keys,               \
-                                   const uint32_t *values, uint32_t *sorted_values, int64_t count,                    \
-                                   cudaStream_t stream) {                                                             \
+  EXPORT int texpr_cub_sort_##NAME(void *temporary, size_t *bytes, const TYPE *keys, const uint32_t *values,          \
+                                   TYPE *sorted_keys, uint32_t *sorted_values, int64_t count, cudaStream_t stream) {  \
     return cub::DeviceRadixSort::SortPairs(temporary, *bytes, keys, sorted_keys, values, sorted_values, count, 0,     \
                                            static_cast<int>(8 * sizeof(TYPE)), stream);                               \
   }
 SORT(u32, uint32_t)
 SORT(i32, int32_t)
 SORT(f32, float)
+SORT(u64, uint64_t)
+SORT(i64, int64_t)
+SORT(f64, double)
 
 EXPORT int texpr_cub_histogram_u8(void *temporary, size_t *bytes, const uint8_t *x, uint32_t *counts, int64_t count,
                                   cudaStream_t stream) {
