@@ -58,6 +58,19 @@ def test_attention_keeps_everything_but_keys_and_values_in_registers(size: int, 
     assert step.count("LDGSTS", "128") == step.count("LDGSTS") == 8
 
 
+@pytest.mark.parametrize(("kernel", "products"), [("keys", 64), ("queries", 96)])
+def test_the_backward_pass_of_attention_keeps_its_products_in_registers(kernel: str, products: int) -> None:
+    """A step of four warps is 64 keys x 32 queries in four products, or 64 queries x 64 keys in three, each over
+    D = 64. Scores go from one product to the next in registers."""
+    backward = f"{ROOT}/kernels/attention.py:attention_backward"
+    found = compiled(backward, "d64", "sm_80", statics={"D": 64}, kernel=kernel, T="f16")
+    assert (found.spill_store_bytes, found.spill_load_bytes, found.stack_bytes) == (0, 0, 0)
+    step = disassembled(found).shortest_loop("HMMA")
+    assert step.count("HMMA", "16816") == products
+    assert step.count("STS") == step.count("STG") == 0
+    assert step.count("BAR") == 1
+
+
 def test_the_backward_pass_of_layernorm_reads_its_rows_once() -> None:
     """4096 elements for 256 threads are two pieces of 16 bytes of x and of dy for each, in every turn; g comes before
     the first one, and the sums over rows stay in registers until the last."""

@@ -1,9 +1,12 @@
-"""Guards that zero an operand of a contraction, applied where the operand is copied to shared memory.
+"""Guards that zero operands of contractions, applied where the operands are copied to shared memory.
 
 A conjunct of a guard over an operand's own axes zeroes that operand, whatever lies in memory there. If the operand is
 a staged tile, it is cheapest to not fetch those elements: the copy leaves zeros, and the operand needs no selection of
-its own. That is right if nobody else reads the tile, and if the copy knows the guard: it runs ahead of the loop. An
-asynchronous copy leaves out whole pieces of several elements, so its guard must be the same along the last axis.
+its own. That is right if nobody sees the difference. Nobody does if the tile has one reader, or if it is copied in a
+loop whose reductions all leave out the points where the guard fails, and what they read there is found point by point.
+
+The copy runs ahead of the loop, so it must know the guard. An asynchronous copy leaves out whole pieces of several
+elements, so its guard must be the same along the last axis.
 """
 
 from __future__ import annotations
@@ -12,52 +15,111 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from texpr.lang.ir import Axis, Cast, Expr, Read, Tensor
-from texpr.plan.inline import axes_of, key_of, reads_of
-from texpr.plan.ir import AxisTile, Dot, Group, Node, Reduction, Stage, Write
+from texpr.plan.inline import Key, axes_of, conjuncts, key_of, reads_of
+from texpr.plan.ir import AxisTile, Compute, Dot, Group, Node, Prefixes, Reduction, Stage, Write
 from texpr.schedule.records import Copy, Memory
 
 
 def zeroed_by_copies(
     stage: Stage, nodes: Sequence[Node], sizes: Mapping[Axis, int]
 ) -> tuple[Stage, tuple[Node, ...]]:
-    """The stage with the guards of the only contraction that reads it, and the nodes without them. ``sizes`` are the
-    lanes of the axes that stand somewhere at the stage's position."""
+    """The stage with the guards that its copies apply, and the nodes without them. ``nodes`` are those of the tile, or
+    the one whose loop the stage stands in; ``sizes`` the lanes of the axes that stand somewhere at its position."""
     form = stage.form
-    if not isinstance(form, AxisTile) or stage.memory is not Memory.SHARED or len(stage.reads) != 1:
+    if not isinstance(form, AxisTile) or stage.memory is not Memory.SHARED:
         return stage, tuple(nodes)
     own = [axis for axis, _ in form.axes]
     known = {axis for axis, size in sizes.items() if size == 1} | {*(own[:-1] if stage.copy is Copy.ASYNC else own)}
-    taken: list[Expr] = []
+    guards = _of_loop(nodes, form, sizes) or (_of_operand(nodes, form) if len(stage.reads) == 1 else [])
+    applied = [
+        guard
+        for guard in guards
+        if axes_of(guard) <= known and all(isinstance(read.source, Tensor) for read in reads_of(guard))
+    ]
+    if not applied:
+        return stage, tuple(nodes)
+    keys = {key_of(guard) for guard in applied}
+    return dataclasses.replace(stage, where=tuple(applied)), tuple(_without(node, form, keys) for node in nodes)
 
-    def visit(node: Node) -> Node:
+
+def _of_operand(nodes: Sequence[Node], form: AxisTile) -> list[Expr]:
+    """The guards of the operand that the tile is."""
+    found: list[Expr] = []
+    for node in nodes:
         if isinstance(node, Reduction) and node.dot is not None:
-            node = dataclasses.replace(node, dot=_without(node.dot, form, known, taken))
-        if isinstance(node, Reduction | Group | Write) and node.body:
-            node = dataclasses.replace(node, body=tuple(visit(inner) for inner in node.body))
-        return node
-
-    changed = tuple(visit(node) for node in nodes)
-    return (dataclasses.replace(stage, where=tuple(taken)), changed) if taken else (stage, tuple(nodes))
+            found += node.dot.a_where if _is_tile(node.dot.a, form) else ()
+            found += node.dot.b_where if _is_tile(node.dot.b, form) else ()
+        found += _of_operand(_body(node), form)
+    return found
 
 
-def _without(dot: Dot, form: AxisTile, known: set[Axis], taken: list[Expr]) -> Dot:
-    """The contraction without the guards of the operand that the tile is; ``taken`` collects them."""
+def _of_loop(nodes: Sequence[Node], form: AxisTile, sizes: Mapping[Axis, int]) -> list[Expr]:
+    """The guards of all reductions of a loop in which the tile is an operand; none where a value that is found in the
+    loop could carry what lies at one point to another."""
+    if len(nodes) != 1 or not isinstance(nodes[0], Reduction | Group) or not nodes[0].loops:
+        return []
+    owner = nodes[0]
+    if not _is_operand(nodes, form):
+        return []
+    members = [owner] if isinstance(owner, Reduction) else [
+        node for node in owner.body if isinstance(node, Reduction) and node.carried is not None
+    ]
+    common = conjuncts(members[0].where)
+    for member in members[1:]:
+        keys = {key_of(guard) for guard in conjuncts(member.where)}
+        common = [guard for guard in common if key_of(guard) in keys]
+    others = [node for node in owner.body if not any(node is member for member in members)]
+    return [guard for guard in common if all(_by_points(node, _moving(guard, sizes)) for node in others)]
+
+
+def _moving(guard: Expr, sizes: Mapping[Axis, int]) -> frozenset[Axis]:
+    return frozenset(axis for axis in axes_of(guard) if sizes.get(axis, 1) > 1)
+
+
+def _by_points(node: Node, axes: frozenset[Axis]) -> bool:
+    """Whether what a node finds at a point along ``axes`` depends on that point alone."""
+    match node:
+        case Stage():
+            return True
+        case Compute(memory=memory):
+            return memory is Memory.REGISTERS
+        case Reduction(axes=reduced, body=body):
+            return not axes & set(reduced) and all(_by_points(inner, axes) for inner in body)
+        case Group() | Prefixes() | Write():
+            return False
+
+
+def _is_operand(nodes: Sequence[Node], form: AxisTile) -> bool:
+    return any(
+        (isinstance(node, Reduction) and node.dot is not None
+         and (_is_tile(node.dot.a, form) or _is_tile(node.dot.b, form)))
+        or _is_operand(_body(node), form)
+        for node in nodes
+    )  # fmt: skip
+
+
+def _without(node: Node, form: AxisTile, keys: set[Key]) -> Node:
+    """A node whose contractions do not select what the copy has zeroed."""
+    if isinstance(node, Reduction) and node.dot is not None:
+        node = dataclasses.replace(node, dot=_selecting_less(node.dot, form, keys))
+    if isinstance(node, Reduction | Group | Write) and node.body:
+        node = dataclasses.replace(node, body=tuple(_without(inner, form, keys) for inner in node.body))
+    return node
+
+
+def _selecting_less(dot: Dot, form: AxisTile, keys: set[Key]) -> Dot:
     if _is_tile(dot.a, form):
-        return dataclasses.replace(dot, a_where=_left(dot.a_where, known, taken))
+        dot = dataclasses.replace(dot, a_where=tuple(guard for guard in dot.a_where if key_of(guard) not in keys))
     if _is_tile(dot.b, form):
-        return dataclasses.replace(dot, b_where=_left(dot.b_where, known, taken))
+        dot = dataclasses.replace(dot, b_where=tuple(guard for guard in dot.b_where if key_of(guard) not in keys))
     return dot
+
+
+def _body(node: Node) -> tuple[Node, ...]:
+    return node.body if isinstance(node, Reduction | Group | Write) else ()
 
 
 def _is_tile(operand: Expr, form: AxisTile) -> bool:
     while isinstance(operand, Cast):
         operand = operand.value
     return isinstance(operand, Read) and key_of(operand) == key_of(form.read)
-
-
-def _left(guards: Sequence[Expr], known: set[Axis], taken: list[Expr]) -> tuple[Expr, ...]:
-    left: list[Expr] = []
-    for guard in guards:
-        of_inputs = all(isinstance(read.source, Tensor) for read in reads_of(guard))
-        (taken if of_inputs and axes_of(guard) <= known else left).append(guard)
-    return tuple(left)
