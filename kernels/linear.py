@@ -3,6 +3,7 @@
     linear_gelu      y[i, j] = gelu(sum_k x[i, k] w[k, j] + b[j])
     matmul_nn/nt/tn  y = x w,  x w^T,  x^T w
     triangular_matmul  y[i, j] = sum_{k <= i} l[i, k] x[k, j]: what lies above the diagonal of l is never read
+    matmul_lower     y[i, j] = sum_k x[i, k] w[k, j] for j <= i, else 0: tiles above the diagonal are not computed
     gemv             y[i] = sum_k w[i, k] x[k]
     batched_matmul   y[n] = x[n] w[n]
     w8a16_linear     y[i, j] = sum_k x[i, k] (w[k, j] s[j]) + b[j]         w in 8 bits, dequantised on the way in
@@ -59,6 +60,15 @@ def triangular_matmul(l, x, y):  # noqa: E741 (the triangle's usual name)
     i, j, k = te.axes(i="M", j="N", k="K")
     acc = te.func("acc")
     acc[i, j] = te.sum(l[i, k] * x[k, j], over=k, where=k <= i)
+    y[i, j] = acc[i, j]
+
+
+@te.algorithm("x: T[M, K], w: T[K, N] -> y: T[M, N]", T=("f16", "bf16"))
+def matmul_lower(x, w, y):
+    """y = tril(x @ w)."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc = te.func("acc")
+    acc[i, j] = te.sum(x[i, k] * w[k, j], over=k, where=j <= i)
     y[i, j] = acc[i, j]
 
 

@@ -16,6 +16,7 @@ COPY = f"{ROOT}/kernels/movement.py:copy"
 TRANSPOSE = f"{ROOT}/kernels/movement.py:transpose"
 SOFTMAX = f"{ROOT}/kernels/rows.py:softmax"
 LINEAR = f"{ROOT}/kernels/linear.py:linear_gelu"
+LOWER = f"{ROOT}/kernels/linear.py:matmul_lower"
 SPARSE = f"{ROOT}/kernels/sparse.py:sparse_conv"
 MMA = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 
@@ -74,6 +75,15 @@ def test_sparse_convolution_multiplies_live_filter_points_alone(variant: str, li
     assert counters.flops == (live + 1) * per_point * 16 * 8 * 16 * 2
     weights = counters.memory()[Channel(Level.GLOBAL, Way.COPY, 16)]
     assert weights.bytes >= (live + 1) * c * k * 2
+
+
+def test_tiles_above_the_diagonal_are_not_computed() -> None:
+    """Of 3 x 4 tiles of 64 x 64 six lie on the diagonal or below it."""
+    counters = counted(LOWER, "sm_80", {"T": "f16"}, {"M": 192, "N": 256, "K": 96}, "aligned")
+    assert counters.flops == 6 * 2 * 64 * 64 * 96
+    memory = counters.memory()
+    assert memory[Channel(Level.GLOBAL, Way.COPY, 16)].bytes == 6 * (64 + 64) * 96 * 2
+    assert memory[Channel(Level.GLOBAL, Way.STORE, 16)].bytes == 192 * 256 * 2
 
 
 @pytest.mark.parametrize("dtype", ["f16", "f32"])

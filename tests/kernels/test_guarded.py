@@ -32,6 +32,19 @@ def test_what_lies_above_the_diagonal_is_never_multiplied(tmp_path: Path) -> Non
         np.testing.assert_allclose(run(poisoned, x), wanted, rtol=2e-3, atol=2e-2)
 
 
+def test_what_lies_above_the_diagonal_of_a_product_is_zero_whatever_it_would_be(tmp_path: Path) -> None:
+    run = shipped("linear", "matmul_lower", tmp_path, {"T": "f16"})
+    rng = np.random.default_rng(1)
+    for m, k, n in [(70, 72, 136), (33, 100, 140), (1, 8, 8), (64, 0, 64)]:
+        x, w = halves(rng, m, k), halves(rng, k, n)
+        w[:, m:] = np.inf  # read by tiles on the diagonal
+        with np.errstate(invalid="ignore"):
+            wanted = np.where(np.tri(m, n, dtype=bool), x.astype(np.float64) @ w, 0)
+        found = run(x, w)
+        np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=2e-2)
+        assert not np.signbit(found[~np.tri(m, n, dtype=bool)]).any()
+
+
 def test_a_transposed_convolution_spreads_every_input_point(tmp_path: Path) -> None:
     run = shipped("convolution", "conv2d_transposed", tmp_path, {"T": "f16"})
     rng = np.random.default_rng(2)
@@ -139,6 +152,11 @@ def test_torch_computes_the_same() -> None:
     lower, x = (rng.standard_normal((40, 40)).astype(np.float32) for _ in range(2))
     mine = reference(load_algorithm(f"{ROOT}/kernels/linear.py:triangular_matmul"), types={"T": "f32"})(l=lower, x=x)
     torch.testing.assert_close(torch.as_tensor(mine["y"]).float(), torch.tril(torch.tensor(lower)) @ torch.tensor(x))
+    mine = reference(load_algorithm(f"{ROOT}/kernels/linear.py:matmul_lower"), types={"T": "f16"})(
+        x=lower.astype(np.float16), w=x.astype(np.float16)
+    )
+    wanted = torch.tril(torch.tensor(lower).half().float() @ torch.tensor(x).half().float())
+    torch.testing.assert_close(torch.as_tensor(mine["y"]).float(), wanted, rtol=2e-3, atol=2e-2)
     image, weight = torch.tensor(halves(rng, 2, 5, 6, 8)), torch.tensor(halves(rng, 4, 4, 8, 3))
     transposed = reference(load_algorithm(f"{ROOT}/kernels/convolution.py:conv2d_transposed"), types={"T": "f16"})
     mine = transposed(x=image.numpy(), w=weight.numpy())

@@ -66,6 +66,12 @@ def segments(x: Any, first: Any, y: Any, z: Any) -> None:
     z[i, j] = s[i, j].to("f32") / 2
 
 
+@te.algorithm("x: f16[M, K], w: f16[K, N] -> y: f32[M, N]")
+def below(x: Any, w: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(x[i, k] * w[k, j], over=k, where=j <= i)
+
+
 @te.algorithm(
     "x: f32[N, K], key: i32[N, K], order: hint i32[N]? permutation(N), on: hint i32[ROWS, K + 1] lists(K) -> y: f32[N]"
 )
@@ -257,6 +263,20 @@ NESTS = {
     place: {acc: {at: tile, loop: {v: 1, c: 32}, skip: {v: {test: mask}}}}
 """,
         types=F16,
+    ),
+    "trimmed_tiles": Nest(
+        below,
+        """
+- name: any
+  target: sm_80
+  kernels:
+  - name: below
+    writes: [y]
+    grid: {i: 32, j: 32}
+    trim: {grid: j}
+    warps: 2
+    place: {y: {loop: {k: 16}, mma: mma}}
+""",
     ),
     "listed_points": Nest(
         listed,

@@ -29,6 +29,7 @@ from texpr.schedule.records import (
     Split,
     SplitReduction,
     Stage,
+    TileTrim,
     Variant,
 )
 from texpr.schedule.schema import KEYS, Choice, form_of, title_of
@@ -52,6 +53,7 @@ SURROUNDINGS = {
     SplitReduction: (IN_KERNEL % "split_reduction: %s", {"of": "acc", "over": "k", "parts": "2"}),
     Group: (IN_KERNEL % "online: %s", {"funcs": "[m, l]", "at": "tile", "loop": "{j: 64}"}),
     Scan: (IN_KERNEL % "scan: {s: %s}", {"across": "loop", "by": "{i: 1024}"}),
+    TileTrim: (IN_KERNEL % "trim: %s", {}),
     Skip: (IN_KERNEL % "place: {acc: {skip: {v: %s}}}", {}),
     Mma: (IN_KERNEL % "place: {acc: {mma: %s}}", {}),
 }

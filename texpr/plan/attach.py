@@ -31,8 +31,9 @@ def node_exprs(node: Node) -> tuple[Expr, ...]:
             return (expr,)
         case Write(expr=expr, indices=indices, update=update):
             return (expr,) if update is None else (expr, *indices, *update.where)
-        case Reduction(exprs=exprs, where=where, loops=loops, carried=carried):
+        case Reduction(exprs=exprs, where=where, loops=loops, carried=carried, live=live):
             own = (*exprs, *([] if where is None else [where]), *(expr for loop in loops for expr in loop.tested))
+            own = (*own, *live)
             return own if carried is None else (*own, *carried.between)
         case Prefixes(exprs=exprs, reset=reset):
             return exprs if reset is None else (*exprs, reset)

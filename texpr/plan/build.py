@@ -73,6 +73,7 @@ from texpr.plan.scan_split import with_partials
 from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, position_in, prefixes_node
 from texpr.plan.shares import check_shares, is_shared, program_axes, programs_of
 from texpr.plan.skip import check_tested_steps, skipping
+from texpr.plan.tile_trim import check_trimmed_tiles, live_parts
 from texpr.plan.units import dot_again, dot_of
 from texpr.plan.warpgroups import with_warpgroups
 from texpr.plan.workspace import fills_of, lives_of, shared_slots, zeroed
@@ -186,6 +187,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     )
     legality.check_order_of_nodes(context, plan)
     check_tested_steps(context, plan)
+    check_trimmed_tiles(context, plan)
     legality.check_windows_of_registers(context, plan)
     legality.check_fills(context, plan)
     updates.check_updates(context, plan)
@@ -496,6 +498,7 @@ def _node(
     where = ragged.without_bounds(where, loops, {**sizes, **{loop.axis: loop.size for loop in loops}})
     checks.check_visible(context, definition.name, exprs if where is None else (*exprs, where), local, place, ())
     inside = beside.union(func for node in body for func in computed_by(node))
+    live = live_parts(context, definition, where, loops, place, inside)
     loops, where = trimmed(definition.name, where, loops, local, place, inside)
     loops, where = skipping(context, definition.name, where, loops, local, place, inside)
     for axis in definition.axes:
@@ -527,6 +530,7 @@ def _node(
         schedule=origin_line,
         copies=copies,
         through_tiles=is_shared(definition),
+        live=live,
     )
 
 

@@ -63,9 +63,13 @@ def match_dot(
     a_axes, b_axes = axes_of(a), axes_of(b)
     a_where: list[Expr] = []
     b_where: list[Expr] = []
+    sums_where: list[Expr] = []
     for part in conjuncts(where):
         mentioned = {axis for axis in axes_of(part) if sizes.get(axis, 1) > 1}  # groups of ragged axes are uniform
         if mentioned & set(rows) and mentioned & set(cols):
+            if not axes_of(part) & set(top.axes):
+                sums_where.append(part)
+                continue
             return NoDot("its where= mixes rows and columns")
         if mentioned <= a_axes or not mentioned & set(cols):
             a_where.append(part)
@@ -76,7 +80,7 @@ def match_dot(
         return unit
     if unit is Unit.FMA:
         a, b = _widened(a, accumulator), _widened(b, accumulator)
-    return Dot(unit, tuple(rows), tuple(cols), a, b, tuple(a_where), tuple(b_where))
+    return Dot(unit, tuple(rows), tuple(cols), a, b, tuple(a_where), tuple(b_where), tuple(sums_where))
 
 
 def one_sided(dot: Dot) -> list[tuple[Expr, str]]:

@@ -182,14 +182,15 @@ def gathered(
     members = {member.func: member for member in plan.online.members}
     body: list[Node] = []
     loops = None
+    live: tuple[Expr, ...] = ()
     for node in nodes:
         match node:
             case Reduction(funcs=(func, *_)) if func in members:
-                loops = loops or node.loops
+                loops, live = loops or node.loops, live or node.live
                 carried = _inlined(members[func], keep, context)
                 changed = any(a is not b for a, b in zip(members[func].exprs, _summands(members[func]), strict=False))
                 exprs = carried.exprs if changed or len(carried.exprs) > 1 else node.exprs
-                node = dataclasses.replace(node, loops=(), body=(), exprs=exprs, carried=carried)
+                node = dataclasses.replace(node, loops=(), body=(), exprs=exprs, carried=carried, live=())
                 node = _with_unit(dots(node) if changed else node, context)
                 body.append(_without_fresh_start(node, plan, context))
             case Compute(expr=expr):
@@ -210,6 +211,7 @@ def gathered(
         plan.online.seen,
         plan.directive,
         "" if place is None else f"{Path(place.file).name}:{place.line}",
+        live,
     )
 
 
@@ -237,12 +239,13 @@ def _inlined(member: Member, keep: Callable[[Func], bool], context: Context) -> 
 def _with_unit(node: Reduction, context: Context) -> Reduction:
     """Helper sums and running values are not kept in a matrix unit's accumulators."""
     member = node.carried
-    if node.dot is None or member is None or (len(member.parts) == 1 and not member.running):
+    if node.dot is None or member is None or (len(member.parts) == 1 and not member.running and not node.dot.where):
         return node
     name = node.funcs[0].name
     place: Mapping[str, Place] = context.record.place
     if place[name].mma is not None:
         why = "a later member reads it while it runs" if member.running else "it needs helper sums"
+        why = "its where= mixes rows and columns" if node.dot.where else why
         raise NoInstruction(func=name, why=why, hint="remove mma", at=place[name].location_of("mma"))
     return dataclasses.replace(node, dot=None)
 

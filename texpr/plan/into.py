@@ -47,6 +47,8 @@ def _continue(context: Context, nodes: tuple[Node, ...], name: str, into: str) -
         raise refuse("they have different axes, or unroll different ones")
     if later.dot is None or earlier.dot is None or later.dot.unit is not earlier.dot.unit:
         raise refuse("different units multiply them")
+    if later.dot.where:
+        raise refuse(f"a guard of {name} decides over its sums as a whole")
     if any(node.exprs[0].dtype is not node.funcs[0].dtype for node in (earlier, later)):
         raise refuse("one of them is rounded to its own type before the sum")
     first, second = earlier.funcs[0], later.funcs[0]

@@ -235,9 +235,10 @@ class Dot:
     """A contraction ``sum(a * b)``: ``a`` varies over rows and reduction axes, ``b`` over columns and reduction axes.
 
     ``a``/``b`` are the operand expressions in the unit's operand type (conversions up to the accumulator type
-    stripped), ``a_where`` and ``b_where`` the guards that zero them. The accumulator is kept in column pieces of
-    ``piece`` columns (0: in one). ``a_in``: where a warpgroup's instruction reads operand A; B it reads from shared
-    memory. ``in_flight``: how many steps are still being multiplied when the next one begins.
+    stripped), ``a_where`` and ``b_where`` the guards that zero them. ``where`` zeroes sums as a whole: it depends on no
+    axis that is reduced. The accumulator is kept in column pieces of ``piece`` columns (0: in one). ``a_in``: where a
+    warpgroup's instruction reads operand A; B it reads from shared memory. ``in_flight``: how many steps are still
+    being multiplied when the next one begins.
     """
 
     unit: Unit
@@ -247,6 +248,7 @@ class Dot:
     b: Expr
     a_where: tuple[Expr, ...] = ()
     b_where: tuple[Expr, ...] = ()
+    where: tuple[Expr, ...] = ()
     piece: int = 0
     a_in: Memory = Memory.REGISTERS
     in_flight: int = 0
@@ -261,7 +263,8 @@ class Reduction:
     ``carried``: the reduction is a member of the ``Group`` in whose body it stands; the group has the loops and the
     accumulators, and ``exprs`` are the summands of all the member's components.
     ``copies`` are kept axes of which every point has an accumulator of its own. ``through_tiles``: the accumulators go
-    on from tile to tile of a persistent program, whose epilogue has the result.
+    on from tile to tile of a persistent program, whose epilogue has the result. ``live``: conjuncts of the guard
+    without which nothing is computed in tiles where they hold nowhere.
     """
 
     funcs: tuple[Func, ...]
@@ -278,6 +281,7 @@ class Reduction:
     carried: Member | None = None
     copies: tuple[Axis, ...] = ()
     through_tiles: bool = False
+    live: tuple[Expr, ...] = ()
 
     @property
     def result(self) -> tuple[Axis, ...]:
@@ -288,8 +292,9 @@ class Reduction:
 @dataclass(frozen=True, slots=True)
 class Group:
     """Reductions over ``axes`` that share ``loops``. ``body`` runs in every step, in order: stages, values that the
-    members need, and for each member a ``Reduction`` that carries it on. ``old`` are the variables that hold the
-    values from before the step, ``seen`` the func that counts the points seen so far, with its variable."""
+    members need, and for each member a ``Reduction`` that carries it on. ``live`` is that of every member. ``old`` are
+    the variables that hold the values from before the step, ``seen`` the func that counts the points seen so far, with
+    its variable."""
 
     funcs: tuple[Func, ...]
     axes: tuple[Axis, ...]
@@ -299,6 +304,7 @@ class Group:
     seen: tuple[Func, Var] | None
     directive: str
     schedule: str = ""
+    live: tuple[Expr, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,8 @@ def _tile_line(kernel: KernelPlan) -> str:
         parts.append(_order_text(kernel.order))
     if kernel.tickets is not None:
         parts.append("taken in the order in which programs start")
+    if kernel.record.trim is not None:
+        parts.append(f"tiles along {', '.join(kernel.record.trim.grid)} without a live point left out")
     parts += [f"{axis} visited by {name}" for axis, name in kernel.record.visit.items()]
     if kernel.record.persistent is not None:
         programs = kernel.record.persistent.programs
@@ -404,6 +406,8 @@ def _dot_line(names: str, node: Reduction, dot: Dot, kernel: KernelPlan, sizes: 
     for side, guards in (("a", dot.a_where), ("b", dot.b_where)):
         if guards:
             left += f"   {side} where {' & '.join(shortened(guard) for guard in guards)}"
+    if dot.where:
+        left += f"   in the end where {' & '.join(shortened(guard) for guard in dot.where)}"
     tile = f"[{rows} x {steps}] x [{steps} x {cols}]"
     if dot.unit is Unit.FMA:
         return f"{left}   fma {tile}: {rows * cols * steps // (kernel.warps * 32)} a thread"

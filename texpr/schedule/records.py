@@ -557,6 +557,21 @@ class Group(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class TileTrim(Record):
+    """Tiles in which the guards of reductions hold nowhere: they get what a reduction of no points is, and nothing is
+    computed for them."""
+
+    grid: tuple[AxisName, ...] = field(
+        metadata=about(
+            """Axes of the grid. The conjuncts that mention one of them, and no axis of a loop, tell which tiles are
+            live: affine ones by their extrema over the tile, others by a test of all its points.""",
+            "w",
+            bare=True,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Scan(Record):
     """How a scan goes from one tile of its axis to the next. A scan whose axis is in `whole` needs none of this."""
 
@@ -612,7 +627,6 @@ class Kernel(Record):
 
     LATER: ClassVar[Mapping[str, str]] = {
         "roles": "warp specialisation",
-        "trim": "leave out tiles of the grid whose guard holds nowhere",
         "ctas": "programs that share a cluster",
         "programs": "a bound on the programs of a ragged grid",
     }
@@ -666,6 +680,12 @@ class Kernel(Record):
     fuse: Map[AxisName, tuple[AxisName, ...]] = field(
         default=Map(),
         metadata=about("A new axis that runs over several, the last fastest.", "{ri: [r, i]}"),
+    )
+    trim: TileTrim | None = field(
+        default=None,
+        metadata=about(
+            "Leave out the reductions of tiles of the grid in which their guards hold nowhere.", "{grid: w}"
+        ),
     )
     visit: Map[AxisName, TensorName] = field(
         default=Map(),

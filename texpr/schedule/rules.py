@@ -26,6 +26,7 @@ from texpr.schedule.records import (
     Split,
     SplitReduction,
     Stage,
+    TileTrim,
     Variant,
 )
 
@@ -53,6 +54,9 @@ def check_record(record: Record, subject: str) -> None:
             _distinct(record, "unroll", record.unroll, "name each axis once", f"{subject}.unroll")
             _distinct(record, "invert", record.invert, "name each axis once", f"{subject}.invert")
             _distinct(record, "once", record.once, "name each axis once", f"{subject}.once")
+        case TileTrim():
+            _not_empty(record, "grid", record.grid, "trim: {grid: w}", f"{subject}.grid")
+            _distinct(record, "grid", record.grid, "name each axis once", f"{subject}.grid")
         case Skip():
             if (record.test is None) == (record.list_ is None):
                 found = "both" if record.test is not None else "neither"

@@ -20,6 +20,7 @@ from texpr.tile.ir import Assign, DotStep, Full, PhysicalDim, Space, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
 from texpr.tile.loops import emit_loops
+from texpr.tile.possible import only_if_live
 from texpr.tile.protocol import DotWait
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import operand_space
@@ -39,8 +40,13 @@ def lower_contraction(
         multiply_step(node, dot, accumulators, kernel, at, inner)
 
     drain = DotWait(0, tuple(var.name for var in accumulators)) if dot.in_flight else None
-    emit_loops(node.loops, node.body, body, kernel, scope, block, lower, drain=drain)
     (func,) = node.funcs
+
+    def compute(into: Block) -> None:
+        emit_loops(node.loops, node.body, body, kernel, scope, into, lower, drain=drain)
+        _clear_guarded(node, dot, accumulators, kernel, scope, into)
+
+    only_if_live(node.live, func.name, kernel, scope, block, compute)
     dtype = node.exprs[0].dtype
     values = tuple(
         assign(func.name, tile.cast(var, func.dtype), kernel, block, node.schedule) if func.dtype is not dtype else var
@@ -92,6 +98,20 @@ def multiply_step(
     if dot.unit is Unit.WGMMA:
         names = tuple(var.name for var in accumulators)
         block.add(DotWait(dot.in_flight * len(names), names))
+
+
+def _clear_guarded(
+    node: Reduction, dot: Dot, accumulators: Sequence[Var], kernel: Kernel, scope: Scope, block: Block
+) -> None:
+    """Zero the sums whose guard fails: it is the same for all of their summands."""
+    if not dot.where:
+        return
+    for var, part in zip(accumulators, _parts(node, dot, scope), strict=True):
+        local = scope.with_axes(part)
+        condition = tile.both([evaluate(guard, local, var.space, kernel.needs) for guard in dot.where])
+        assert condition is not None
+        zero = tile.literal(0.0 if var.dtype.is_float else 0, var.dtype)
+        block.add(Assign(var.name, tile.choose(condition, var, zero), origin=origin(node.funcs[0].name, node.schedule)))
 
 
 def _parts(node: Reduction, dot: Dot, scope: Scope) -> list[dict[Axis, AxisValue]]:

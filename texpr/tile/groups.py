@@ -35,6 +35,7 @@ from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, space_f
 from texpr.tile.layouts import Blocked, Linear
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine
+from texpr.tile.possible import only_if_live
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scope import AxisValue, Scope
 
@@ -84,7 +85,10 @@ def lower_group(node: Group, kernel: Kernel, scope: Scope, block: Block, lower: 
         group.pending.clear()
         group.factors.clear()  # a loop that is split by its guard has several bodies
 
-    emit_loops(node.loops, node.body, close, kernel, scope, block, nodes)
+    def compute(into: Block) -> None:
+        emit_loops(node.loops, node.body, close, kernel, scope, into, nodes)
+
+    only_if_live(node.live, node.funcs[0].name, kernel, scope, block, compute)
     return _results(group, scope, block)
 
 

@@ -6,7 +6,7 @@ is decided here that the plan does not say, except layouts (``spaces``) and mask
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from texpr.dtypes import DType
 from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Monoid, Ranking, Tensor
@@ -23,13 +23,14 @@ from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
 from texpr.tile.evaluate import address, bounds_conditions, distinct_conditions, evaluate, store_space
 from texpr.tile.groups import lower_group
-from texpr.tile.ir import Assign, Barrier, Buffer, Full, SharedTile, Space, Store, StoreShared, Var
+from texpr.tile.ir import Assign, Barrier, Buffer, Full, Literal, SharedTile, Space, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin, space_for
 from texpr.tile.layouts import Blocked, Linear, operand_swizzle
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine, identity
 from texpr.tile.ordered import lower_ordered
+from texpr.tile.possible import only_if_live
 from texpr.tile.ranking import lower_ranking
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scans import begin_carried, lower_prefixes
@@ -88,10 +89,10 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
     def step(at: Scope) -> tuple[TileExpr, ...]:
         return guarded_summands(node, dtypes, start, space, kernel, at)
 
-    if not node.loops:
-        scope_in = lower_nodes(node.body, kernel, scope, block)
-        accumulated = step(scope_in)
-    else:
+    def computed(into: Block) -> tuple[TileExpr, ...]:
+        return across_lanes(op, step(lower_nodes(node.body, kernel, scope, into)), space, node.axes)
+
+    if node.loops:
         names = [kernel.name(f"{func.name}_acc") for func in node.funcs]
         everywhere = tuple(range(len(space.dims))) if space is not None else ()
         accumulators = [Var(n, d, space, everywhere) for n, d in zip(names, dtypes, strict=True)]
@@ -103,12 +104,42 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
             updated = combine(op, tuple(accumulators), step(at))
             assign_together(accumulators, updated, kernel, inner)
 
-        emit_loops(node.loops, node.body, body, kernel, scope, block, lower_nodes)
-        accumulated = tuple(accumulators)
-    results = finished(node.op, across_lanes(op, accumulated, space, node.axes), start)
+        def loop(into: Block) -> None:
+            emit_loops(node.loops, node.body, body, kernel, scope, into, lower_nodes)
+
+        only_if_live(node.live, node.funcs[0].name, kernel, scope, block, loop)
+        results = across_lanes(op, tuple(accumulators), space, node.axes)
+    elif node.live:
+        results = _computed_if_live(node, start, computed, kernel, scope, block)
+    else:
+        results = computed(block)
+    results = finished(node.op, results, start)
     for func, value in zip(node.funcs, results, strict=True):
         scope = scope.with_value(func, assign(func.name, tile.cast(value, func.dtype), kernel, block, node.schedule))
     return scope
+
+
+def _computed_if_live(
+    node: Reduction,
+    start: Sequence[Literal],
+    computed: Callable[[Block], tuple[TileExpr, ...]],
+    kernel: Kernel,
+    scope: Scope,
+    block: Block,
+) -> tuple[TileExpr, ...]:
+    """The values of a reduction without loops; what it starts with where no point of the tile is live."""
+    found: list[Var] = []
+
+    def emit(into: Block) -> None:
+        for func, value, e in zip(node.funcs, computed(into), start, strict=True):
+            var = Var(kernel.name(f"{func.name}_acc"), value.dtype, value.space, value.dims)
+            initial: TileExpr = e if value.space is None else Full(e, e.dtype, value.space, value.dims)
+            block.add(Assign(var.name, initial, origin=origin(func.name, node.schedule)))
+            into.add(Assign(var.name, value))
+            found.append(var)
+
+    only_if_live(node.live, node.funcs[0].name, kernel, scope, block, emit)
+    return tuple(found)
 
 
 def _accumulator(expr: Expr, func: Func) -> DType:

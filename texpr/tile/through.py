@@ -10,6 +10,7 @@ from texpr.tile.ir import Assign, Full, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, ThroughTiles, assign, assign_together, origin, space_for
 from texpr.tile.monoids import combine, identity
+from texpr.tile.possible import only_if_live
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scope import Scope
 
@@ -28,7 +29,11 @@ def add_tile(node: Reduction, kernel: Kernel, scope: Scope, block: Block) -> Thr
         for func, dtype in zip(node.funcs, dtypes, strict=True)
     )
     values = guarded_summands(node, dtypes, starts, space, kernel, scope)
-    assign_together(accumulators, combine(op, accumulators, values), kernel, block)
+
+    def add(into: Block) -> None:
+        assign_together(accumulators, combine(op, accumulators, values), kernel, into)
+
+    only_if_live(node.live, node.funcs[0].name, kernel, scope, block, add)
     return ThroughTiles(node, op, space, accumulators, starts)
 
 

@@ -24,11 +24,12 @@ from texpr.plan.ir import Congruence, HalfSpace, LoopAxis, Trim
 from texpr.schedule.records import TrimMode
 from texpr.tile import build as tile
 from texpr.tile.evaluate import evaluate
-from texpr.tile.index import lane_symbol, split, with_origins
+from texpr.tile.index import lane_symbol, with_origins
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.ir import Scalar, ScalarOf
 from texpr.tile.kernel import Block, Kernel, space_for
 from texpr.tile.live import LiveSteps
+from texpr.tile.possible import extremum_of
 from texpr.tile.ragged import points_of_groups
 from texpr.tile.reduce import across_lanes
 from texpr.tile.scope import AxisValue, Scope
@@ -134,7 +135,8 @@ def _edge(
 ) -> IntExpr:
     """The largest or smallest edge of a half-space over the tile."""
     beside = total(slope * (extent - 1) for slope, extent in half.beside if (slope > 0) == largest)
-    bound = _linear_extremum(half.bound, largest, scope)
+    known = to_int_expr(half.bound)
+    bound = None if known is None else extremum_of(known, largest, scope)
     if bound is not None:
         bound = bound + beside
         return bound // half.slope + 1 if half.after else ceildiv(bound, half.slope)
@@ -148,21 +150,6 @@ def _edge(
     name = kernel.name(f"{loop.axis.name}_{'most' if largest else 'least'}")
     block.add(ScalarOf(name, _within(value, half, loop.axis.extent), f"of the bounds of {loop.axis.name} in the tile"))
     return sym(name)
-
-
-def _linear_extremum(bound: Expr, largest: bool, scope: Scope) -> IntExpr | None:
-    known = to_int_expr(bound)
-    parts = None if known is None else split(known, scope)
-    if parts is None:
-        return None
-    lanes = {axis.name: scope.lanes(axis) for axis in scope.axes}
-    total = parts.base
-    for name, slope in parts.lanes:
-        if not isinstance(slope, Const):
-            return None
-        if (slope.value > 0) == largest:
-            total = total + slope * (lanes[name] - 1)
-    return total
 
 
 def _within(value: TileExpr, half: HalfSpace, extent: IntExpr) -> TileExpr:

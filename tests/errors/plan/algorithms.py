@@ -266,6 +266,12 @@ def sorted_rows(x: Any, y: Any) -> None:
     y[i, r] = te.sort(x[i, j], over=j, into=r)
 
 
+@te.algorithm("x: f32[M, 64] -> y: f32[M, 8]")
+def sorted_some(x: Any, y: Any) -> None:
+    i, j, r = te.axes(i="M", j=64, r=8)
+    y[i, r] = te.sort(x[i, j], over=j, into=r, where=i > 3)
+
+
 @te.algorithm("x: f32[M, N] -> y: f32[M, N], z: f32[M, N]")
 def scans(x: Any, y: Any, z: Any) -> None:
     i, j = te.axes(i="M", j="N")
