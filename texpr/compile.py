@@ -66,7 +66,7 @@ from texpr.schedule.files import dump_schedule, load_schedule
 from texpr.schedule.records import Schedule
 from texpr.schedule.records import Variant as VariantRecord
 from texpr.targets import TARGETS, Target, target_named
-from texpr.tile.ir import PointerParam, TileProgram
+from texpr.tile.ir import PointerParam, TensorMapParam, TileProgram
 from texpr.tile.program import lower_kernel
 from texpr.tile.trace import check_synchronisation
 from texpr.tile.verify import verify
@@ -273,10 +273,10 @@ def _sources(
 
 def _pointers(plan: VariantPlan, program: TileProgram) -> dict[str, KernelValue]:
     workspace = {buffer_name(buffer.name) for buffer in plan.workspace}
+    pointers = [p.name for p in program.parameters if isinstance(p, PointerParam)]
+    mapped = [p.tensor for p in program.parameters if isinstance(p, TensorMapParam)]
     return {
-        p.name: WorkspacePointer(p.name) if p.name in workspace else TensorPointer(p.name)
-        for p in program.parameters
-        if isinstance(p, PointerParam)
+        name: WorkspacePointer(name) if name in workspace else TensorPointer(name) for name in (*pointers, *mapped)
     }
 
 

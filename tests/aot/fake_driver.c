@@ -213,6 +213,29 @@ static int driver_get_version(int *version) {
   return 0;
 }
 
+/* Not a real map: what it was made of, in the order of the arguments. */
+static int tensor_map_encode_tiled(void *map, int type, uint32_t rank, void *address, const uint64_t *dims, const uint64_t *strides,
+                                   const uint32_t *box, const uint32_t *element_strides, int interleave, int swizzle,
+                                   int promotion, int fill) {
+  const int failed = enter();
+  uint64_t words[16] = {0};
+  uint32_t dim;
+  if (failed) return failed;
+  if (map == NULL || (uintptr_t)map % 64 != 0 || rank < 1 || rank > 5 || interleave != 0 || fill != 0) return mistake(INVALID_VALUE);
+  words[0] = (uint64_t)(uintptr_t)address;
+  words[1] = (uint64_t)1 << 21 | (uint64_t)type << 8 | (uint64_t)rank;
+  words[2] = (uint64_t)swizzle << 8 | (uint64_t)promotion;
+  for (dim = 0; dim < rank; ++dim) {
+    if (dims[dim] < 1 || dims[dim] > (uint64_t)1 << 32 || box[dim] < 1 || box[dim] > 256 || element_strides[dim] != 1) {
+      return mistake(INVALID_VALUE);
+    }
+    words[3 + dim] = dims[dim] << 16 | box[dim];
+    if (dim + 1 < rank) words[8 + dim] = strides[dim];
+  }
+  memcpy(map, words, sizeof words);
+  return 0;
+}
+
 void fake_table(texpr_driver *driver) {
   memset(driver, 0, sizeof *driver);
   driver->struct_size = sizeof *driver;
@@ -232,4 +255,5 @@ void fake_table(texpr_driver *driver) {
   driver->memset_d16_async = memset_d16_async;
   driver->memset_d32_async = memset_d32_async;
   driver->driver_get_version = driver_get_version;
+  driver->tensor_map_encode_tiled = tensor_map_encode_tiled;
 }

@@ -4,7 +4,7 @@
 #define FAKE_DRIVER_H
 #include "texpr_abi.h"
 
-enum { FAKE_MAX_LAUNCHES = 8, FAKE_MAX_PARAM_BYTES = 128, FAKE_MAX_PARAMS = 32 };
+enum { FAKE_MAX_LAUNCHES = 8, FAKE_MAX_PARAM_BYTES = 512, FAKE_MAX_PARAMS = 32 };
 
 /* One image of the bundle under test; the generated file fake_images.c lists them. The first 32 bytes of a cubin identify it. */
 struct fake_image {

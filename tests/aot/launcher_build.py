@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.aot.launcher_packages import FakeImage
 from texpr.aot.abi import Field, FieldRole, args_fields, context_words, max_launches
+from texpr.aot.cubin import parameter_bytes
 from texpr.aot.header import header_h
 from texpr.aot.ir import Entry, Package
 from texpr.aot.launcher import launcher_c
@@ -18,20 +19,6 @@ from texpr.targets import TARGETS
 
 HERE = Path(__file__).parent
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow", "-Wcast-qual", "-Wundef"]
-_PARAM_BYTES = {
-    "i1": 1,
-    "i8": 1,
-    "u8": 1,
-    "fp16": 2,
-    "bf16": 2,
-    "i16": 2,
-    "i32": 4,
-    "u32": 4,
-    "fp32": 4,
-    "i64": 8,
-    "u64": 8,
-    "fp64": 8,
-}
 _C_TYPES: dict[str, Any] = {
     "float": ctypes.c_uint32,  # floats travel as bits in these tests
     "double": ctypes.c_uint64,
@@ -64,7 +51,8 @@ def _fake_images(package: Package, images: Sequence[FakeImage]) -> str:
     rows = []
     for image in images:
         target = TARGETS[image.target]
-        sizes = [8 if p.type.startswith("*") else _PARAM_BYTES[p.type] for p in kernels[image.kernel].params] + [8, 8]
+        passed = kernels[image.kernel].params
+        sizes = [*(size for p in passed for size in parameter_bytes(p.type)), 8, 8]
         sizes_text = ", ".join(map(str, sizes))
         digest = ", ".join(str(byte) for byte in image.cubin[:32])
         facts = f"{target.capability}, {int(target.exact)}, {32 * image.warps}, {image.shared_bytes}, {image.registers}"
@@ -87,7 +75,7 @@ class FakeLaunch(ctypes.Structure):
         ("param_bytes", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
         ("stream", ctypes.c_void_p),
-        ("params", ctypes.c_ubyte * 128),
+        ("params", ctypes.c_ubyte * 512),
     )
 
 
@@ -118,7 +106,7 @@ class Driver(ctypes.Structure):
             "ctx_get_current", "ctx_get_device", "device_get_attribute", "stream_is_capturing", "module_load_data",
             "module_unload", "module_get_function", "func_get_attribute", "func_set_attribute", "func_load",
             "launch_kernel_ex", "memset_d8_async", "memset_d16_async", "memset_d32_async",
-            "driver_get_version",
+            "driver_get_version", "tensor_map_encode_tiled",
         )),
     )  # fmt: skip
 

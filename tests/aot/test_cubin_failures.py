@@ -186,7 +186,7 @@ def test_scratch_memory_is_refused() -> None:
 def test_cubin_with_other_parameters_than_described_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = CompileOptions(cache=Cache(tmp_path))
     compile_kernels([copy_kernel()], options=options)
-    monkeypatch.setattr(cubin, "parameter_bytes", lambda kind: 4)
+    monkeypatch.setattr(cubin, "parameter_bytes", lambda kind: (4,))
     with pytest.raises(KernelAbiError, match=r"parameters of \[8, 8, 4, 8, 8\] bytes"):
         compile_kernels([copy_kernel()], options=options)
 

@@ -128,10 +128,11 @@ def test_a_table_that_cannot_tell_its_version_is_not_refused(tmp_path: Path) -> 
     package = package_for(("only", ("sm_80",), "copy_kernel"))
     launcher = launcher_for(package, (fake_image("copy_kernel", "sm_80", minimum_driver=13000),), tmp_path)
     launcher.fake.driver_version = 12090
-    launcher.driver.struct_size -= 8
+    whole = launcher.driver.struct_size
+    launcher.driver.struct_size = type(launcher.driver).driver_get_version.offset
     assert launcher.init() == 0, "the slot lies behind the table"
     assert launcher.close() == 0
-    launcher.driver.struct_size += 8
+    launcher.driver.struct_size = whole
     launcher.driver.driver_get_version = None
     assert launcher.init() == 0
 

@@ -11,7 +11,7 @@ from texpr.math.parse import parse_bool, parse_int
 from texpr.schedule import dump_schedule, each_kernel, edit, kernel, load_schedule, mma, place, schedule, stage, variant
 from texpr.schedule.errors import MissingKey, NotLoweredYet, NotPowerOfTwo, ScheduleError, UnknownKey, WrongShape
 from texpr.schedule.like import written_out_kernels
-from texpr.schedule.records import Copy, Memory, Mma, Order, OrderKind, Program, Tile
+from texpr.schedule.records import Combine, Copy, Memory, Mma, Order, OrderKind, Program, Tile
 
 YAML = """\
 texpr: 1
@@ -112,14 +112,14 @@ def test_mistakes_name_the_line_of_the_call():
     [
         (lambda: kernel("k", writes="y", gird=dict(i=4)), UnknownKey),
         (lambda: kernel("k"), MissingKey),
-        (lambda: kernel("k", writes="y", roles={}), NotLoweredYet),
+        (lambda: kernel("k", writes="y", ctas={}), NotLoweredYet),
         (lambda: kernel("k", writes="y", warps="4"), WrongShape),
         (lambda: kernel("k", writes="y", warps=4.0), WrongShape),
         (lambda: kernel("k", writes="y", grid=["i"]), WrongShape),
         (lambda: kernel("k", writes="y", persistent="true"), WrongShape),
         (lambda: place(at=Copy.SYNC), WrongShape),
         (lambda: stage(at="tile", in_=Copy.SYNC), WrongShape),
-        (lambda: stage(at="tile", in_="shared", copy=Copy.TMA), NotLoweredYet),
+        (lambda: place(combine=Combine.CLUSTER), NotLoweredYet),
         (lambda: variant("v", target="sm_80", kernels=[object()]), WrongShape),
         (lambda: stage(at="tile", in_="registers", copy="async"), ScheduleError),
     ],

@@ -23,6 +23,7 @@ from texpr.schedule.records import (
     Order,
     Persistent,
     Place,
+    Role,
     Scan,
     Schedule,
     Skip,
@@ -56,6 +57,7 @@ SURROUNDINGS = {
     TileTrim: (IN_KERNEL % "trim: %s", {}),
     Skip: (IN_KERNEL % "place: {acc: {skip: {v: %s}}}", {}),
     Mma: (IN_KERNEL % "place: {acc: {mma: %s}}", {}),
+    Role: (IN_KERNEL % "roles: {load: %s}", {"warps": "1", "runs": "[stage.x]"}),
 }
 
 
@@ -146,7 +148,7 @@ REFUSED = [
     {"grid": {"i": 0}},
     {"grid": {"3i": 4}},
     {"warps": 64},
-    {"roles": {}},
+    {"roles": {"load": {"warps": 3, "runs": ["stage.x"]}}},
     {"order": {"group": "i", "reverse": "j"}},
     {"order": {"flatten": "i"}},
     {"persistent": "true"},

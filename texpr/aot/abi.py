@@ -19,7 +19,7 @@ DIM_MAX: Final = 0x7FFF0000
 WORKSPACE_ALIGNMENT: Final = 256
 """Bytes. Every workspace buffer, and the workspace itself, starts at a multiple of it."""
 
-_DEVICE_BYTES: Final = 160  # struct <name>_device: driver table 128, magic 8, context 8, four 32-bit numbers
+_DEVICE_BYTES: Final = 168  # struct <name>_device: driver table 136, magic 8, context 8, four 32-bit numbers
 _KERNEL_BYTES: Final = 20  # a module, a function, the index of an image
 
 

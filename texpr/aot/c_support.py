@@ -209,6 +209,40 @@ static int ${p}_start(const texpr_driver *driver, void *function, const struct $
   return driver->launch_kernel_ex(&config, function, params, NULL);
 }
 """,
+    "tensor_map": """\
+/* Encodes the map of a tensor: dims outermost first, strides in elements, type and swizzle as the driver numbers them.
+ * A tensor without elements has no map, and nothing is read or written through one. */
+static texpr_status ${p}_tensor_map(const texpr_driver *driver, void *map, int type, int element_bytes, int rank,
+    const void *address, const int32_t *shape, const int64_t *strides, const uint32_t *box, int swizzle,
+    int32_t argument, texpr_error *error) {
+  uint64_t dims[5], pitches[5], last = 0;
+  uint32_t extents[5], steps[5];
+  int index, result, version = 0;
+  memset(map, 0, 128);
+  for (index = 0; index < rank; ++index) {
+    const int from = rank - 1 - index; /* the driver counts from the innermost dim */
+    if (shape[from] == 0) return TEXPR_OK;
+    if (strides[from] < 0 || strides[from] >= ((int64_t)1 << 40) / element_bytes) {
+      return ${p}_fail(error, TEXPR_E_RANGE, argument);
+    }
+    dims[index] = (uint64_t)shape[from];
+    extents[index] = box[from];
+    steps[index] = 1;
+    if (index > 0) pitches[index - 1] = (uint64_t)strides[from] * (uint64_t)element_bytes;
+    last += (dims[index] - 1) * (uint64_t)strides[from] * (uint64_t)element_bytes;
+  }
+  result = driver->tensor_map_encode_tiled(map, type, (uint32_t)rank, (void *)(uintptr_t)address, dims, pitches,
+      extents, steps, 0, swizzle, 2 /* L2_128B */, 0 /* zeros outside of the tensor */);
+  if (result != 0) return ${p}_driver_failed(error, result);
+  /* Drivers up to 13.1 set a bit in maps of tensors below 128 KB that makes the copy engine fault (as CUTLASS does). */
+  if (last < 128 * 1024 - 1 && driver->driver_get_version != NULL) {
+    result = driver->driver_get_version(&version);
+    if (result != 0) return ${p}_driver_failed(error, result);
+    if (version <= 13010) ((unsigned char *)map)[10] &= 0xDF; /* bit 21 of the second 64 bits, little endian */
+  }
+  return TEXPR_OK;
+}
+""",
     "refuse_capture": """\
 /* Loading and unloading modules is illegal while a stream of this context is being captured. */
 static texpr_status ${p}_refuse_capture(const texpr_driver *driver, texpr_error *error) {
@@ -229,8 +263,9 @@ static int ${p}_attribute(const texpr_driver *driver, int earlier, int32_t *valu
 """,
     "attach": """\
 /* Checks the driver table and reads what is needed about the current context's GPU. A table from before memset_d8_async
- * was appended serves bundles that fill nothing. */
-static texpr_status ${p}_attach(struct ${p}_device *device, const texpr_driver *table, int fills, texpr_error *error) {
+ * was appended serves bundles that fill nothing, one from before tensor_map_encode_tiled those without tensor maps. */
+static texpr_status ${p}_attach(struct ${p}_device *device, const texpr_driver *table, int fills, int maps,
+    texpr_error *error) {
   const texpr_driver *const driver = &device->driver;
   int32_t major, minor;
   int ordinal = 0, result;
@@ -245,7 +280,8 @@ static texpr_status ${p}_attach(struct ${p}_device *device, const texpr_driver *
       driver->stream_is_capturing == NULL || driver->module_load_data == NULL || driver->module_unload == NULL ||
       driver->module_get_function == NULL || driver->func_get_attribute == NULL || driver->func_set_attribute == NULL ||
       driver->launch_kernel_ex == NULL || (fills && (driver->memset_d8_async == NULL ||
-      driver->memset_d16_async == NULL || driver->memset_d32_async == NULL))) {
+      driver->memset_d16_async == NULL || driver->memset_d32_async == NULL)) ||
+      (maps && driver->tensor_map_encode_tiled == NULL)) {
     return ${p}_fail(error, TEXPR_E_NO_DRIVER, -1);
   }
   result = driver->ctx_get_current(&device->context);
@@ -393,6 +429,7 @@ texpr_status ${p}_driver_open(texpr_driver *driver, texpr_error *error) {
   (void)${p}_resolve(library, lookup, "cuMemsetD16Async", version, &driver->memset_d16_async);
   (void)${p}_resolve(library, lookup, "cuMemsetD32Async", version, &driver->memset_d32_async);
   (void)${p}_resolve(library, lookup, "cuDriverGetVersion", version, &driver->driver_get_version);
+  (void)${p}_resolve(library, lookup, "cuTensorMapEncodeTiled", version, &driver->tensor_map_encode_tiled);
   driver->struct_size = sizeof *driver;
   driver->abi_version = TEXPR_ABI_VERSION;
   return TEXPR_OK;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from texpr.aot.cache import Cache, cache_key, default_cache_folder
 from texpr.aot.diagnose import explain
 from texpr.aot.driver_version import minimum_driver
 from texpr.aot.errors import KernelAbiError, ScratchMemoryError, UnknownTargetError
-from texpr.aot.ir import KernelSource
+from texpr.aot.ir import KernelSource, TensorMap
 from texpr.aot.kernel_text import KernelModule, kernel_module
 from texpr.aot.pool import WorkerPool
 from texpr.aot.protocol import Compiled, CompileRequest
@@ -30,8 +31,10 @@ from texpr.targets import TARGETS, Target, target_named
 FP_FUSION = True
 
 # Part of every cache key; to be raised when worker.py or lines.py produce something else from the same request.
-_CACHE_FORMAT = "1"
+_CACHE_FORMAT = "2"
 _POINTER_BYTES = 8
+_TENSOR_MAP_BYTES = 128
+_TENSOR_MAP = re.compile(r"tensordesc<\w+\[([\d,]+)\]")
 _VALUE_BYTES = {
     "i1": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "fp16": 2, "bf16": 2,
     "i32": 4, "u32": 4, "fp32": 4, "i64": 8, "u64": 8, "fp64": 8,
@@ -191,6 +194,7 @@ def _request(job: _Job, toolchain: Toolchain) -> CompileRequest:
         arch=job.target.name,
         fp_fusion=FP_FUSION,
         assembler=str(toolchain.assembler(job.target).path),
+        registers=job.kernel.registers,
     )
 
 
@@ -205,6 +209,7 @@ def _key(request: CompileRequest, toolchain: Toolchain, target: Target) -> str:
         request.arch,
         str(request.fp_fusion),
         str(request.warps),
+        str(request.registers),
         json.dumps(request.signature),
         request.kernel,
         request.text,
@@ -216,7 +221,7 @@ _NUMBERS = ("shared_bytes", "warps", "global_scratch_bytes", "profile_scratch_by
 
 def _encode(result: Compiled) -> bytes:
     header = {name: getattr(result, name) for name in _NUMBERS}
-    header |= {"lines": result.lines, "log": result.log, "ptx": result.ptx}
+    header |= {"lines": result.lines, "log": result.log, "ptx": result.ptx, "maps": result.maps}
     return json.dumps(header).encode() + b"\n" + result.cubin
 
 
@@ -227,7 +232,9 @@ def _load(cache: Cache | None, key: str) -> Compiled | None:
     header, _, cubin = value.partition(b"\n")
     fields = json.loads(header)
     lines = tuple((ptx_line, gluon_line) for ptx_line, gluon_line in fields["lines"])
-    return Compiled(fields["ptx"], lines, cubin, fields["log"], *(fields[name] for name in _NUMBERS))
+    maps = tuple((tuple(box), swizzle) for box, swizzle in fields["maps"])
+    numbers = {name: fields[name] for name in _NUMBERS}
+    return Compiled(ptx=fields["ptx"], lines=lines, cubin=cubin, log=fields["log"], maps=maps, **numbers)
 
 
 def _finished(job: _Job, result: Compiled, module: KernelModule, toolchain: Toolchain) -> CompiledKernel:
@@ -237,11 +244,16 @@ def _finished(job: _Job, result: Compiled, module: KernelModule, toolchain: Tool
         if size:
             raise ScratchMemoryError(kernel=kernel.name, target=target, bytes=size, kind=kind)
     (facts,) = (facts for facts in cubin_facts(result.cubin) if facts.kernel == kernel.name)
-    parameters = (*(parameter_bytes(param.type) for param in kernel.params), _POINTER_BYTES, _POINTER_BYTES)
+    passed = [size for param in kernel.params for size in parameter_bytes(param.type)]
+    parameters = (*passed, _POINTER_BYTES, _POINTER_BYTES)
     expected = (parameters, 32 * result.warps, target.capability)
     actual = (facts.parameters, facts.threads, facts.capability)
     if actual != expected:
         raise KernelAbiError(kernel=kernel.name, target=target, actual=_abi(*actual), expected=_abi(*expected))
+    maps = [param.value for param in kernel.params if isinstance(param.value, TensorMap)]
+    boxes = tuple((tensor_map.box, tensor_map.swizzle) for tensor_map in maps)
+    if boxes != result.maps:
+        raise KernelAbiError(kernel=kernel.name, target=target, actual=_boxes(result.maps), expected=_boxes(boxes))
     first = job.alone.first_line(kernel.name)
     shift = module.first_line(kernel.name) - first
     spills = spills_of(result.log)
@@ -262,14 +274,24 @@ def _finished(job: _Job, result: Compiled, module: KernelModule, toolchain: Tool
     )
 
 
+def _boxes(maps: Sequence[tuple[tuple[int, ...], int]]) -> str:
+    boxes = [f"{' x '.join(map(str, box))} swizzled over {swizzle} bytes" for box, swizzle in maps]
+    return f"tensor maps of {', '.join(boxes) or 'nothing'}"
+
+
 def _abi(parameters: tuple[int, ...], threads: int, capability: int) -> str:
     return f"parameters of {list(parameters)} bytes, {threads} threads, capability {capability}"
 
 
-def parameter_bytes(kind: str) -> int:
-    """Size of a kernel parameter of Triton type ``kind``. Raises ValueError for a type that is not passed by value."""
+def parameter_bytes(kind: str) -> tuple[int, ...]:
+    """Sizes of the parameters of the machine code for one of Triton type ``kind``: a tensor map comes with its shape
+    and its strides. Raises ValueError for a type that is not passed by value."""
     if kind.startswith("*"):
-        return _POINTER_BYTES
+        return (_POINTER_BYTES,)
+    box = _TENSOR_MAP.match(kind)
+    if box is not None:
+        rank = box[1].count(",") + 1
+        return (_TENSOR_MAP_BYTES, *[4] * rank, *[8] * rank)
     if kind not in _VALUE_BYTES:
         raise ValueError(f"a kernel parameter of type '{kind}' cannot be passed by value")
-    return _VALUE_BYTES[kind]
+    return (_VALUE_BYTES[kind],)

@@ -101,13 +101,16 @@ class PresentFlag:
 
 @dataclass(frozen=True, slots=True)
 class TensorMap:
-    """Pass a tensor map, encoded at launch, of the memory at ``target``: ``shape`` and ``strides`` in elements,
-    outermost first, the last stride 1. Its box and swizzle are those of the compiled kernel."""
+    """Pass a tensor map, encoded at launch, of the memory at ``target``, then its shape (i32) and its strides (i64):
+    ``shape`` and ``strides`` in elements, outermost first, the last stride 1. The kernel moves ``box`` elements at a
+    time, ``swizzle`` bytes wide in shared memory (0: not swizzled; 32, 64, 128)."""
 
     target: TensorPointer | WorkspacePointer
     dtype: DType
     shape: tuple[IntExpr, ...]
     strides: tuple[IntExpr, ...]
+    box: tuple[int, ...]
+    swizzle: int
 
 
 KernelValue = TensorPointer | WorkspacePointer | ScalarValue | IntValue | PresentFlag | TensorMap

@@ -9,7 +9,7 @@ from texpr.aot.abi import max_launches, tensors
 from texpr.aot.c_entry import EntryContext
 from texpr.aot.c_expr import c_condition
 from texpr.aot.c_names import comment
-from texpr.aot.ir import KernelSource
+from texpr.aot.ir import KernelSource, TensorMap
 from texpr.aot.launcher_check import check_text
 from texpr.aot.launcher_variant import effective_guard, variant_function_name, variant_text
 from texpr.math.expr import TRUE
@@ -31,7 +31,7 @@ def entry_text(
         "",
         *_image_table(c, images),
         "",
-        *_init(c),
+        *_init(c, kernels),
         "",
         *_close(c),
         "",
@@ -131,9 +131,11 @@ def _image_table(c: EntryContext, images: Mapping[tuple[str, str], int]) -> list
     ]
 
 
-def _init(c: EntryContext) -> list[str]:
+def _init(c: EntryContext, sources: Mapping[str, KernelSource]) -> list[str]:
     kernels = len(c.kernels)
-    fills = any(launch.fills for variant in c.entry.variants for launch in variant.launches)
+    launches = [launch for variant in c.entry.variants for launch in variant.launches]
+    fills = any(launch.fills for launch in launches)
+    maps = any(isinstance(param.value, TensorMap) for launch in launches for param in sources[launch.kernel].params)
     lines = [
         f"texpr_status {c.symbol}_init({c.symbol}_ctx *ctx, const texpr_driver *driver, texpr_error *error) {{",
         f"  struct {c.symbol}_state state;",
@@ -145,7 +147,7 @@ def _init(c: EntryContext) -> list[str]:
         "  memset(ctx, 0, sizeof *ctx);",
         "  memset(&state, 0, sizeof state);",
         "  memset(needed, 0, sizeof needed);",
-        f"  status = {c.bundle}_attach(&state.device, driver, {int(fills)}, error);",
+        f"  status = {c.bundle}_attach(&state.device, driver, {int(fills)}, {int(maps)}, error);",
         "  if (status != TEXPR_OK) return status;",
         f"  state.device.target = {c.symbol}_target(state.device.capability);",
         f"  if (state.device.target < 0) return {c.bundle}_fail(error, TEXPR_E_NO_KERNEL_IMAGE, -1);",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from texpr.aot.abi import WORKSPACE_ALIGNMENT, argument_index, tensors
 from texpr.aot.c_entry import EntryContext
@@ -25,6 +26,7 @@ from texpr.aot.ir import (
     WorkspaceBuffer,
     WorkspacePointer,
 )
+from texpr.dtypes import DType
 from texpr.math.expr import (
     And,
     Atom,
@@ -49,14 +51,15 @@ _GRID_MAX = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
-    """How one kernel parameter is passed: a local variable ``declaration`` set to ``value``; ``computed`` lines
-    precede the launches.
+    """How one parameter of the machine code is passed: a local variable set to ``value``; ``computed`` lines precede
+    the launches. ``encoded``: the lines that fill the variable, a tensor map, once all others are set.
     """
 
     variable: str
     c_type: str
     value: str
     computed: tuple[str, ...] = ()
+    encoded: tuple[str, ...] = ()
 
 
 def effective_guard(c: EntryContext, variant: Variant, kernels: Mapping[str, KernelSource]) -> BoolExpr:
@@ -150,7 +153,7 @@ def variant_text(c: EntryContext, variant: Variant, kernels: Mapping[str, Kernel
     used = _used_buffers(variant, kernels)
     head, grids = _plan(c, variant, used)
     params = [_passed(c, variant, prefix, param) for prefix, param in _all_params(variant, kernels)]
-    computed = [line for passed in params for line in passed.computed]
+    computed = [line for group in params for passed in group for line in passed.computed]
     plan = [*head, *computed]
     text = "\n".join(plan)
     checked = "&overflow" in text
@@ -167,7 +170,7 @@ def variant_text(c: EntryContext, variant: Variant, kernels: Mapping[str, Kernel
     return [
         *comment_block(f"Variant {variant.name} [{', '.join(variant.targets)}]: when {variant.guard}"),
         f"static texpr_status {variant_function_name(c, variant)}(const struct {c.symbol}_call *call) {{",
-        *_locals(c, variant, params, used, "\n".join(body)),
+        *_locals(c, variant, [passed for group in params for passed in group], used, "\n".join(body)),
         "",
         *body,
         "}",
@@ -187,7 +190,8 @@ def _used_buffers(variant: Variant, kernels: Mapping[str, KernelSource]) -> tupl
     """Names of the workspace buffers that some kernel is given."""
     values = [param.value for _, param in _all_params(variant, kernels)]
     values += [fill.target for launch in variant.launches for fill in launch.fills]
-    passed = {value.buffer for value in values if isinstance(value, WorkspacePointer)}
+    targets = [value.target if isinstance(value, TensorMap) else value for value in values]
+    passed = {target.buffer for target in targets if isinstance(target, WorkspacePointer)}
     return tuple(buffer.name for buffer in variant.workspace if buffer.name in passed)
 
 
@@ -311,13 +315,14 @@ def _workspace(c: EntryContext, variant: Variant) -> list[str]:
 
 
 def _launches(
-    c: EntryContext, variant: Variant, kernels: Mapping[str, KernelSource], params: list[_Passed]
+    c: EntryContext, variant: Variant, kernels: Mapping[str, KernelSource], params: list[tuple[_Passed, ...]]
 ) -> list[str]:
     lines: list[str] = []
     rest = list(params)
     for position, launch in enumerate(variant.launches):
         source = kernels[launch.kernel]
-        passed, rest = rest[: len(source.params)], rest[len(source.params) :]
+        groups, rest = rest[: len(source.params)], rest[len(source.params) :]
+        passed = [one for group in groups for one in group]
         kernel = c.kernels.index(launch.kernel)
         for number, fill in enumerate(launch.fills):
             lines += _fill(c, variant, fill, _fill_count(position, number))
@@ -328,11 +333,18 @@ def _launches(
             *[
                 f"    {one.c_type}{'' if one.c_type.endswith('*') else ' '}{one.variable} = {one.value};"
                 for one in passed
+                if not one.encoded
             ],
+            *[f"    unsigned char {one.variable}_room[128 + 63];" for one in passed if one.encoded],
+            *[f"    void *const {one.variable} = {one.value};" for one in passed if one.encoded],
             "    uint64_t scratch = 0; /* the two trailing parameters of every kernel: no scratch memory is used */",
             f"    void *params[{len(passed) + 2}];",
             "    int result;",
-            *[f"    params[{index}] = &{one.variable};" for index, one in enumerate(passed)],
+            *[line for one in passed for line in one.encoded],
+            *[
+                f"    params[{index}] = {'' if one.encoded else '&'}{one.variable};"
+                for index, one in enumerate(passed)
+            ],
             f"    params[{len(passed)}] = &scratch;",
             f"    params[{len(passed) + 1}] = &scratch;",
             f"    result = {c.bundle}_start(&call->state->device.driver, call->state->functions[{kernel}],",
@@ -374,32 +386,71 @@ def _launch_comment(source: KernelSource) -> str:
     return comment(f"{source.name}: {source.warps} warps{where}")
 
 
-def _passed(c: EntryContext, variant: Variant, prefix: str, param: KernelParam) -> _Passed:
+def _passed(c: EntryContext, variant: Variant, prefix: str, param: KernelParam) -> tuple[_Passed, ...]:
+    """What is passed for a parameter of the function: one value, or what a tensor map consists of."""
     variable = f"{prefix}_{c_name(param.name)}"
-    match param.value:
-        case TensorPointer(name):
-            tensor = _tensor(c, name)
-            passed = _Passed(variable, "void *" if tensor.output else "const void *", f"args->{c.names[name]}")
-        case WorkspacePointer(buffer):
-            if buffer not in [known.name for known in variant.workspace]:
-                raise ValueError(
-                    f"{c.symbol}, {variant.name}: parameter {param.name} wants {buffer}, which is no workspace buffer"
-                )
-            passed = _Passed(variable, "void *", f"(unsigned char *)call->workspace + {_offset(buffer)}")
-        case ScalarValue(name):
-            passed = _Passed(variable, C_TYPES[_scalar(c, name).dtype], f"args->{c.names[name]}")
-        case IntValue(value, wide):
-            passed = _integer(c, variable, value, wide)
-        case PresentFlag(name):
-            passed = _Passed(variable, "int32_t", f"m->{c.names[_tensor(c, name).name]}.begin != 0")
-        case TensorMap():
-            raise ValueError(f"{c.symbol}, {variant.name}: the launcher encodes no tensor map for {param.name}")
     if param.type not in _accepted_types(c, param):
         raise ValueError(
             f"{c.symbol}, variant {variant.name}: the kernel's parameter {param.name} has type {param.type}, "
-            f"but a {passed.c_type.strip()} is passed for it"
+            f"which is not what is passed for it"
         )
-    return passed
+    match param.value:
+        case TensorPointer() | WorkspacePointer() as target:
+            return (_Passed(variable, *_address(c, variant, target)),)
+        case ScalarValue(name):
+            return (_Passed(variable, C_TYPES[_scalar(c, name).dtype], f"args->{c.names[name]}"),)
+        case IntValue(value, wide):
+            return (_integer(c, variable, value, wide),)
+        case PresentFlag(name):
+            return (_Passed(variable, "int32_t", f"m->{c.names[_tensor(c, name).name]}.begin != 0"),)
+        case TensorMap() as tensor_map:
+            return _tensor_map(c, variant, variable, tensor_map)
+
+
+def _address(c: EntryContext, variant: Variant, target: TensorPointer | WorkspacePointer) -> tuple[str, str]:
+    """The C type and the C text of a pointer."""
+    match target:
+        case TensorPointer(name):
+            tensor = _tensor(c, name)
+            return "void *" if tensor.output else "const void *", f"args->{c.names[name]}"
+        case WorkspacePointer(buffer):
+            if buffer not in [known.name for known in variant.workspace]:
+                raise ValueError(f"{c.symbol}, {variant.name}: {buffer} is passed, which is no workspace buffer")
+            return "void *", f"(unsigned char *)call->workspace + {_offset(buffer)}"
+
+
+_ELEMENTS: Final = {
+    DType.F16: 6, DType.F32: 7, DType.TF32: 7, DType.F64: 8, DType.BF16: 9,
+    DType.I8: 0, DType.U8: 0, DType.BOOL: 0, DType.F8E4M3: 0, DType.F8E5M2: 0,
+    DType.I16: 1, DType.U16: 1, DType.U32: 2, DType.I32: 3, DType.U64: 4, DType.I64: 5,
+}  # fmt: skip
+"""CUtensorMapDataType of the types that copies move; the engine does not look into elements."""
+
+
+def _tensor_map(c: EntryContext, variant: Variant, variable: str, tensor_map: TensorMap) -> tuple[_Passed, ...]:
+    """The map, then the shape and the strides, as the compiled kernel takes them."""
+    rank, dtype = len(tensor_map.shape), tensor_map.dtype
+    shape = [_integer(c, f"{variable}_dim_{d}", n, False) for d, n in enumerate(tensor_map.shape)]
+    strides = [_integer(c, f"{variable}_stride_{d}", n, True) for d, n in enumerate(tensor_map.strides)]
+    _, address = _address(c, variant, tensor_map.target)
+    argument = -1
+    if isinstance(tensor_map.target, TensorPointer):
+        argument = argument_index(c.entry, tensor_map.target.argument)
+    lists = [", ".join(one.variable for one in numbers) for numbers in (shape, strides)]
+    swizzle = (0, 32, 64, 128).index(tensor_map.swizzle)
+    lines = (
+        "    {",
+        f"      const int32_t dims[{rank}] = {{{lists[0]}}};",
+        f"      const int64_t strides[{rank}] = {{{lists[1]}}};",
+        f"      const uint32_t box[{rank}] = {{{', '.join(map(str, tensor_map.box))}}};",
+        f"      const texpr_status status = {c.bundle}_tensor_map(&call->state->device.driver, {variable},",
+        f"          {_ELEMENTS[dtype]} /* {comment(str(dtype))} */, {element_bytes(dtype)}, {rank}, {address},",
+        f"          dims, strides, box, {swizzle}, {argument}, call->error);",
+        "      if (status != TEXPR_OK) return status;",
+        "    }",
+    )
+    start = f"(void *)(((uintptr_t){variable}_room + 63) / 64 * 64)"
+    return (_Passed(variable, "", start, encoded=lines), *shape, *strides)
 
 
 def _accepted_types(c: EntryContext, param: KernelParam) -> frozenset[str]:

@@ -11,7 +11,8 @@ from enum import Enum
 @dataclass(frozen=True, slots=True)
 class CompileRequest:
     """One kernel for one target. ``text`` is a whole module (see kernel_text.py); ``signature`` holds per parameter its
-    name, Triton type and known divisibility; ``assembler`` is the path of ptxas.
+    name, Triton type and known divisibility; ``assembler`` is the path of ptxas. ``registers``: the most that a thread
+    may have, None: any number.
     """
 
     text: str
@@ -22,12 +23,13 @@ class CompileRequest:
     arch: str
     fp_fusion: bool
     assembler: str
+    registers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """``lines`` pairs lines of ``ptx`` (which has no ``.loc``) with lines of the request's module; ``log`` is what
-    ptxas said.
+    ptxas said. ``maps``: per tensor map the box that one instruction moves, and the bytes that are swizzled together.
     """
 
     ptx: str
@@ -38,6 +40,7 @@ class Compiled:
     warps: int
     global_scratch_bytes: int
     profile_scratch_bytes: int
+    maps: tuple[tuple[tuple[int, ...], int], ...] = ()
 
 
 class Stage(Enum):

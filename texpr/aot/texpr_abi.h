@@ -81,6 +81,10 @@ typedef struct texpr_driver {
   int (*memset_d16_async)(uint64_t address, unsigned short value, size_t count, void *stream); /* cuMemsetD16Async */
   int (*memset_d32_async)(uint64_t address, unsigned int value, size_t count, void *stream);   /* cuMemsetD32Async */
   int (*driver_get_version)(int *version); /* cuDriverGetVersion; may be null: then no driver is refused as too old */
+  /* cuTensorMapEncodeTiled; may be null unless the bundle passes tensor maps: init then says TEXPR_E_NO_DRIVER. */
+  int (*tensor_map_encode_tiled)(void *map, int type, uint32_t rank, void *address, const uint64_t *dims, const uint64_t *strides,
+                                 const uint32_t *box, const uint32_t *element_strides, int interleave, int swizzle,
+                                 int promotion, int fill);
 } texpr_driver;
 
 #ifdef __cplusplus

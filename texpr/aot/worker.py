@@ -74,6 +74,10 @@ def compile_kernel(request: CompileRequest, folder: Path) -> Reply:
         warps=metadata["num_warps"],
         global_scratch_bytes=metadata["global_scratch_size"],
         profile_scratch_bytes=metadata["profile_scratch_size"],
+        maps=tuple(
+            (tuple(map_facts["block_size"]), (0, 32, 64, 128)[map_facts["swizzle"]])
+            for map_facts in metadata["tensordesc_meta"] or ()
+        ),
     )
 
 
@@ -94,7 +98,9 @@ def _emit_ptx(request: CompileRequest, source: Path) -> tuple[str, dict[str, Any
 
     target = GPUTarget("cuda", request.capability, 32)
     backend = make_backend(target)
-    options = backend.parse_options({"num_warps": request.warps, "enable_fp_fusion": request.fp_fusion})
+    options = backend.parse_options(
+        {"num_warps": request.warps, "enable_fp_fusion": request.fp_fusion, "maxnreg": request.registers}
+    )
     stages: dict[str, Any] = {}
     metadata: dict[str, Any] = {"target": target, **vars(options)}
     context = ir.context()

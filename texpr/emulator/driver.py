@@ -21,15 +21,21 @@ from texpr.emulator.cuda import CudaError, Result
 from texpr.emulator.faults import Fault
 from texpr.emulator.gpu import VirtualGpu
 from texpr.emulator.images import elf_size
+from texpr.emulator.tensor_maps import TensorMapError, encode_tiled
 
 ABI_VERSION: Final = 1
 CONTEXT: Final = 0xC0DE0000
 """The handle of the simulated device's one context."""
+DRIVER_VERSION: Final = 13000
+"""CUDA 13.0, whose driver loads the cubins of every target."""
+MAP_ALIGNMENT: Final = 64
 
 _VOID_P = ctypes.c_void_p
 _INT = ctypes.c_int
 _INT_P = ctypes.POINTER(ctypes.c_int)
 _VOID_PP = ctypes.POINTER(ctypes.c_void_p)
+_UINT64_P = ctypes.POINTER(ctypes.c_uint64)
+_UINT32_P = ctypes.POINTER(ctypes.c_uint32)
 
 
 class LaunchConfig(ctypes.Structure):
@@ -61,6 +67,10 @@ _SIGNATURES: Final[dict[str, Any]] = {
     "memset_d8_async": ctypes.CFUNCTYPE(_INT, ctypes.c_uint64, ctypes.c_ubyte, ctypes.c_size_t, _VOID_P),
     "memset_d16_async": ctypes.CFUNCTYPE(_INT, ctypes.c_uint64, ctypes.c_ushort, ctypes.c_size_t, _VOID_P),
     "memset_d32_async": ctypes.CFUNCTYPE(_INT, ctypes.c_uint64, ctypes.c_uint, ctypes.c_size_t, _VOID_P),
+    "driver_get_version": ctypes.CFUNCTYPE(_INT, _INT_P),
+    "tensor_map_encode_tiled": ctypes.CFUNCTYPE(
+        _INT, _VOID_P, _INT, ctypes.c_uint32, _VOID_P, _UINT64_P, _UINT64_P, _UINT32_P, _UINT32_P, *[_INT] * 4
+    ),
 }
 
 
@@ -189,6 +199,25 @@ class EmulatedDriver:
 
     def _memset_d32_async(self, address: int, value: int, count: int, stream: int | None) -> None:
         self.gpu.fill(address, value, count, 4)
+
+
+    def _driver_get_version(self, version: Any) -> None:
+        version[0] = DRIVER_VERSION
+
+    def _tensor_map_encode_tiled(
+        self, target: int | None, kind: int, rank: int, address: int | None, dimensions: Any, strides: Any, box: Any,
+        steps: Any, interleave: int, swizzle: int, promotion: int, fill: int,
+    ) -> None:  # fmt: skip
+        if not target or target % MAP_ALIGNMENT:
+            raise CudaError(Result.INVALID_VALUE, f"a tensor map at {target or 0:#x}, no multiple of {MAP_ALIGNMENT}")
+        try:
+            encoded = encode_tiled(
+                kind, address or 0, dimensions[:rank], strides[: rank - 1], box[:rank], element_strides=steps[:rank],
+                swizzle=swizzle, interleave=interleave, fill=fill, promotion=promotion,
+            )  # fmt: skip
+        except TensorMapError as error:
+            raise CudaError(Result.INVALID_VALUE, str(error)) from error
+        ctypes.memmove(target, encoded, len(encoded))
 
 
 def _parameter(params: Any, index: int, size: int) -> bytes:

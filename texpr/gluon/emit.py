@@ -131,7 +131,9 @@ def _parameters(
                 target = pointers.get(tensor, TensorPointer(tensor))
                 assert isinstance(target, TensorPointer | WorkspacePointer), f"{tensor} is no memory"
                 kind = f"tensordesc<{f.dialect.signature(dtype)}{list(box)},{tensor_map_layout_text(layout)}>"
-                value = TensorMap(target, dtype, parameter.shape, parameter.strides)
+                inner = min(box[-1], 8 * layout.swizzle_bytes // layout.element_bits or box[-1])
+                moved = (*box[:-1], inner)  # one instruction for every piece of a row that the swizzle keeps together
+                value = TensorMap(target, dtype, parameter.shape, parameter.strides, moved, layout.swizzle_bytes)
                 found.append(KernelParam(identifier, kind.replace(" ", ""), value))
             case _:
                 assert_never(parameter)

@@ -42,7 +42,7 @@ def most_registers(item: Specialise) -> int | None:
     groups = -(-sum(role.warps for role in workers) // WARP_GROUP)
     largest = max((role.registers or 0 for role in workers), default=0)
     taken = default.registers * default.warps + largest * groups * WARP_GROUP
-    return taken // (default.warps + groups * WARP_GROUP)
+    return -(-taken // (default.warps + groups * WARP_GROUP))
 
 
 def _role_function(f: Function, name: str, role: Role, statement: Callable[[Function, Statement], None]) -> list[str]:

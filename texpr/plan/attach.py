@@ -305,10 +305,10 @@ def _copies(
     mentioned = {axis for access in accesses for axis in axes_of(access.read)}
     copies = tuple(sorted(mentioned & all_copied(context), key=lambda axis: axis.name))
     plain = record.where is Memory.SHARED and isinstance(form, AxisTile)
-    if copies and not (plain and (record.copy is Copy.ASYNC or not checks.stage_ahead(record))):
+    if copies and not (plain and (record.copy is not Copy.SYNC or not checks.stage_ahead(record))):
         raise NotLowered(
             what=f"stage of {tensor.name}, whose readers are unrolled along {', '.join(a.name for a in copies)},",
-            instead="in: shared, with copy: async or without ahead",
+            instead="in: shared, with copy: async or tma, or without ahead",
             at=record.location,
         )
     return copies

@@ -17,7 +17,7 @@ from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Ranking, Re
 from texpr.math.expr import eq
 from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
-from texpr.plan import checks, legality, ragged, updates
+from texpr.plan import boxes, checks, legality, ragged, updates
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.copies import check_unrolled, copied_axes
 from texpr.plan.counts import device_counts
@@ -69,6 +69,7 @@ from texpr.plan.resolve import (
     written_out,
 )
 from texpr.plan.resolved import DEFAULT_WARPS
+from texpr.plan.roles import compute_warps, roles_of
 from texpr.plan.scan_split import with_partials
 from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, position_in, prefixes_node
 from texpr.plan.shares import check_shares, is_shared, program_axes, programs_of
@@ -163,7 +164,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     check_scans(context, tile)
     kept = frozenset(func for definition in context.needed for func in definition.funcs if held(func))
     prologue, body, epilogue = _nodes(context, tile, kept)
-    warps = context.record.warps or DEFAULT_WARPS
+    warps = compute_warps(context.record) or DEFAULT_WARPS
     scratch = scratch_of(context)
     plan = KernelPlan(
         context.record.name,
@@ -199,9 +200,10 @@ def plan_kernel(context: Context) -> KernelPlan:
     checks.check_alignment_of_reads(context, plan)
     checks.check_pieces(context, plan)
     plan = with_warpgroups(context, plan)
+    boxes.check_boxes(context, plan)
     checks.check_register_tiles(context, plan)
     checks.check_shared_budget(context, plan)
-    return plan
+    return dataclasses.replace(plan, roles=roles_of(context, plan))
 
 
 # ---- tiles ----------------------------------------------------------------------------------------------------------

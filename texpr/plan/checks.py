@@ -240,7 +240,7 @@ def check_stage(context: Context, tensor: Tensor | Func, record: StageRecord, fo
     that are read. Async copies move at least 4 contiguous bytes per thread, and only whole elements of a tensor."""
     ahead = stage_ahead(record)
     in_loop = isinstance(record.at, LoopOf) and isinstance(form, AxisTile) and record.where is Memory.SHARED
-    most = (record.depth - 1 if record.copy is Copy.ASYNC else record.depth) if in_loop else 0
+    most = (record.depth if record.copy is Copy.SYNC else record.depth - 1) if in_loop else 0
     if ahead > most or (record.depth > 1 and not in_loop):
         raise StageTooDeep(
             name=tensor.name,

@@ -450,6 +450,52 @@ class RankTooHigh(PlanError):
     default_hint = "smaller tiles, or a loop over an axis"
 
 
+class RolesInvalid(PlanError):
+    code = "TX0380"
+    title = "roles that do not divide the kernel"
+    template = "roles: {why}"
+    default_hint = "warps in place of roles"
+
+
+class RoleCannotRun(PlanError):
+    code = "TX0381"
+    title = "node that a role cannot run for another"
+    template = "role {role} cannot run {node}: {why}"
+    default_hint = "run it in the role that computes"
+
+
+class RegistersOfRoles(PlanError):
+    code = "TX0414"
+    title = "registers of roles over the limit"
+    template = "the roles have {terms} = {total} registers; {target} has {limit}"
+    default_hint = "fewer registers or warps of a role"
+
+
+class TargetLacks(PlanError):
+    code = "TX0411"
+    title = "hardware that the target does not have"
+    template = "{what} needs {least} or newer; the variant is for {target}"
+    default_hint = "{instead}, or a variant with target: {least}"
+
+
+class BoxRefused(PlanError):
+    code = "TX0412"
+    title = "tile that the copy engine cannot move"
+    template = "copy: tma of {name}: {why}"
+    default_hint = "copy: async"
+
+
+class BoxNotAligned(PlanError):
+    code = "TX0413"
+    title = "copy engine without proved alignment"
+    template = (
+        "copy: tma needs the address and the strides of {name} to be multiples of 16 bytes\n"
+        "  proved: {proved}\n"
+        "  not proved: {missing}"
+    )
+    default_hint = "copy: async"
+
+
 def near(name: str, choices: Iterable[str]) -> str:
     """``did you mean x`` or the list of what there is."""
     options = sorted(set(choices))

@@ -470,6 +470,18 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class RolePlan:
+    """Warps that run some nodes of the nest: the ``default`` role all that computes, the others the stages that they
+    fetch. ``registers`` of each thread, None: as the assembler finds."""
+
+    name: str
+    warps: int
+    registers: int | None
+    fetches: tuple[str, ...]
+    default: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KernelPlan:
     """One kernel of a variant on one target. ``limits`` bound dims so that 32-bit offsets inside a tile are exact.
     ``counts`` are the dims that it may need and that only the device knows: programs are launched for the most that
@@ -491,6 +503,7 @@ class KernelPlan:
     extern: Extern | None = None
     epilogue: tuple[Node, ...] = ()
     counts: tuple[Count, ...] = ()
+    roles: tuple[RolePlan, ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -503,6 +516,10 @@ class KernelPlan:
         word counts them."""
         waiting = (node.look_back for node in self.body if isinstance(node, Prefixes) and node.look_back is not None)
         return next((look_back.words for look_back in waiting), None)
+
+    def role_of(self, stage: Stage) -> RolePlan | None:
+        """The role that fetches a stage for another; None: whoever reads it fetches it."""
+        return next((role for role in self.roles if not role.default and stage.name in role.fetches), None)
 
     def tile_axis(self, axis: Axis) -> TileAxis | None:
         return next((t for t in self.tile if t.axis is axis), None)

@@ -56,6 +56,6 @@ def _place(place: Place) -> Place:
 
 
 def _stage(stage: Stage) -> Stage:
-    if stage.copy is Copy.ASYNC and isinstance(stage.at, LoopOf) and stage.ahead is None:
+    if stage.copy is not Copy.SYNC and isinstance(stage.at, LoopOf) and stage.ahead is None:
         return dataclasses.replace(stage, ahead=stage.depth - 1)
     return stage

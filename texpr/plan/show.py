@@ -115,7 +115,7 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
     head = (
         f"kernel {kernel.name} [{kernel.variant}, {kernel.target}]",
         f"writes {', '.join(func.name for func in kernel.writes)}",
-        _count(kernel.warps, "warp"),
+        _warps_text(kernel),
         f"shared {size_text(shared)} of {size_text(kernel.target.shared_limit)}",
     )
     lines = [f"fill {fill.name} = {fill.value}   memset of {fill.bits}-bit numbers" for fill in kernel.fills]
@@ -136,6 +136,17 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
     lines += _hidden("reads/tile", reads_per_tile(kernel), "none")
     lines += _hidden("conversions", conversions(kernel), "none")
     return "\n".join(lines) + "\n"
+
+
+def _warps_text(kernel: KernelPlan) -> str:
+    """``9 warps (compute 8 x 232 registers, load 1 x 40 registers)``."""
+    if not kernel.roles:
+        return _count(kernel.warps, "warp")
+    each = [
+        f"{role.name} {role.warps}" + ("" if role.registers is None else f" x {role.registers} registers")
+        for role in kernel.roles
+    ]
+    return f"{sum(role.warps for role in kernel.roles)} warps ({', '.join(each)})"
 
 
 def _extern_lines(extern: Extern) -> list[str]:
@@ -259,8 +270,10 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
     many = f"{node.depth} x " if node.depth > 1 else ""
     many += "".join(f"{axis.extent} along {axis.name} x " for axis in node.copies)
     how = node.copy.value
-    if node.copy is Copy.ASYNC:
-        how = f"async, depth {node.depth}, {node.ahead} ahead"
+    if node.copy is not Copy.SYNC:
+        owner = kernel.role_of(node)
+        whose = f"{node.ahead} ahead" if owner is None else f"role {owner.name}"
+        how = f"{node.copy.value}, depth {node.depth}, {whose}"
     elif node.ahead:
         how = f"sync, {node.ahead} ahead"
     by = f"   by {_pairs(node.by)}" if node.by else ""

@@ -30,6 +30,7 @@ from texpr.schedule.base import (
     Limits,
     LoopStep,
     Map,
+    NodeName,
     Only,
     PlainName,
     Record,
@@ -126,7 +127,7 @@ class Across(Enum):
 
 
 NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
-    {MmaOp.TCGEN05, Copy.TMA, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
+    {MmaOp.TCGEN05, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
 )
 """Words that are understood and refused with "not lowered yet"."""
 
@@ -472,7 +473,9 @@ class Stage(Record):
     copy: Copy = field(
         default=Copy.SYNC,
         metadata=about(
-            "`sync`: through registers. `async`: cp.async, which needs `in: shared` and runs beside the computation.",
+            "`sync`: through registers. `async`: cp.async, which needs `in: shared` and runs beside the computation. "
+            "`tma`: boxes that the copy engine moves by itself (sm_90a and newer), of tensors whose address and pitch "
+            "are proved to be multiples of 16 bytes.",
             "async",
         ),
     )
@@ -622,11 +625,36 @@ class Extern(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Role(Record):
+    """Warps of a program that run some nodes of the loop nest, beside other roles."""
+
+    LATER: ClassVar[Mapping[str, str]] = {
+        "times": "several roles alike, each with a part of the tile",
+        "split": "the axis along which they divide the tile",
+    }
+
+    warps: WarpCount = field(metadata=about("Warps of the role.", "8"))
+    runs: tuple[NodeName, ...] = field(
+        metadata=about(
+            "What it runs: stages as `stage.x`, everything else by the name of its func. Every node is in one role.",
+            "[acc, y]",
+        )
+    )
+    registers: Annotated[int, Limits(24, 256)] | None = field(
+        default=None,
+        metadata=about(
+            """Registers of each of its threads, a multiple of 8. In the sum over roles, the warps of those that only
+            fetch are rounded up to groups of four.""",
+            "232",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel(Record):
     """One launch: what it writes, how its tiles cover the outputs, and where everything it needs is computed."""
 
     LATER: ClassVar[Mapping[str, str]] = {
-        "roles": "warp specialisation",
         "ctas": "programs that share a cluster",
         "programs": "a bound on the programs of a ragged grid",
     }
@@ -664,6 +692,15 @@ class Kernel(Record):
     )
     warps: WarpCount | None = field(
         default=None, metadata=about("Warps per program. Left out: chosen by the compiler and printed.", "4")
+    )
+    roles: Map[PlainName, Role] = field(
+        default=Map(),
+        metadata=about(
+            """Groups of warps that do different things at once, in place of `warps` (sm_90a and newer). One computes,
+            others fetch what it reads from shared memory.""",
+            """{load: {warps: 1, registers: 40, runs: [stage.x, stage.w]},
+            compute: {warps: 8, registers: 232, runs: [acc, y]}}""",
+        ),
     )
     map: Map[AxisName, AxisMap] = field(
         default=Map(),

@@ -5,10 +5,10 @@ Whether the statements of a program wait for each other as they must is for the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from typing import assert_never
 
-from texpr.math.expr import BoolExpr, Const, IntExpr
+from texpr.math.expr import Const, IntExpr
 from texpr.tile.check_types import Context, check_stage, require
 from texpr.tile.declarations import Barriers, TensorMapParam
 from texpr.tile.layouts import Nvmma
@@ -49,34 +49,26 @@ def check_barriers(barriers: Barriers) -> None:
     require(barriers.arrivals > 0, f"{barriers.name} waits for no arrivals")
 
 
-def check_protocol(item: Protocol, context: Context) -> Iterable[IntExpr | BoolExpr]:
-    """Raise TypeProblem unless what a statement names exists and fits; the expressions it evaluates."""
+def check_protocol(item: Protocol, context: Context) -> None:
+    """Raise TypeProblem unless what a statement names exists and fits."""
     match item:
-        case Expect(barrier=barrier, slot=slot, bytes=count, when=when):
+        case Expect(barrier=barrier, slot=slot, bytes=count):
             _slot(barrier, slot, context)
             require(count > 0, f"{count} bytes are expected")
-            return slot, when
         case CopyTensor(buffer=buffer, stage=stage, descriptor=descriptor, at=at, barrier=barrier, slot=slot):
             _slot(barrier, slot, context)
             _box(descriptor, at, buffer, stage, context)
-            return (*at, slot, item.when, *([stage] if stage is not None else []))
         case WaitBarrier(barrier=barrier, slot=slot, phase=phase):
             _slot(barrier, slot, context)
             require(not isinstance(phase, Const) or phase.value in (0, 1), f"a wait for phase {phase}")
-            return slot, phase
-        case Arrive(barrier=barrier, slot=slot, when=when):
+        case Arrive(barrier=barrier, slot=slot):
             _slot(barrier, slot, context)
-            return slot, when
         case StoreTensor(descriptor=descriptor, at=at, buffer=buffer, stage=stage):
             _box(descriptor, at, buffer, stage, context)
-            return (*at, *([stage] if stage is not None else []))
         case WaitStores(pending=pending) | DotWait(pending=pending):
             require(pending >= 0, f"a wait for {pending}")
-            return ()
-        case FenceAsync():
-            return ()
-        case Advance(by=by):
-            return (by,)
+        case FenceAsync() | Advance():
+            pass
         case _:
             assert_never(item)
 
@@ -93,8 +85,8 @@ def _box(descriptor: str, at: tuple[IntExpr, ...], name: str, stage: IntExpr | N
     param, buffer = context.maps[descriptor], check_stage(name, stage, context)
     require(len(at) == len(param.box), f"{len(at)} coordinates in tensor map {descriptor} of {len(param.box)} dims")
     require(buffer.dtype is param.dtype, f"buffer {name} holds {buffer.dtype}, {descriptor} has {param.dtype}")
-    box, shape = ([n for n in extents if n > 1] for extents in (param.box, buffer.shape))
-    require(box == shape, f"a box of {param.box} for buffer {name} of shape {buffer.shape}")
+    same = param.box[-1] == buffer.shape[-1] and math.prod(param.box) == math.prod(buffer.shape)
+    require(same, f"a box of {param.box} for buffer {name} of shape {buffer.shape}")
     layout = buffer.layout
     same = isinstance(layout, Nvmma) and layout.swizzle_bytes == param.layout.swizzle_bytes
     require(same, f"the copy engine does not know the layout of buffer {name}")

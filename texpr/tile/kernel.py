@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from texpr.lang.ir import Axis, Expr, Func, Monoid, ReduceOp
+from texpr.math.expr import IntExpr
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import reads_of
-from texpr.plan.ir import Dot, KernelPlan, Node, Reduction
+from texpr.plan.ir import AxisTile, Dot, KernelPlan, Node, Reduction, RolePlan, Stage
 from texpr.tile.evaluate import Needs
-from texpr.tile.ir import Assign, Buffer, Conflict, Literal, PhysicalDim, Space, Statement, Var
+from texpr.tile.ir import (
+    Assign,
+    Barriers,
+    Buffer,
+    Conflict,
+    Literal,
+    PhysicalDim,
+    Space,
+    Statement,
+    TensorMapParam,
+    Var,
+)
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.layouts import Layout
 from texpr.tile.scope import Scope
@@ -43,7 +55,11 @@ class Kernel:
     """What the whole kernel shares while it is lowered: the plan, its spaces, its buffers and what it needs from the
     launcher. ``staged``: the buffer of every stage and window, by the identity of its node;
     ``privates``: the buffer of each func of which the program keeps a copy of its own; ``spaces``: those in use;
-    ``through``: what goes on from tile to tile."""
+    ``through``: what goes on from tile to tile. ``rings``: the barriers of each ring of stages, and how many of its
+    steps are done, by the identity of its first stage; ``carried``: names of integers that start at zero and that the
+    whole kernel counts up; ``maps``: tensor maps by what they say. ``role``: the role that this is lowered for, None
+    without roles; ``taken``: what must happen where the stages that other roles have fetched for this level of the nest
+    have been read."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -56,6 +72,12 @@ class Kernel:
     privates: dict[Func, str] = field(default_factory=dict)
     spaces: dict[tuple[tuple[PhysicalDim, ...], Layout], Space] = field(default_factory=dict)
     through: list[ThroughTiles] = field(default_factory=list)
+    barriers: list[Barriers] = field(default_factory=list)
+    rings: dict[int, tuple[str, str, IntExpr]] = field(default_factory=dict)
+    carried: list[str] = field(default_factory=list)
+    maps: dict[Hashable, TensorMapParam] = field(default_factory=dict)
+    role: RolePlan | None = None
+    taken: list[Statement] = field(default_factory=list)
 
     def name(self, wanted: str) -> str:
         """``wanted``, or with a number if it is taken."""
@@ -72,9 +94,27 @@ class Kernel:
         space = accumulator_space(self.plan, self.grouping, dot, sizes, func)
         return self.spaces.setdefault((space.dims, space.layout), space)
 
+    def fetches(self, stage: Stage) -> bool:
+        """Whether the role that this is lowered for fetches a stage."""
+        owner = self.plan.role_of(stage)
+        return owner is None if self.role is None or self.role.default else owner is self.role
+
+    def release(self, since: int, block: Block) -> None:
+        """Give back the slots of the stages that were taken since then."""
+        block.add(*self.taken[since:])
+        del self.taken[since:]
+
     def buffer(self, buffer: Buffer) -> str:
         self.buffers.append(buffer)
         return buffer.name
+
+
+def stage_dims(form: AxisTile, kernel: Kernel) -> tuple[PhysicalDim, ...]:
+    """The dims of a staged tile: the kernel's groups, the group that is contiguous in the tensor last."""
+    sizes = dict(form.axes)
+    dims = kernel.grouping.dims(sizes)
+    last = form.axes[-1][0].name
+    return tuple(sorted(dims, key=lambda dim: dim.has(last)))
 
 
 def _accumulator_of(source: object, node: Node, kernel: Kernel) -> Space | None:

@@ -13,6 +13,9 @@ D tiles and runs a steps ahead (a = D-1 unless the schedule says less); A is the
 Groups land in order and every step makes one, so one count serves all stages: step t of a stage is in group t + A - a,
 and A + t groups have been made when step t begins. With B = 0 the step first copies, then waits for all.
 
+Boxes that the copy engine fetches arrive by a phase of a barrier instead, which is waited for where it is needed; a
+ring of them is filled like the groups above, but by copies that are left out where there is no such step.
+
 A stage copied through registers loads step t+a before the compute of step t and stores it after: D >= a tiles are
 enough. Tile numbers are written as ``t % D`` so that Triton's barrier analysis sees that the copy and the compute touch
 different tiles: one barrier per step. A product that is still in flight when the next step begins reads tiles that
@@ -31,7 +34,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from texpr.lang.ir import Axis, OpName
-from texpr.math.expr import IntExpr, const, ge, sym
+from texpr.math.expr import IntExpr, const, ge, lt, sym
 from texpr.math.integer import product
 from texpr.plan.attach import outer_stages
 from texpr.plan.inline import axes_of
@@ -39,13 +42,14 @@ from texpr.plan.ir import LoopAxis, Node, Stage
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Copy, SkipTest
 from texpr.tile import build as tile
+from texpr.tile.boxes import await_boxes, await_slot, fetch_boxes, give_back, go_on, rings_of
 from texpr.tile.ir import Barrier, Buffer, Commit, For, If, Scalar, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
-from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
+from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, stage_dims
 from texpr.tile.live import Cursor, Listed, LiveSteps, Mask, advance, cursor_of, holds_somewhere, live_steps, step_at
 from texpr.tile.protocol import DotWait, FenceAsync
 from texpr.tile.scope import AxisValue, Scope, StagedTile
-from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, stage_dims, tile_form
+from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, tile_form
 from texpr.tile.trim import Steps, steps_of
 
 Body = Callable[[Scope, Block], None]
@@ -90,8 +94,13 @@ def emit_loops(
 
     if pipelined and dynamic:
         steps = [steps_of(loop, live.get(loop.axis), kernel, scope, block) for loop in dynamic]
-        for parts in itertools.product(*steps):
-            _pipeline(parts, pipelined, innermost, kernel, scope, block, drain)
+        several = list(itertools.product(*steps))
+        for parts in several:
+            around = scope.repeating() if len(several) > 1 else scope
+            if kernel.role is not None and not kernel.role.default:
+                _fetch(parts, pipelined, innermost, kernel, around, block)
+            else:
+                _pipeline(parts, pipelined, innermost, kernel, around, block, drain)
     else:
         inmost = innermost if not pipelined else _with(pipelined, innermost, kernel, lower)
         _nest(dynamic, live, inmost, kernel, scope, block)
@@ -108,7 +117,9 @@ def _live_of(loops: Sequence[LoopAxis], kernel: Kernel, scope: Scope, block: Blo
 
 def _with(stages: Sequence[Node], body: Body, kernel: Kernel, lower: LowerNodes) -> Body:
     def run(at: Scope, inner: Block) -> None:
+        since = len(kernel.taken)
         body(lower(stages, kernel, at, inner), inner)
+        kernel.release(since, inner)
 
     return run
 
@@ -138,7 +149,7 @@ def _nest(
             start = sym(kernel.name(f"{loop.axis.name}0"))
             from_end = (steps.count - 1) * steps.by - sym(counter)
             inner.add(Scalar(start.name, from_end, f"from the last tile along {loop.axis.name} to the first"))
-        at = steps.at(start, scope).with_fact(ge(loop.axis.extent, 1))  # in a step of the loop
+        at = steps.at(start, scope).with_fact(ge(loop.axis.extent, 1)).repeating()  # in a step of the loop
         if loop.skip is not None and steps.live is None:
             condition = holds_somewhere(loop.skip.guard, f"{loop.axis.name}_any", kernel, at, inner)
             tested = Block()
@@ -172,13 +183,14 @@ def _pipeline(
     drain: DotWait | None,
 ) -> None:
     asynchronous = [stage for stage in stages if stage.copy is Copy.ASYNC]
+    rings = rings_of([stage for stage in stages if stage.copy is Copy.TMA], kernel, scope)
     through_registers = [stage for stage in stages if stage.copy is Copy.SYNC]
     distances = [stage.ahead for stage in asynchronous]
     furthest, nearest = max(distances, default=0), min(distances, default=0)
     counter = kernel.name("step")
     count = kernel.name("steps")
     steps = product(loop.count for loop in loops)
-    block.add(Scalar(count, steps, f"steps of {' x '.join(loop.axis.name for loop in loops)}"))
+    block.add(Scalar(count, steps, _steps_note(loops)))
     buffers = {stage.name: stage_buffer(stage, kernel, scope, stage.depth) for stage in stages}
     masks = [loop.live for loop in loops if isinstance(loop.live, Mask)]
     cursors = {
@@ -209,6 +221,21 @@ def _pipeline(
             slot = _slot(at, stage.depth) if slots else at
             copy_into(stage, buffers[stage.name], slot, kernel, scopes[stage.ahead], into, before_end(stage, at))
 
+    def fetch_rings(step: IntExpr, distance: int, into: Block) -> None:
+        """Start copying the boxes of a step that rings fetch at this distance."""
+        at = at_step(step, (Copy.TMA, distance), "next", into)
+        for ring in own:
+            if ring.ahead == distance:
+                fetch_boxes(ring, buffers, step, kernel, at, into, lt(step, sym(count)))
+
+    own = [ring for ring in rings if not ring.empty]
+    distances_of_rings = dict.fromkeys(ring.ahead for ring in own)
+    for distance in (distance for distance in distances_of_rings if distance):
+        early = kernel.name("ahead")
+        prologue = Block()
+        fetch_rings(sym(early), distance, prologue)
+        filling = tuple(prologue.statements)
+        block.add(For(early, const(0), const(distance), const(1), filling, "fill the ring", True))
     for start, stop in itertools.pairwise(sorted({furthest - distance for distance in (*distances, 0)})):
         early = kernel.name("ahead")
         prologue = Block()
@@ -222,6 +249,9 @@ def _pipeline(
 
     inner = Block()
     step = sym(counter)
+    for distance in distances_of_rings:
+        fetch_rings(step + distance, distance, inner)
+    inner.add(*(await_boxes(ring, step) for ring in rings))
     if asynchronous and nearest:
         inner.add(Wait(nearest - 1))
     if asynchronous:
@@ -239,15 +269,19 @@ def _pipeline(
                 value = copied_value(stage, kernel, at, before_end(stage, step + distance))
                 loaded.append((stage, assign(f"{stage.name}_next", value, kernel, inner, stage.schedule)))
     at = at_step(step, (None, 0), "0", inner)
+    slots = {stage.name: _slot(step, stage.depth) for stage in stages}
+    slots |= {stage.name: ring.slot(step) for ring in rings for stage in ring.stages}
     for stage in stages:
-        slot = _slot(step, stage.depth)
-        at = at.with_tile(
-            tile_form(stage).read,
-            StagedTile(stage_dims(tile_form(stage), kernel), buffers[stage.name].name, slot, copies=stage.copies),
-        )
+        dims, name = stage_dims(tile_form(stage), kernel), buffers[stage.name].name
+        tile_here = StagedTile(dims, name, slots[stage.name], copies=stage.copies)
+        at = at.with_tile(tile_form(stage).read, tile_here)
     for loop in loops:
         at = at.with_fact(ge(loop.axis.extent, 1))
-    body(at, inner)
+    since = len(kernel.taken)
+    body(at.repeating(), inner)
+    kernel.release(since, inner)
+    for ring in (ring for ring in rings if ring.empty):  # a product in flight still reads the tiles of its step
+        inner.add(give_back(ring, step) if drain is None else give_back(ring, step - 1, ge(step, 1)))
     for stage, value in loaded:
         slot = _slot(step + stage.ahead, stage.depth)
         inner.add(StoreShared(buffers[stage.name].name, slot, value, origin=origin(stage.name, stage.schedule)))
@@ -260,6 +294,35 @@ def _pipeline(
         block.add(Wait(0))
     elif drain is not None:
         block.add(Barrier("no warp reads the operands any more"))
+    if drain is not None:
+        last = sym(count) - 1
+        block.add(*(give_back(ring, last, ge(last, 0)) for ring in rings if ring.empty))
+    block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))
+
+
+def _fetch(
+    loops: Sequence[Steps], stages: Sequence[Stage], body: Body, kernel: Kernel, scope: Scope, block: Block
+) -> None:
+    """The pipeline of a role that fetches for another: the boxes of every step, as soon as there is room."""
+    rings = rings_of(stages, kernel, scope)
+    counter, count = kernel.name("step"), kernel.name("steps")
+    block.add(Scalar(count, product(loop.count for loop in loops), _steps_note(loops)))
+    buffers = {stage.name: stage_buffer(stage, kernel, scope, stage.depth) for stage in stages}
+    cursors = {loop.axis: cursor_of(loop.live, kernel, block) for loop in loops if isinstance(loop.live, Mask)}
+    inner, step = Block(), sym(counter)
+    at = scope.with_axes(_positions(loops, step, cursors, "0", kernel, inner))
+    for loop in loops:
+        at = at.with_fact(ge(loop.axis.extent, 1)).with_holding(loop.holds)
+    for ring in rings:
+        inner.add(await_slot(ring, step))
+        fetch_boxes(ring, buffers, step, kernel, at, inner)
+    body(at.repeating(), inner)
+    block.add(For(counter, const(0), sym(count), const(1), tuple(inner.statements)))
+    block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))
+
+
+def _steps_note(loops: Sequence[Steps]) -> str:
+    return f"steps of {' x '.join(loop.axis.name for loop in loops)}"
 
 
 def _copy_first(

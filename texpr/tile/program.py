@@ -32,11 +32,13 @@ from texpr.tile.ir import (
     PointerParam,
     PresentParam,
     ProgramId,
+    Role,
     Scalar,
     ScalarOf,
     ScalarParam,
     SharedGather,
     SharedTile,
+    Specialise,
     Statement,
     Store,
     StoreShared,
@@ -44,11 +46,25 @@ from texpr.tile.ir import (
     Uniform,
     children,
     statement_exprs,
+    walk,
 )
-from texpr.tile.kernel import Block, Kernel
+from texpr.tile.kernel import Block, Kernel, LowerNodes
 from texpr.tile.lower import lower_nodes
 from texpr.tile.order import tile_numbers
+from texpr.tile.protocol import (
+    Advance,
+    Arrive,
+    CopyTensor,
+    DotWait,
+    Expect,
+    FenceAsync,
+    StoreTensor,
+    WaitBarrier,
+    WaitStores,
+    integers_of,
+)
 from texpr.tile.ragged import TileInGroup, tile_in_group
+from texpr.tile.roles import specialised
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import all_sizes, grouping
 from texpr.tile.through import finish_through, start_through
@@ -87,54 +103,78 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     for t in grid_axes:  # there is a program
         scope = scope.with_fact(ge(t.axis.extent, 1))
 
-    def lower_tile(nodes: Sequence[Node], index: IntExpr, at: Scope, into: Block) -> None:
-        into.add(*_positions(plan, grid_axes, origins, index, kernel, within))
-        body = into if within is None else Block()
-        start_copies(kernel, body, each_tile=True)
-        lower_nodes(nodes, kernel, at, body)
-        finish_copies(kernel, at, body, each_tile=True)
+    def lower_tile(nodes: Sequence[Node], index: IntExpr, own: Kernel, lower: LowerNodes, at: Scope, to: Block) -> None:
+        to.add(*_positions(plan, grid_axes, origins, index, own, within))
+        body = to if within is None else Block()
+        start_copies(own, body, each_tile=True)
+        lower(nodes, own, at, body)
+        own.release(0, body)
+        finish_copies(own, at, body, each_tile=True)
         if within is not None:
-            into.add(within.around(origins, body))
+            to.add(within.around(origins, body))
 
     rooms = {count.dim.name: count.dim.room for count in plan.counts}
-    grid = substitute(tiles, rooms)
-    if plan.persistence is None and grid is tiles:
-        lower_tile(plan.nodes, sym(pid), scope, block)
-    elif plan.persistence is None:
-        inner, turn = Block(), kernel.name("tile")
-        lower_tile(plan.nodes, sym(turn), scope, inner)
-        note = "a tile, unless the device counts too few"
-        block.add(For(turn, sym(pid), tiles, grid, tuple(inner.statements), note))
+    grid = substitute(tiles if plan.persistence is None else minimum(tiles, plan.persistence.programs), rooms)
+
+    def all_tiles(own: Kernel, lower: LowerNodes) -> list[Statement]:
+        to, inner = Block(), Block()
+        if plan.persistence is None and grid is tiles:
+            lower_tile(plan.nodes, sym(pid), own, lower, scope, to)
+            return to.statements
+        if plan.persistence is None:
+            turn = own.name("tile")
+            lower_tile(plan.nodes, sym(turn), own, lower, scope, inner)
+            note = "a tile, unless the device counts too few"
+            to.add(For(turn, sym(pid), tiles, grid, tuple(inner.statements), note))
+            return to.statements
+        start_copies(own, to, each_tile=False)
+        at = lower(plan.prologue, own, scope, to).repeating()
+        turn = own.name("tile")
+        lower_tile(plan.body, sym(turn), own, lower, at, inner)
+        for through in own.through:
+            start_through(through, to)
+        programs = own.name("programs")
+        to.add(Scalar(programs, grid, "programs launched"))
+        note = "persistent: one tile after the other"
+        to.add(For(turn, sym(pid), tiles, sym(programs), tuple(inner.statements), note))
+        finish_copies(own, at, to, each_tile=False)
+        for through in own.through:
+            at = finish_through(through, own, at, to)
+        lower(plan.epilogue, own, at, to)
+        return to.statements
+
+    if plan.roles:
+        roles = specialised(plan, kernel, all_tiles)
+        block.add(Specialise(tuple(_started(role, kernel.carried) for role in roles.roles)))
+        body = tuple(block.statements)
     else:
-        start_copies(kernel, block, each_tile=False)
-        scope = lower_nodes(plan.prologue, kernel, scope, block)
-        inner = Block()
-        turn = kernel.name("tile")
-        lower_tile(plan.body, sym(turn), scope, inner)
-        for through in kernel.through:
-            start_through(through, block)
-        grid = substitute(minimum(tiles, plan.persistence.programs), rooms)
-        programs = kernel.name("programs")
-        block.add(Scalar(programs, grid, "programs launched"))
-        block.add(
-            For(
-                turn,
-                sym(pid),
-                tiles,
-                sym(programs),
-                tuple(inner.statements),
-                "persistent: one tile after the other",
-            )
-        )
-        finish_copies(kernel, scope, block, each_tile=False)
-        for through in kernel.through:
-            scope = finish_through(through, kernel, scope, block)
-        lower_nodes(plan.epilogue, kernel, scope, block)
+        block.add(*all_tiles(kernel, lower_nodes))
+        body = _counting(kernel.carried, tuple(block.statements))
     most = dict.fromkeys(substitute(limit, rooms) for limit in needs.limits)
     limits = tuple(limit for limit in most if not _small(limit))
-    body = _counted(plan, kernel, without_unused_scalars(tuple(block.statements)))
+    body = _counted(plan, kernel, without_unused_scalars(body))
     parameters = _parameters(kernel, body, facts, guard, arguments)
-    return TileProgram(name, plan.warps, parameters, tuple(kernel.buffers), body, grid, limits, tuple(kernel.conflicts))
+    return TileProgram(
+        name, plan.warps, parameters, tuple(kernel.buffers), body, grid, limits, tuple(kernel.conflicts),
+        barriers=tuple(kernel.barriers),
+    )  # fmt: skip
+
+
+def _counting(names: Sequence[str], body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """A body with the counts of steps that it carries on, at zero."""
+    advanced: set[str] = set()
+
+    def visit(item: Statement) -> None:
+        if isinstance(item, Advance):
+            advanced.add(item.name)
+
+    walk(body, visit)
+    started = [Scalar(name, const(0), "steps of the ring that are done") for name in names if name in advanced]
+    return (*started, *body)
+
+
+def _started(role: Role, names: Sequence[str]) -> Role:
+    return dataclasses.replace(role, body=_counting(names, role.body))
 
 
 def _ticket(name: str, words: Scratch, kernel: Kernel, guard: BoolExpr) -> Ticket:
@@ -220,7 +260,7 @@ def _parameters(
         for name in sorted(used)
         if name not in defined and name not in known
     ]
-    return (*pointers, *scalars, *flags, *integers)
+    return (*pointers, *kernel.maps.values(), *scalars, *flags, *integers)
 
 
 def _power_of_two(value: int) -> int:
@@ -243,8 +283,14 @@ def _filtered(body: tuple[Statement, ...], used: Container[str]) -> tuple[Statem
     for statement in body:
         if isinstance(statement, Scalar) and statement.name not in used:
             continue
-        if isinstance(statement, For | If):
-            statement = dataclasses.replace(statement, body=_filtered(statement.body, used))
+        match statement:
+            case For(body=body) | If(body=body):
+                statement = dataclasses.replace(statement, body=_filtered(body, used))
+            case Specialise(roles=roles):
+                kept_roles = (dataclasses.replace(role, body=_filtered(role.body, used)) for role in roles)
+                statement = Specialise(tuple(kept_roles))
+            case _:
+                pass
         kept.append(statement)
     return tuple(kept)
 
@@ -252,7 +298,7 @@ def _filtered(body: tuple[Statement, ...], used: Container[str]) -> tuple[Statem
 def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str, None]) -> None:
     seen: set[int] = set()
 
-    def integers(value: IntExpr | None) -> None:
+    def integers(value: IntExpr | BoolExpr | None) -> None:
         if value is not None:
             used.update(dict.fromkeys(sorted(free_symbols(value))))
 
@@ -301,5 +347,14 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
                 integers(stage)
             case Store(base=base) | Atomic(base=base):
                 integers(base)
+            case Specialise(roles=roles):
+                for role in roles:
+                    _symbols(role.body, defined, used)
+            case (
+                Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync()
+                | DotWait() | Advance()
+            ):  # fmt: skip
+                for part in integers_of(statement):
+                    integers(part)
             case _:
                 pass

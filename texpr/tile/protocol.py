@@ -9,6 +9,7 @@ that nobody has used yet does not block. Statements are executed once by the pro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
 
@@ -103,3 +104,22 @@ class Advance:
 
 
 Protocol = Expect | CopyTensor | WaitBarrier | Arrive | StoreTensor | WaitStores | FenceAsync | DotWait | Advance
+
+
+def integers_of(item: Protocol) -> tuple[IntExpr | BoolExpr, ...]:
+    """The integer expressions and conditions that a statement evaluates."""
+    match item:
+        case Expect(slot=slot, when=when) | Arrive(slot=slot, when=when):
+            return (slot, when)
+        case CopyTensor(stage=stage, at=at, slot=slot, when=when):
+            return (*at, slot, when, *([] if stage is None else [stage]))
+        case WaitBarrier(slot=slot, phase=phase):
+            return (slot, phase)
+        case StoreTensor(at=at, stage=stage):
+            return at if stage is None else (*at, stage)
+        case Advance(by=by):
+            return (by,)
+        case WaitStores() | FenceAsync() | DotWait():
+            return ()
+        case _:
+            assert_never(item)

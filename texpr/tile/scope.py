@@ -62,7 +62,8 @@ class StagedWindow:
 @dataclass(frozen=True, slots=True)
 class Scope:
     """An immutable environment; the ``with_`` methods give extended copies. ``holds``: parts of guards that are true
-    all over the tile. ``only``: a condition without which nothing is read."""
+    all over the tile. ``only``: a condition without which nothing is read. ``repeated``: what is emitted here may run
+    more than once."""
 
     axes: Mapping[Axis, AxisValue]
     facts: Facts
@@ -76,6 +77,7 @@ class Scope:
     holds: frozenset[Condition] = frozenset()
     only: Expr | None = None
     carries: Mapping[Func, tuple[Carry, ...]] = field(default_factory=dict)
+    repeated: bool = False
 
     def with_carry(self, func: Func, state: tuple[Carry, ...]) -> Scope:
         """``state`` holds what the scan that defines ``func`` has come to."""
@@ -115,6 +117,9 @@ class Scope:
 
     def reading_only(self, condition: Expr) -> Scope:
         return dataclasses.replace(self, only=condition)
+
+    def repeating(self) -> Scope:
+        return dataclasses.replace(self, repeated=True)
 
     def with_fact(self, fact: BoolExpr) -> Scope:
         return dataclasses.replace(self, facts=self.facts.assume(fact))

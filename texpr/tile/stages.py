@@ -18,11 +18,12 @@ from texpr.plan.resolve import origin as tile_origin
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.banks import ROW_OF_BANKS, best_swizzle
+from texpr.tile.boxes import await_boxes, box_layout, fetch_boxes, give_back, go_on, rings_of
 from texpr.tile.evaluate import evaluate, is_nonempty, live, masked_load, tile_of_copy, with_absent
-from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, PhysicalDim, Space, StoreShared, Wait
+from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
-from texpr.tile.kernel import Block, Kernel, assign, origin
-from texpr.tile.layouts import Nvmma, Swizzled, flat, operand_swizzle, warpgroup_operand
+from texpr.tile.kernel import Block, Kernel, assign, origin, stage_dims
+from texpr.tile.layouts import Nvmma, SharedLayout, Swizzled, flat, operand_swizzle, warpgroup_operand
 from texpr.tile.protocol import FenceAsync
 from texpr.tile.scope import AxisValue, Scope, StagedTile, StagedWindow
 from texpr.tile.spaces import blocked_space, copy_space, flat_space, window_elements
@@ -42,10 +43,20 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
         window = window_here(node.form, scope)
         fill_window(node.source, window, node, buffer, None, kernel, scope, block)
         return scope.with_window(node.source, StagedWindow(buffer.name, None, window))
-    copy_into(node, buffer, None, kernel, scope, block)
+    if node.copy is Copy.TMA:
+        (ring,) = rings_of([node], kernel, scope)
+        if kernel.fetches(node):
+            fetch_boxes(ring, {node.name: buffer}, const(0), kernel, scope, block)
+        block.add(await_boxes(ring, const(0)))
+        if ring.empty:
+            kernel.taken += [give_back(ring, const(0)), *go_on(ring, const(1))]
+        else:
+            block.add(*go_on(ring, const(1)))
+    else:
+        copy_into(node, buffer, None, kernel, scope, block)
     if node.copy is Copy.ASYNC:
         block.add(Commit(), Wait(0))
-    if node.multiplied:
+    if node.multiplied and node.copy is not Copy.TMA:
         block.add(FenceAsync())
     return scope.with_tile(node.form.read, StagedTile(stage_dims(node.form, kernel), buffer.name, copies=node.copies))
 
@@ -62,7 +73,11 @@ def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffe
     else:
         dims = stage_dims(node.form, kernel)
         shape = tuple(dim.size for dim in dims)
-        layout = operand_layout(node, shape) or tile_swizzle(node, node.form, name, kernel, scope)
+        layout: SharedLayout | None = operand_layout(node, shape)
+        if layout is None:
+            boxed = node.copy is Copy.TMA
+            element = node.source.dtype.bytes
+            layout = box_layout(shape, element) if boxed else tile_swizzle(node, node.form, name, kernel, scope)
         note = f"{node.name}[{', '.join(str(dim) for dim in dims)}]"
         tiles = max(depth, 1) * count_of(node.copies) if node.copies else depth
         buffer = Buffer(name, node.source.dtype, shape, tiles, layout, note)
@@ -133,17 +148,10 @@ def tile_form(node: Stage) -> AxisTile:
 
 
 def is_pipelined(node: Stage) -> bool:
-    """Whether a stage in a loop runs ahead of it: asynchronous copies do, and register copies that say ``ahead``."""
+    """Whether a stage in a loop runs ahead of it: copies beside the threads do, and register copies that say
+    ``ahead``."""
     tiled = isinstance(node.form, AxisTile) and node.memory is Memory.SHARED
-    return tiled and (node.copy is Copy.ASYNC or node.ahead > 0)
-
-
-def stage_dims(form: AxisTile, kernel: Kernel) -> tuple[PhysicalDim, ...]:
-    """The dims of a staged tile: the kernel's groups, the group that is contiguous in the tensor last."""
-    sizes = dict(form.axes)
-    dims = kernel.grouping.dims(sizes)
-    last = form.axes[-1][0].name
-    return tuple(sorted(dims, key=lambda dim: dim.has(last)))
+    return tiled and (node.copy is not Copy.SYNC or node.ahead > 0)
 
 
 def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | None = None) -> TileExpr:

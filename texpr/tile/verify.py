@@ -73,6 +73,7 @@ from texpr.tile.protocol import (
     StoreTensor,
     WaitBarrier,
     WaitStores,
+    integers_of,
 )
 from texpr.tile.show import expr_text, statement_text, type_text
 from texpr.tile.uses import own_names
@@ -269,7 +270,8 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync()
             | DotWait() | Advance()
         ):  # fmt: skip
-            for part in check_protocol(item, state.context):
+            check_protocol(item, state.context)
+            for part in integers_of(item):
                 _symbols(part, state)
             _protocol(item, state)
 

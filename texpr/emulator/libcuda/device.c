@@ -7,7 +7,7 @@
 static const char bus_id[] = "0000:00:00.0";
 
 /* The driver version that is reported. */
-enum { DRIVER_VERSION = 12080 };
+enum { DRIVER_VERSION = 13000 };
 
 EXPORT CUresult cuInit(unsigned int flags) { return flags == 0 ? open_connection() : CUDA_ERROR_INVALID_VALUE; }
 

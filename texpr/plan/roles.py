@@ -1,0 +1,204 @@
+"""Roles: which warps of a program run which nodes of its loop nest.
+
+    roles: {load: {warps: 1, registers: 40, runs: [stage.x, stage.w]}, compute: {warps: 8, runs: [acc, y]}}
+
+One role computes: it has the program's registers, and lays tiles out over its warps. The others fetch stages into
+shared memory ahead of it, through rings of slots: a slot is full when its boxes have landed, and empty again when the
+computing role has read it. Every role runs the same loops; what they hand over is in shared memory, since threads of
+one role do not see registers of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from texpr.errors import Location
+from texpr.plan.attach import node_body, node_names
+from texpr.plan.boxes import check_engine
+from texpr.plan.errors import NotLowered, RegistersOfRoles, RoleCannotRun, RolesInvalid
+from texpr.plan.ir import Group, KernelPlan, Node, RolePlan, Stage, Write
+from texpr.plan.resolve import Context
+from texpr.schedule.records import Copy, Program
+from texpr.schedule.records import Kernel as KernelRecord
+from texpr.schedule.records import Role as RoleRecord
+
+WARP_GROUP = 4
+"""Registers are moved between groups of four warps: those that only fetch are rounded up to whole groups."""
+_STAGE = "stage."
+
+
+def compute_warps(record: KernelRecord) -> int | None:
+    """The warps of the role that computes, or of the program without roles; None: as the compiler chooses."""
+    if not record.roles:
+        return record.warps
+    return next((role.warps for role in record.roles.values() if _computes(role)), None)
+
+
+def _computes(role: RoleRecord) -> bool:
+    return any(not name.startswith(_STAGE) for name in role.runs)
+
+
+def roles_of(context: Context, plan: KernelPlan) -> tuple[RolePlan, ...]:
+    """The roles of a kernel, the one that computes first. Raises ``RolesInvalid``, ``RoleCannotRun``,
+    ``RegistersOfRoles`` and ``TargetLacks``."""
+    record = context.record
+    if not record.roles:
+        return ()
+    at = record.location_of("roles")
+    check_engine(context, "roles", "warps", at)
+    check_warps_or_roles(record)
+    check_nodes_of_roles(record, plan)
+    check_one_role_computes(record)
+    check_what_is_fetched(record, plan)
+    check_what_computes(plan, at)
+    check_registers_of_roles(record, plan, at)
+    found = [
+        RolePlan(name, role.warps, role.registers, _fetched(role), _computes(role))
+        for name, role in record.roles.items()
+    ]
+    return tuple(sorted(found, key=lambda role: not role.default))
+
+
+def _fetched(role: RoleRecord) -> tuple[str, ...]:
+    return tuple(name.removeprefix(_STAGE) for name in role.runs if name.startswith(_STAGE))
+
+
+def check_warps_or_roles(record: KernelRecord) -> None:
+    """The warps of a kernel are those of its roles."""
+    if record.warps is not None:
+        why = f"warps: {record.warps} beside roles, which have warps of their own"
+        raise RolesInvalid(why=why, hint="remove warps", at=record.location_of("warps"))
+
+
+def check_nodes_of_roles(record: KernelRecord, plan: KernelPlan) -> None:
+    """Every node of the nest is in exactly one role, and roles name nothing else."""
+    nodes = list(_named_nodes(plan))
+    known = [names[0] for names in nodes]
+    given: dict[str, str] = {}
+    for name, role in record.roles.items():
+        at = role.location_of("runs")
+        for node in role.runs:
+            own = next((names[0] for names in nodes if node in names), None)
+            if own is None:
+                raise RolesInvalid(
+                    why=f"{name} runs {node}, which is no node of kernel {record.name}",
+                    hint=f"one of {', '.join(known)}",
+                    at=at,
+                )
+            if own in given:
+                why = f"{node} is in {given[own]} and in {name}" if given[own] != name else f"{name} runs {node} twice"
+                raise RolesInvalid(why=why, hint=f"remove it from {name}", at=at)
+            given[own] = name
+    missing = [name for name in known if name not in given]
+    if missing:
+        main = next((name for name, role in record.roles.items() if _computes(role)), next(iter(record.roles)))
+        why = f"{missing[0]} is in no role"
+        raise RolesInvalid(why=why, hint=f"add it to {main}", at=record.location_of("roles"))
+
+
+def _named_nodes(plan: KernelPlan) -> Iterator[tuple[str, ...]]:
+    """The names of every node of a nest that a role may run, the first one for messages. Members of a group are part
+    of it."""
+
+    def visit(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
+        for node in nodes:
+            if isinstance(node, Stage):
+                yield (f"{_STAGE}{node.name}",)
+                continue
+            if isinstance(node, Group):
+                names = (node.directive, *node_names(node))
+                yield names
+                inner = [names_ for names_ in visit(node_body(node)) if names_[0] not in names]
+                yield from inner
+                continue
+            yield node_names(node)
+            yield from visit(node_body(node))
+
+    yield from visit(plan.nodes)
+
+
+def check_one_role_computes(record: KernelRecord) -> None:
+    """One role has the nodes that are kept in registers."""
+    computing = [name for name, role in record.roles.items() if _computes(role)]
+    if len(computing) == 1:
+        return
+    what = f"{' and '.join(computing)} compute" if computing else "no role computes"
+    raise RolesInvalid(
+        why=f"{what}; one role runs all that is not a stage",
+        hint=f"move it to {computing[0]}" if computing else f"add {record.writes[0]} to one",
+        at=record.location_of("roles"),
+    )
+
+
+def check_what_is_fetched(record: KernelRecord, plan: KernelPlan) -> None:
+    """What roles hand over are boxes in shared memory."""
+    stages = {node.name: node for node in _every(plan.nodes) if isinstance(node, Stage)}
+    for name, role in record.roles.items():
+        if _computes(role):
+            continue
+        for fetched in _fetched(role):
+            stage = stages[fetched]
+            if stage.copy is not Copy.TMA:
+                why = f"its copy is {stage.copy.value}, and what roles hand over arrives by the copy engine"
+                at = record.stage[fetched].location_of("copy")
+                raise RoleCannotRun(role=name, node=f"stage.{fetched}", why=why, hint="copy: tma", at=at)
+            if isinstance(stage.position, Program):
+                why = "it is fetched once per program, before the roles part"
+                at = record.stage[fetched].location_of("at")
+                raise RoleCannotRun(role=name, node=f"stage.{fetched}", why=why, hint="at: tile", at=at)
+
+
+def check_what_computes(plan: KernelPlan, at: Location | None) -> None:
+    """What the computing role does for the whole program stays out of roles."""
+    if plan.tickets is not None:
+        raise NotLowered(what="roles in a kernel whose programs wait for each other", instead="warps", at=at)
+    if any(isinstance(node, Write) and node.update is not None for node in _every(plan.nodes)):
+        raise NotLowered(what="roles in a kernel with atomic updates", instead="warps", at=at)
+
+
+def check_registers_of_roles(record: KernelRecord, plan: KernelPlan, at: Location | None) -> None:
+    """The registers of all roles, on whole groups of warps, are no more than there are; given for all roles or none."""
+    roles = record.roles
+    computing = sum(role.warps for role in roles.values() if _computes(role))
+    fetching = -(-sum(role.warps for role in roles.values() if not _computes(role)) // WARP_GROUP) * WARP_GROUP
+    threads = 32 * (computing + fetching)
+    if threads > plan.target.max_threads:
+        why = f"they have {computing} + {fetching} warps (whole groups of {WARP_GROUP}), {threads} threads"
+        raise RolesInvalid(why=why, hint=f"at most {plan.target.max_threads} threads", at=at)
+    if computing % WARP_GROUP and any(role.registers is not None for role in roles.values()):
+        why = f"registers are moved between groups of {WARP_GROUP} warps, and the role that computes has {computing}"
+        raise RolesInvalid(why=why, hint=f"warps: {WARP_GROUP}, or no registers", at=at)
+    for name, role in roles.items():
+        if role.registers is None and any(other.registers is not None for other in roles.values()):
+            raise RolesInvalid(why=f"{name} has no registers, others have", hint="registers for all or none", at=at)
+        if role.registers is not None and role.registers % 8:
+            why = f"{name} has {role.registers} registers, no multiple of 8"
+            near = f"registers: {role.registers // 8 * 8}"
+            raise RolesInvalid(why=why, hint=near, at=role.location_of("registers"))
+    if any(role.registers is None for role in roles.values()):
+        return
+    parts = registers_of_roles(record)
+    total = sum(32 * warps * registers for _, warps, registers in parts)
+    total = -(-total // threads) * threads  # all threads begin with the same number
+    if total > plan.target.registers_per_sm:
+        terms = " + ".join(f"{warps} warps x 32 x {registers} ({name})" for name, warps, registers in parts)
+        raise RegistersOfRoles(
+            terms=terms, total=total, target=plan.target, limit=plan.target.registers_per_sm, at=at
+        )
+
+
+def registers_of_roles(record: KernelRecord) -> list[tuple[str, int, int]]:
+    """Per role that computes, and for those that fetch together: name, warps in whole groups, registers of a thread."""
+    own = [(name, role.warps, role.registers or 0) for name, role in record.roles.items() if _computes(role)]
+    fetching = {name: role for name, role in record.roles.items() if not _computes(role)}
+    if not fetching:
+        return own
+    groups = -(-sum(role.warps for role in fetching.values()) // WARP_GROUP)
+    most = max(role.registers or 0 for role in fetching.values())
+    return [*own, (", ".join(fetching), groups * WARP_GROUP, most)]
+
+
+def _every(nodes: Sequence[Node]) -> Iterator[Node]:
+    for node in nodes:
+        yield node
+        yield from _every(node_body(node))
