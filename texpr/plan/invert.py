@@ -18,9 +18,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from texpr.contracts import ContractKind
 from texpr.dtypes import DType
 from texpr.lang.index import to_int_expr
-from texpr.lang.ir import INDEX, Axis, AxisRef, Cast, Def, Expr, Func, Op, OpName, Reduce, ReduceOp, top_exprs
+from texpr.lang.ir import (
+    INDEX,
+    Axis,
+    AxisRef,
+    Cast,
+    Def,
+    Expr,
+    Func,
+    Op,
+    OpName,
+    Read,
+    Reduce,
+    ReduceOp,
+    Tensor,
+    top_exprs,
+)
 from texpr.math.expr import sym
 from texpr.plan.errors import InvertInvalid, near
 from texpr.plan.inline import axes_of, conjuncts, reads_of, substitute
@@ -110,7 +126,10 @@ def _invert(
     reduced = ", ".join(axis.name for axis in top.axes)
     if sorted(place.invert) != sorted(axis.name for axis in top.axes):
         raise request.refusal(f"it reduces over {reduced}", f"invert: [{reduced}]")
-    if not isinstance(top.op, ReduceOp) or len(definition.funcs) != 1 or top.op not in _TYPES:
+    keys, rest = _keys(definition, top)
+    single = place.where is not Memory.SHARED and has_one_point(top, keys)
+    known_op = isinstance(top.op, ReduceOp) and (top.op in _TYPES or (single and top.op is ReduceOp.PROD))
+    if not isinstance(top.op, ReduceOp) or len(definition.funcs) != 1 or not known_op:
         name = top.op.value if isinstance(top.op, ReduceOp) else top.op.name
         hint = f"remove invert; {', '.join(op.value for op in _TYPES)} are"
         raise request.refusal(f"{name} is no single atomic operation", hint)
@@ -118,8 +137,8 @@ def _invert(
         if axis.ragged is not None:
             why = f"{axis.name} is ragged: which of its points belong to a group is not in the guard"
             raise request.refusal(why, "remove invert")
-    _check_type(request, top.op, top.exprs[0])
-    keys, rest = _keys(definition, top)
+    if not single:
+        _check_type(request, top.op, top.exprs[0])
     if not keys:
         kept = ", ".join(axis.name for axis in definition.axes)
         why = f"no part of its guard says that one of its axes ({kept}) equals something read over {reduced}"
@@ -142,6 +161,7 @@ def _invert(
         tuple((axis, keys.get(axis, AxisRef(axis))) for axis in definition.axes),
         owned=_is_owned(request),
         each_tile=place.at == Tile(),
+        single=single,
         aggregate=place.aggregate is Aggregate.WARP,
     )
     if update.memory is Memory.SHARED and stored_at is not None:
@@ -152,6 +172,25 @@ def _invert(
 def keyed_axes(definition: Def) -> Mapping[Axis, Expr]:
     """The axes of a reduction that its guard says are equal to data, with it."""
     return _keys(definition, definition.top)[0] if isinstance(definition.top, Reduce) else {}
+
+
+def has_one_point(top: Reduce, keys: Mapping[Axis, Expr]) -> bool:
+    """Whether an element has at most one point: all that are reduced lie along one axis, and a key differs from point
+    to point, because the caller says so of the input that it is read from."""
+    return len(top.axes) == 1 and any(_differs(key, top.axes[0]) for key in keys.values())
+
+
+def _differs(key: Expr, axis: Axis) -> bool:
+    while isinstance(key, Cast):
+        if key.dtype.is_float or key.dtype.bits < key.value.dtype.bits:
+            return False
+        key = key.value
+    if not isinstance(key, Read) or not isinstance(key.source, Tensor) or key.source.optional:
+        return False
+    kinds = {contract.kind for contract in key.source.contracts}
+    (index,) = key.indices if len(key.indices) == 1 else (None,)
+    here = isinstance(index, AxisRef) and index.axis is axis
+    return here and bool(kinds & {ContractKind.UNIQUE, ContractKind.PERMUTATION})
 
 
 def _keys(definition: Def, top: Reduce) -> tuple[dict[Axis, Expr], list[Expr]]:

@@ -358,8 +358,9 @@ class Update:
     ``once`` only the first point counts.
 
     ``reduced`` are the axes whose points meet. ``elements`` are the axes of the func with the index of a point's
-    element along each, a key or the axis itself. ``owned``: no two programs update the same element. ``aggregate``:
-    lanes of a warp with the same element combine first.
+    element along each, a key or the axis itself. ``owned``: no two programs update the same element. ``single``: no two
+    points do, so that each is stored and nothing is combined. ``aggregate``: lanes of a warp with the same element
+    combine first.
     """
 
     op: ReduceOp
@@ -370,6 +371,7 @@ class Update:
     elements: tuple[tuple[Axis, Expr], ...]
     owned: bool
     each_tile: bool
+    single: bool
     aggregate: bool
 
 

@@ -1,5 +1,6 @@
 """Default schedules of reductions by key: every point is visited once and updates the element that its key names, in
-place of every element asking every point. Integers only, whose sums do not depend on the order of updates."""
+place of every element asking every point. Integers, whose sums do not depend on the order of updates, or keys of which
+no two are the same."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 from texpr.lang.ir import Reduce, ReduceOp
 from texpr.math.expr import const, sym
-from texpr.plan.invert import keyed_axes
+from texpr.plan.invert import has_one_point, keyed_axes
 from texpr.plan.monoids import constant_extent, identity
 from texpr.plan.partition import Job
 from texpr.plan.tiling import WARPS, budgets, fill, named
@@ -26,8 +27,10 @@ def is_by_key(job: Job) -> bool:
     if len(job.held) != 1 or job.held[0].funcs != job.writes:
         return False
     top = job.held[0].top
-    plain = isinstance(top, Reduce) and isinstance(top.op, ReduceOp) and job.writes[0].dtype.is_int
-    return plain and bool(keyed_axes(job.held[0]))
+    if not isinstance(top, Reduce) or not isinstance(top.op, ReduceOp):
+        return False
+    keys = keyed_axes(job.held[0])
+    return bool(keys) and (job.writes[0].dtype.is_int or has_one_point(top, keys))
 
 
 def by_key(job: Job, name: str) -> Iterator[tuple[Kernel, ...]]:
@@ -43,9 +46,9 @@ def by_key(job: Job, name: str) -> Iterator[tuple[Kernel, ...]]:
     for budget in budgets(job, _RUN):
         kernel = Kernel(
             name=name, writes=(func.name,), grid=named(fill(list(reversed(axes)), budget), axes), warps=WARPS,
-            fill=Map.of({func.name: int(start.value)}),
+            fill=Map.of({func.name: start.value if func.dtype.is_float else int(start.value)}),
         )  # fmt: skip
-        if elements <= _MOST_SHARED:
+        if elements <= _MOST_SHARED and not has_one_point(top, keys):
             place = Place(at=Program(), where=Memory.SHARED, invert=names)
             persistent = Persistent(Num(value=const(2) * sym("sms")))
             yield (dataclasses.replace(kernel, place=Map.of({func.name: place}), persistent=persistent),)

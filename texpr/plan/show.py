@@ -471,6 +471,7 @@ def _update_line(node: Write, update: Update, left: str, where: str, sizes: Mapp
     last = "stored to" if update.owned else "once per element to"
     how = f"atomic in shared, then {last} {where}" if shared else f"atomic in {where}"
     how = f"equal keys of a warp together, {how}" if update.aggregate else how
+    how = f"stored to {where}: keys differ" if update.single else how
     shape = _shape([axis for axis in node.axes if axis not in update.once], sizes)
     return _line(f"update {left} {combined}{guard}   {shape} {node.func.dtype}", how, node.schedule)
 

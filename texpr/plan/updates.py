@@ -1,6 +1,7 @@
 """Updates of an inverted func: whether its sums are taken in a fixed order, and what else a schedule must keep to.
 
-The order in which an element is updated is fixed if one program has all of its points, and
+The order in which an element is updated is fixed if it has one point at most, or if one program has all of its points,
+and
 
 * either a step has one point of the reduced axes: no two lanes of a step have the same element, and an element is
   always that of the same lane,
@@ -36,6 +37,8 @@ def why_any_order(write: Write, plan: KernelPlan) -> str | None:
     """Why updates of an element come in no fixed order; None if they do."""
     update = write.update
     assert update is not None
+    if update.single:
+        return None
     names = ", ".join(axis.name for axis in update.reduced)
     if not update.owned:
         return f"several programs have points along {names}"
@@ -92,7 +95,8 @@ def check_updates(context: Context, plan: KernelPlan) -> None:
                 instead=f"remove invert, or {fixed}",
                 at=at,
             )
-        if node.update.aggregate and _step_points(node, node.update.reduced, plan) == 1:
+        alone = node.update.single or _step_points(node, node.update.reduced, plan) == 1
+        if node.update.aggregate and alone:
             why = "no two lanes of a step have the same element"
             at = place.location_of("aggregate")
             raise InvertInvalid(func=node.func.name, why=why, hint="remove aggregate", at=at)

@@ -423,7 +423,9 @@ class Place(Record):
             `fill:` with the value of no points, unless the reduced axes are not in `grid` (but in `loop`) and the copy
             in shared memory is stored. Floats need `relax: [{order: func}]`, unless their order is fixed: one program
             has all points of an element (`split_reduction` gives each its own part), in steps of one point of the
-            reduced axes, or with `aggregate: warp` and `warps: 1` in steps of 32 points.""",
+            reduced axes, or with `aggregate: warp` and `warps: 1` in steps of 32 points. Where no two keys are the
+            same, because an input with the contract `unique` or `permutation` says so, updates are stores, of any
+            type.""",
             "[i]",
             bare=True,
         ),

@@ -28,7 +28,8 @@ from texpr.tile.spaces import flat_space
 
 
 def lower_update(node: Write, update: Update, kernel: Kernel, scope: Scope, block: Block) -> None:
-    """One atomic operation per live point whose conditions hold and whose indices lie inside of the memory."""
+    """One atomic operation (or store, of single points) per live point whose conditions hold and whose indices lie
+    inside of the memory."""
     at_once, scope = _first_points(update, scope)
     sizes = {axis: scope.lanes(axis) for axis in node.axes}
     space = space_for([node.expr, *node.indices], sizes, kernel, scope)
@@ -47,7 +48,10 @@ def lower_update(node: Write, update: Update, kernel: Kernel, scope: Scope, bloc
     if update.memory is Memory.GLOBAL:
         base, offset = address(memory, node.indices, scope, space, kernel.needs)
         mask = _one_each(conditions, offset, space)
-        block.add(Atomic(update.op, memory.name, base, offset, mask, value, label, update.aggregate))
+        if update.single:
+            block.add(Store(memory.name, base, offset, mask, value, label))
+        else:
+            block.add(Atomic(update.op, memory.name, base, offset, mask, value, label, update.aggregate))
     else:
         index = _position(copy_dims(node, update, kernel.plan), update, scope, space, kernel)
         mask = _one_each(conditions, index, space)

@@ -411,4 +411,11 @@ def rows_not_counted(x: Any, count: Any, y: Any) -> None:
     y[i] = s.padded(0)[i]
 
 
+@te.algorithm("p: i32[N] permutation(N) -> y: i32[N]")
+def inverse(p: Any, y: Any) -> None:
+    """Keys of which no two are the same."""
+    i, k = te.axes(i="N", k="N")
+    y[k] = te.sum(i.to("i32"), over=i, where=p[i] == k)
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
