@@ -10,6 +10,10 @@ import pytest
 
 import texpr as te
 from tests.integration.running import bundle, halves, worst
+from texpr.plan.build import plan_variant
+from texpr.plan.ir import Reduction
+from texpr.schedule import load_schedule
+from texpr.targets import TARGETS
 
 
 @te.algorithm("x: f32[M, K], lo: i32[M], hi: i64[M] -> s: f32[M], m: f32[M], p: i32[M]")
@@ -131,6 +135,31 @@ def test_a_congruence_makes_the_loop_step(cut: str, tmp_path: Path) -> None:
     for n in (1, 2, 17, 50):
         arrays = {"x": rng.standard_normal(n).astype(np.float32), "w": rng.standard_normal(7).astype(np.float32)}
         assert worst(built, phases, arrays) <= 1
+
+
+@te.algorithm("x: f32[K], w: f32[M] -> y: f32[M]")
+def residues(x: Any, w: Any, y: Any) -> None:
+    i, k = te.axes(i="M", k="K")
+    y[i] = te.sum(x[k] * w[i], over=k, where=((k + i) % 4 == 1) & (k <= i + 9))
+
+
+@pytest.mark.parametrize("mode", ["mask", "split"])
+def test_a_split_axis_steps_by_a_congruence_many_points_at_a_time(mode: str, tmp_path: Path) -> None:
+    """Of every four points one is visited, eight of these at a time."""
+    cut = "split: {i: {into: [io, ii], by: 4}, k: {into: [ko, ki], by: 4}}"
+    place = f"place: {{y: {{loop: {{ki: 1, ko: 8}}, trim: {{ki: mask, ko: {mode}}}}}}}"
+    text = kernel("y", cut, "grid: {io: 8, ii: 1}", place)
+    built = bundle(residues, text, tmp_path)
+    rng = np.random.default_rng(8)
+    for m, k in [(0, 1), (5, 0), (7, 9), (40, 70), (33, 32)]:
+        arrays = {"x": rng.standard_normal(k).astype(np.float32), "w": rng.standard_normal(m).astype(np.float32)}
+        assert worst(built, residues, arrays) <= 1
+    head = "texpr: 1\nalgorithm: residues\nvariants:\n- name: only\n  target: [sm_80]\n  kernels:\n"
+    (variant,) = load_schedule(head + text, "s.yaml").variants
+    (reduction, _) = plan_variant(residues.bind({}, {}), variant, TARGETS["sm_80"]).kernels[0].nodes
+    assert isinstance(reduction, Reduction)
+    outer = reduction.loops[0]
+    assert outer.axis.name == "ki" and outer.trim is not None and outer.trim.congruence is not None
 
 
 def test_what_a_trimmed_guard_excludes_is_never_multiplied(tmp_path: Path) -> None:

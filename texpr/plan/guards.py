@@ -182,11 +182,14 @@ def _trim_of(
                 exact.append(part)
             continue
         periodic = congruence(part, loop.axis)
-        if periodic is None or around or stepped is not None:
+        if periodic is None or _moves(periodic, loop, loops) or stepped is not None:
             continue
         if loop.size > 1:
-            why = f"{expr_text(part)} holds at one point in {periodic.modulus}"
-            raise refuse(why, f"loop: {{{loop.axis.name}: 1}}")
+            name, by = loop.axis.name, periodic.modulus
+            why = f"{expr_text(part)} holds at one point in {by}"
+            halves_of = f"split: {{{name}: {{into: [{name}o, {name}i], by: {by}}}}}"
+            wide = f"loop: {{{name}o: {loop.size}, {name}i: 1}}, trim: [{name}i]"
+            raise refuse(why, f"loop: {{{name}: 1}}, or {halves_of} with {wide}")
         if not is_uniform(periodic, sizes):
             wide = sorted(axis.name for axis in axes_of(part) if sizes.get(axis, 1) > 1)[0]
             why = f"{expr_text(part)} holds for other {loop.axis.name} at the next point along {wide}"
@@ -213,6 +216,12 @@ def _nothing(parts: Sequence[Expr], loop: LoopAxis, loops: Sequence[LoopAxis]) -
 def _around(part: Expr, loop: LoopAxis, loops: Sequence[LoopAxis]) -> list[Axis]:
     """The other loops of the reduction that a conjunct depends on: they are stepped through together."""
     return [other.axis for other in loops if other is not loop and other.axis in axes_of(part)]
+
+
+def _moves(periodic: Congruence, loop: LoopAxis, loops: Sequence[LoopAxis]) -> bool:
+    """Whether the residue differs from step to step of another loop: a multiple of the modulus leaves it alone."""
+    others = {other.axis.name for other in loops if other is not loop}
+    return bool(others & free_symbols(periodic.residue))
 
 
 def _beside(half: HalfSpace, others: Sequence[Axis]) -> HalfSpace | None:

@@ -401,7 +401,8 @@ class Place(Record):
         metadata=about(
             """Loops shortened to the part where the reduction's guard can hold: its conjuncts `a*k <= e` and `a*k >= e`
             (also `<`, `>`, `==`), where `e` does not depend on `k`, bound the loop, and `(a*k + e) % c == 0` makes it
-            step by `c`. `mask` tests the guard in every step, `split` only in those where it may fail.""",
+            step by `c`, one point at a time; in wider steps, split `k` by `c` into `[ko, ki]` and trim `ki`. `mask`
+            tests the guard in every step, `split` only in those where it may fail.""",
             "{k: split}",
         ),
     )
