@@ -144,3 +144,8 @@ def test_targets_that_a_schedule_lacks_are_left_out_with_a_warning(tmp_path: Pat
     assert {target for case in report.cases for target in case.targets} == {"sm_89"}
     with pytest.raises(TExprError, match="sm_80: the schedule has no variant for it"):
         write_pack(small_request(["matmul_f8"], types={"T": "f8e4m3"}), tmp_path / "pack")
+
+
+def test_what_only_the_device_counts_is_not_packed() -> None:
+    with pytest.raises(errors.NotComparable, match="only the device knows N"):
+        find_sources(["compact"], ROOT / "kernels")

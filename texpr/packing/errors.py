@@ -1,4 +1,4 @@
-"""Mistakes in making a pack (TX0801 to TX0806) and in running one (TX0811 to TX0815)."""
+"""Mistakes in making a pack (TX0801 to TX0807) and in running one (TX0811 to TX0815)."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ class NoLauncher(TExprError):
     title = "no launcher for the pack"
     template = "{name}: its launcher could not be built here ({why}), and the pack's user has no compiler"
     default_hint = "install a C compiler, or set CC"
+
+
+class NotComparable(TExprError):
+    code = "TX0807"
+    title = "kernel that a pack cannot judge"
+    template = "{name}: only the device knows {dims}, and a pack compares whole outputs"
+    default_hint = "leave it out of the pack; texpr check runs it on the emulator"
 
 
 # ---- running a pack

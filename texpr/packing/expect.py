@@ -82,8 +82,7 @@ def prepare(
     expected: dict[str, Expected] = {}
     arrays: dict[str, Array] = {}
     if wanted is None or wanted.reference:
-        part = large and not algorithm.counts  # a part of the rows holds another part of those that are counted
-        sample = choose_sample(algorithm, call, key, MULTIPROCESSORS, affordable) if part else {}
+        sample = choose_sample(algorithm, call, key, MULTIPROCESSORS, affordable) if large else {}
         expected, arrays = _reference(algorithm, record, call, inputs, scalars, sample, accuracy, pack)
     outputs = tuple(
         Output(

@@ -17,7 +17,7 @@ from texpr.aot.cubin import Progress
 from texpr.aot.manifest import MANIFEST_FILE, canonical_json, load_manifest
 from texpr.compile import chosen_targets, find_schedule, load_algorithm, package_of
 from texpr.lang.algorithm import AlgorithmDef
-from texpr.packing.errors import NoLauncher, PeersFile, UnknownKernel
+from texpr.packing.errors import NoLauncher, NotComparable, PeersFile, UnknownKernel
 from texpr.schedule.records import Schedule
 from texpr.targets import target_named
 
@@ -41,7 +41,7 @@ class Source:
 def find_sources(names: Sequence[str], kernels: Path) -> list[Source]:
     """The algorithms that ``names`` mean: ``FILE.py:NAME``, or the name of one in a file of the folder ``kernels``.
 
-    Raises UnknownKernel, and what loading a file raises.
+    Raises UnknownKernel, NotComparable, and what loading a file raises.
     """
     offered = algorithms_in(kernels)
     found: dict[str, Source] = {}
@@ -55,6 +55,9 @@ def find_sources(names: Sequence[str], kernels: Path) -> list[Source]:
                 raise UnknownKernel(name=name, why=why, known=", ".join(sorted(offered)) or "none")
             text = f"{files[0]}:{name}"
         source = Source(text, load_algorithm(text))
+        counts = source.definition.signature.counts
+        if counts:
+            raise NotComparable(name=name, dims=", ".join(count.name for count in counts))
         known = found.setdefault(source.definition.name, source)
         if known.definition is not source.definition and known.text != text:
             why = f"{known.text} has the same name; a pack holds one of them"
