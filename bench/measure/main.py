@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +52,8 @@ class Options:
     listing: bool
     check: bool
     again: bool
+    without: tuple[str, ...]
+    budget: float | None
 
 
 def main(folder: Path, arguments: Sequence[str] | None = None) -> int:
@@ -101,6 +103,8 @@ def parse(words: Sequence[str]) -> Options:
     parser.add_argument("--slice", metavar="TIME", help="begin no question after this time, e.g. 8m")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="questions by name, e.g. 'matmul/*'; see --list")
     parser.add_argument("--again", action="store_true", help="also those that are answered already")
+    parser.add_argument("--without", action="append", default=[], metavar="PEER", help="leave a peer out; repeatable")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of samples per contestant (default: 2)")
     parser.add_argument("--no-check", action="store_true", help="leave out the checks, if they were made before")
     parser.add_argument("--list", action="store_true", help="print the questions, run nothing")
     parser.add_argument(_RESTART, type=float, help=argparse.SUPPRESS)
@@ -116,6 +120,8 @@ def parse(words: Sequence[str]) -> Options:
         listing=options.list,
         check=not options.no_check,
         again=options.again,
+        without=tuple(options.without),
+        budget=options.budget,
     )
 
 
@@ -171,8 +177,10 @@ def _answer_all(
     todo = [each for each in wanted if options.again or each.id not in journal.results]
     print(f"{bench.device.name}: {len(wanted)} questions, {len(wanted) - len(todo)} answered before", flush=True)
     rules = Rules() if bench.measurement else QUICK
+    if options.budget is not None and bench.measurement:
+        rules = replace(rules, budget=options.budget)
     extras = extras_of(pack.folder)
-    versions, missing = _peers(questions, extras)
+    versions, missing = _peers(wanted, extras, options.without)
     wrong = _wrong_bundles(pack, known_wrong(paths.checks, pack.id))
     field = Field(bench, pack, Entries(pack, bench.device), extras, rules, "", wrong, missing)
     if todo:
@@ -204,10 +212,7 @@ def _one(question: Question, field: Field, journal: Journal) -> bool:
     record: dict[str, Any] = {"case": question.id, "target": target}
     lost = False
     try:
-        here = Field(
-            field.bench, field.pack, field.entries, field.extras, field.rules, target, field.wrong, field.missing
-        )
-        record |= answer(question, here)
+        record |= answer(question, replace(field, target=target))
     except (TExprError, LaunchFailed, MemoryError) as error:
         record["trouble"] = trouble_of(error)
         lost = isinstance(error, LaunchFailed) and error.lost
@@ -235,11 +240,16 @@ def _settle(bench: Bench, rules: Rules) -> None:
     bench.device.free(target)
 
 
-def _peers(questions: tuple[Question, ...], extras: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _peers(
+    questions: Sequence[Question], extras: Path, without: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Versions of the peers that are there, and why the others are not."""
     versions: dict[str, str] = {}
     missing: dict[str, str] = {}
     for name in dict.fromkeys(each.peer for question in questions for each in question.peers):
+        if name in without:
+            missing[name] = "left out (--without)"
+            continue
         try:
             versions[name] = version_of(name, extras)
         except Absent as error:

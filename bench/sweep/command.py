@@ -72,6 +72,7 @@ def _pack(arguments: list[str]) -> int:
     parser.add_argument("--target", action="append", metavar="SM", help="instead of those of the cases; repeatable")
     parser.add_argument("--calls", type=int, default=2, metavar="N", help="to check per variant and type (default: 2)")
     parser.add_argument("--no-emulate", action="store_true", help="do not run the checks on the emulator first")
+    parser.add_argument("--keep-going", action="store_true", help="leave out kernels that do not compile, with a note")
     parser.add_argument("--max-size", type=float, default=60.0, metavar="MB", help="of the pack (default: 60)")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors and notes only")
     options = parser.parse_args(arguments)
@@ -89,8 +90,9 @@ def _pack(arguments: list[str]) -> int:
 
     targets = tuple(options.target) if options.target else None
     request = Request(
-        cases, options.kernels, targets, options.calls, not options.no_emulate, int(options.max_size * 1e6)
-    )
+        cases, options.kernels, targets, options.calls, not options.no_emulate, options.keep_going,
+        int(options.max_size * 1e6),
+    )  # fmt: skip
     report = write_bench_pack(request, Path(options.out).absolute(), compiled, said)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)

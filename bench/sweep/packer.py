@@ -55,13 +55,15 @@ if __name__ == "__main__":
 @dataclass(frozen=True, slots=True)
 class Request:
     """``targets`` None: those of the case files, else all of each schedule. ``calls`` small cases are checked per
-    variant. ``limit`` is the most bytes of the pack, without what is put beside it for peers."""
+    variant. ``keep_going``: a kernel that does not compile is left out and noted. ``limit`` is the most bytes of the
+    pack, without what is put beside it for peers."""
 
     cases: tuple[CaseFile, ...]
     kernels: Path
     targets: tuple[str, ...] | None = None
     calls: int = 2
     emulate: bool = True
+    keep_going: bool = False
     limit: int = 60_000_000
 
 
@@ -116,7 +118,7 @@ def write_bench_pack(
         for case in request.cases:
             maker.add(case)
         cases, questions = maker.finished()
-        bundles = tuple(maker.entrants)
+        bundles = tuple(name for name in maker.entrants if (folder / "bundles" / name).is_dir())
         (folder / PACK_FILE).write_text(pack_text(VERSION, commit(), bundles, {}, cases))
         (folder / BENCH_FILE).write_text(questions_text(questions, tuple(maker.notes)))
         add_runner(folder)
@@ -273,7 +275,7 @@ class _Maker:
         made: dict[tuple[str, str], list[Case]] = {}
         cases: list[Case] = []
         for entrant in self.entrants.values():
-            for case in self._build(entrant):
+            for case in self._built(entrant):
                 cases.append(case)
                 made.setdefault((entrant.bundle, case.id.rpartition("/")[2]), []).append(case)
         questions = []
@@ -286,13 +288,23 @@ class _Maker:
                 text = None if entrant.schedule is None else entrant.schedule.read_text(encoding="utf-8")
                 own.append(Own(entrant.label, tuple(case.id for case in mine), text))
             if not found:
-                self.notes.append(f"{wanted.question.id}: no schedule takes these sizes")
+                self.notes.append(f"{wanted.question.id}: left out, no kernel of ours takes these sizes")
                 continue
             size = wanted.question.bytes if wanted.bytes_given else found[0].bytes
             questions.append(replace(wanted.question, own=tuple(own), bytes=size))
         if len({question.id for question in questions}) < len(questions):
             raise BenchError("two questions have the same name")
         return tuple(cases), tuple(questions)
+
+    def _built(self, entrant: _Entrant) -> list[Case]:
+        try:
+            return self._build(entrant)
+        except TExprError as error:
+            if not self._request.keep_going:
+                raise
+            self.notes.append(f"{entrant.bundle}: left out: {error}")
+            shutil.rmtree(self._folder / "bundles" / entrant.bundle, ignore_errors=True)
+            return []
 
     def _build(self, entrant: _Entrant) -> list[Case]:
         bundle = self._folder / "bundles" / entrant.bundle

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench.sweep.casefile import read_case
 from bench.sweep.packer import Request, write_bench_pack
 from bench.sweep.report import write_report
 from bench.sweep.yaml_lines import BenchError
+from texpr.errors import TExprError
 
 pytest.importorskip("triton")
 
@@ -102,6 +104,19 @@ def test_everybody_was_timed_in_the_same_rounds(result: dict[str, Any]) -> None:
     assert plain["cub"]["absent"] and "samples" not in plain["cub"]
 
 
+def test_peers_can_be_left_out(pack: Path, result: dict[str, Any]) -> None:
+    text = (pack / "results" / "emulator-sm80.json").read_text()
+    journal = pack / "results" / "emulator-sm80.bench.jsonl"
+    kept = journal.read_text()
+    assert main(pack, [*EMULATED, "--no-check", "--again", "--only", "first/*", "--without", "copy"]) == 0
+    value = json.loads((pack / "results" / "emulator-sm80.json").read_text())
+    jsonschema.validate(value, SCHEMA)
+    first = next(answer for answer in value["answers"] if answer["case"].startswith("first"))
+    assert first["contestants"]["copy"]["absent"] == "left out (--without)"
+    journal.write_text(kept)
+    (pack / "results" / "emulator-sm80.json").write_text(text)
+
+
 def test_a_report_says_that_nothing_was_measured(pack: Path, result: dict[str, Any]) -> None:
     text = write_report([pack / "results" / "emulator-sm80.json"], None, None)
     assert "These are not measurements" in text and "first/f16/3x40" in text
@@ -152,6 +167,24 @@ def test_it_runs_alone_in_its_folder(pack: Path) -> None:
     )  # fmt: skip
     assert listed.returncode == 0, listed.stderr
     assert listed.stdout.splitlines()[0].startswith("2026-11-21  second/u8/5x20")
+
+
+def test_a_kernel_that_does_not_compile_stops_the_pack_or_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(SCHEDULES.replace("[1, 4]", "4").replace("[32, 33]", "33"))
+    (tmp_path / "a.yaml").write_text(COPY.replace("title: a copy", "schedule: bad.yaml"))
+    (tmp_path / "b.yaml").write_text(COPY)
+    cases = tuple(read_case(tmp_path / f"{name}.yaml") for name in "ab")
+    request = Request(cases, ROOT / "kernels", calls=1, emulate=False)
+    with pytest.raises(TExprError, match="33"):
+        write_bench_pack(request, tmp_path / "pack")
+    assert not (tmp_path / "pack").exists()
+    report = write_bench_pack(replace(request, keep_going=True), tmp_path / "pack")
+    assert [question.case for question in report.questions] == ["b", "b"]
+    assert any("left out: TX" in note for note in report.notes)
+    (tmp_path / "pack" / "results").mkdir()
+    (tmp_path / "pack" / "results" / "kept").write_text("")
+    write_bench_pack(replace(request, cases=cases[1:]), tmp_path / "pack")
+    assert (tmp_path / "pack" / "results" / "kept").exists(), "a new pack keeps what was measured with the old one"
 
 
 @pytest.mark.parametrize(
