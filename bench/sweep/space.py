@@ -4,6 +4,7 @@
     warps: [4, 8]                       and with this four
 
 A list is a choice where the schedule's form wants one value; where it wants a list, as for targets, it is that list.
+Places that are to have the same item share an anchor: ``depth: &depth [3, 4]`` and, elsewhere, ``depth: *depth``.
 """
 
 from __future__ import annotations
@@ -28,12 +29,11 @@ MOST: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A list in the file: ``path`` names its place, ``start`` and ``end`` are where in the text it stands."""
+    """A list in the file: ``path`` names its place, ``spans`` are where in the text (from, to) its item goes."""
 
     path: str
     items: tuple[str, ...]
-    start: int
-    end: int
+    spans: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,10 @@ def choices_in(file: Path) -> tuple[str, list[Choice]]:
         raise BenchError(f"{file}:{line}: {error.problem}") from None
     if node is None:
         raise BenchError(f"{file}:1: the file is empty")
-    return text, list(_choices(node, Nested(Schedule), "", text, file))
+    found: dict[tuple[int, int], Choice] = {}
+    for choice in _choices(node, Nested(Schedule), "", text, file):
+        found.setdefault(choice.spans[0], choice)  # an alias is met as the list that it stands for
+    return text, list(found.values())
 
 
 def _choices(node: yaml.Node, form: Form, path: str, text: str, file: Path) -> Iterator[Choice]:
@@ -106,7 +109,17 @@ def _choice(node: yaml.SequenceNode, path: str, text: str, file: Path) -> Choice
     items = tuple(text[each.start_mark.index : each.end_mark.index] for each in node.value)
     if len(set(items)) < len(items):
         raise BenchError(f"{file}:{line}: {path}: a choice stands here twice")
-    return Choice(path, items, node.start_mark.index, node.end_mark.index)
+    own = (node.start_mark.index, node.end_mark.index)
+    return Choice(path, items, (own, *_aliases(text, own[0])))
+
+
+def _aliases(text: str, start: int) -> list[tuple[int, int]]:
+    """Where the aliases of the anchor at ``start`` stand; none if there is no anchor."""
+    tokens = list(yaml.scan(text, Loader=yaml.SafeLoader))
+    anchors = [t.value for t in tokens if isinstance(t, yaml.AnchorToken) and t.start_mark.index == start]
+    return [
+        (t.start_mark.index, t.end_mark.index) for t in tokens if isinstance(t, yaml.AliasToken) and t.value in anchors
+    ]
 
 
 def expand(file: Path) -> list[Candidate]:
@@ -122,8 +135,9 @@ def expand(file: Path) -> list[Candidate]:
     found = []
     for items in itertools.product(*(choice.items for choice in choices)):
         made = text
-        for choice, item in sorted(zip(choices, items, strict=True), key=lambda pair: -pair[0].start):
-            made = made[: choice.start] + item + made[choice.end :]
+        places = [(span, item) for choice, item in zip(choices, items, strict=True) for span in choice.spans]
+        for (start, end), item in sorted(places, reverse=True):
+            made = made[:start] + item + made[end:]
         label = " ".join(f"{path}={item}" for path, item in zip(shown, items, strict=True))
         found.append(Candidate(label or "as it is", made))
     return found

@@ -45,6 +45,13 @@ def test_every_choice_is_a_schedule_with_the_comments_of_the_file(tmp_path: Path
     assert all("target: [sm_80, sm_90a]" in each.text for each in found)
 
 
+def test_places_that_share_an_anchor_share_the_choice(tmp_path: Path) -> None:
+    text = SPACE.replace("i: [1, 4], j: [64, 48]", "i: &size [8, 16], j: *size")
+    found = expand(space(tmp_path, text))
+    assert [each.label for each in found] == [f"i={i} warps={w}" for i in (8, 16) for w in (2, 4)]
+    assert "grid: {i: 16, j: 16}" in found[-1].text
+
+
 def test_illegal_schedules_are_left_out_and_counted(tmp_path: Path) -> None:
     definition = load_algorithm(f"{ROOT}/kernels/movement.py:copy")
 
