@@ -96,10 +96,57 @@ def test_a_loop_over_groups_is_not_trimmed(tmp_path: Path) -> None:
         bundle(weighted, f"  - name: k\n    writes: [y]\n    grid: {{r: 1}}\n    {place}\n", tmp_path)
 
 
-def test_a_cursor_per_row_is_not_lowered_yet(tmp_path: Path) -> None:
-    place = "place: {y: {at: tile, loop: {p: 16, c: 1}, base: {p: row}}}"
-    with pytest.raises(NotLowered, match="base: row of p"):
-        bundle(weighted, f"  - name: k\n    writes: [y]\n    grid: {{r: 1}}\n    {place}\n", tmp_path)
+CURSORS = """  - name: k
+    writes: [total, low, best, at, mu]
+    grid: {{r: {rows}}}
+    place:
+      total: {{at: tile, loop: {{p: 8}}, base: {{p: row}}}}
+      low: {{at: tile, loop: {{p: 8}}, base: {{p: row}}, trim: {{p: split}}}}
+      best: {{at: tile, loop: {{p: 8}}, base: {{p: row}}}}
+      mu.r1: {{at: tile, loop: {{p: 8}}, base: {{p: row}}}}
+      mu.r2: {{at: tile, loop: {{p: 8}}, base: {{p: row}}}}
+"""
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_every_row_has_a_cursor_of_its_own(rows: int, tmp_path: Path) -> None:
+    built = bundle(statistics, CURSORS.format(rows=rows), tmp_path)
+    rng = np.random.default_rng(rows)
+    for offsets in OFFSETS:
+        x = rng.standard_normal(offsets[-1]).astype(np.float32)
+        arrays = {"x": np.where(x > 1, np.inf, x).astype(np.float32), "off": np.asarray(offsets, np.int32)}
+        assert worst(built, statistics, arrays) <= 1
+
+
+@te.algorithm("x: f32[Z, C], off: i32[R + 1] offsets(Z), last: i32[R] -> y: f32[R, C]")
+def upto(x: Any, off: Any, last: Any, y: Any) -> None:
+    """Of every group the points up to one that may lie anywhere."""
+    r, c = te.axes(r="R", c="C")
+    p = te.ragged("p", off, r)
+    y[r, c] = te.sum(x[p, c], over=p, where=p <= last[r])
+
+
+@pytest.mark.parametrize("mode", ["mask", "split"])
+@pytest.mark.parametrize("rows", [1, 8])
+def test_cursors_stop_where_the_guard_does(rows: int, mode: str, tmp_path: Path) -> None:
+    place = f"place: {{y: {{at: tile, loop: {{p: 4}}, base: {{p: row}}, trim: {{p: {mode}}}}}}}"
+    text = f"  - name: k\n    writes: [y]\n    grid: {{r: {rows}, c: 16}}\n    {place}\n"
+    built = bundle(upto, text, tmp_path)
+    rng = np.random.default_rng(rows)
+    for offsets in OFFSETS:
+        last = rng.integers(-3, offsets[-1] + 9, len(offsets) - 1).astype(np.int32)
+        arrays = {"x": rng.standard_normal((offsets[-1], 19)).astype(np.float32), "last": last}
+        assert worst(built, upto, arrays | {"off": np.asarray(offsets, np.int32)}) <= 1
+
+
+def test_cursors_together_with_another_loop(tmp_path: Path) -> None:
+    """Steps of the rows' own points times those of an axis, with 64-bit offsets."""
+    place = "place: {y: {at: tile, loop: {p: 16, c: 2}, base: {p: row}}}"
+    built = bundle(weighted, f"  - name: k\n    writes: [y]\n    grid: {{r: 2}}\n    {place}\n", tmp_path)
+    rng = np.random.default_rng(0)
+    for offsets in OFFSETS:
+        arrays = {"x": halves(rng, offsets[-1], 11), "w": halves(rng, len(offsets) - 1, 11)}
+        assert worst(built, weighted, arrays | {"off": np.asarray(offsets, np.int64)}) <= 1
 
 
 @te.algorithm("x: f16[M, K], w: f16[E, K, N], off: i32[E + 1] offsets(M) -> y: f16[M, N]")

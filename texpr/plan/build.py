@@ -21,6 +21,7 @@ from texpr.plan import boxes, checks, legality, ragged, updates
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.copies import check_unrolled, copied_axes
 from texpr.plan.counts import device_counts
+from texpr.plan.cursors import with_cursors
 from texpr.plan.errors import (
     AxisCoveredTwice,
     AxisNotCovered,
@@ -116,7 +117,8 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
                 reads.append(stored_by_others(kernels[-1]))
                 stored.update(written)
                 continue
-            cut = recut(algorithm, record, frozenset(stored), facts, variant.when)
+            rows, record = with_cursors(algorithm, record)
+            cut = recut(rows, record, frozenset(stored), facts, variant.when)
             before = [cut.funcs.get(func, func) for func in written]
             cut, updated = inverted(cut, record, variant, before)
             writes = tuple(cut.funcs.get(func, func) for func in written)

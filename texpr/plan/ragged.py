@@ -61,6 +61,8 @@ def base_of(context: Context, axis: Axis, place: Place, at_hand: Collection[Axis
     """How a loop over ``axis`` follows its groups; None where it is not ragged, or where the tile is at no group, so
     that the loop runs over all points and ``where`` leaves out those of other groups."""
     wanted = place.base.get(axis.name)
+    if wanted is Base.ROW:
+        return wanted  # the axis is that of positions in groups already
     if axis.ragged is None or axis.ragged.group not in at_hand:
         if wanted is not None:
             group = "" if axis.ragged is None else f", and {axis.ragged.group.name} is not in the tile"
@@ -73,22 +75,18 @@ def base_of(context: Context, axis: Axis, place: Place, at_hand: Collection[Axis
                 hint="leave base out",
             )
         return None
-    if wanted is Base.ROW:
-        raise NotLowered(
-            what=f"base: row of {axis.name}", instead="base: tile, and one group per tile", at=place.location_of("base")
-        )
     return Base.TILE
 
 
 def check_bases(context: Context, func: str, place: Place, loops: Sequence[LoopAxis]) -> None:
     """``base`` names loops of the func, and a loop that follows groups is not trimmed as well."""
     for loop in loops:
-        if loop.base is not None and loop.axis.name in place.trim:
+        if loop.base is Base.TILE and loop.axis.name in place.trim:
             raise TrimInvalid(
                 func=func,
                 axis=loop.axis.name,
                 why="its loop runs over the points of its groups already",
-                hint="leave trim out",
+                hint=f"leave trim out, or base: {{{loop.axis.name}: row}}",
                 at=place.location_of("trim"),
             )
     looped = [loop.axis.name for loop in loops]

@@ -78,7 +78,7 @@ from texpr.plan.ir import (
 from texpr.plan.online import Member
 from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
-from texpr.schedule.records import Copy, Memory, Order, OrderKind, SkipTest, TrimMode, Variant
+from texpr.schedule.records import Base, Copy, Memory, Order, OrderKind, SkipTest, TrimMode, Variant
 
 _WIDEST: Final = 150  # longer expressions are cut in the middle
 _MOST_NODES: Final = 2000
@@ -501,6 +501,7 @@ def _loop_line(name: str, loop: LoopAxis) -> str:
     if loop.skip is not None:
         how = _skip_text(loop.skip)
     how += ", from the last to the first" if loop.reverse else ""
+    how += "   base: row, each with a cursor of its own" if loop.base is Base.ROW else ""
     return f"for {name}.{loop.axis.name} by {loop.size} in 0 .. {loop.axis.extent}   {how}"
 
 

@@ -360,6 +360,14 @@ def early_points(x: Any, ptr: Any, y: Any) -> None:
     y[i] = te.sum(x[p], over=p, where=p <= 2 * i)
 
 
+@te.algorithm("x: f32[P], ptr: i32[M+1] offsets(P) -> y: f32[M], low: f32[M]")
+def two_in_groups(x: Any, ptr: Any, y: Any, low: Any) -> None:
+    (i,) = te.axes(i="M")
+    p = te.ragged("p", ptr, i)
+    y[i] = te.sum(x[p], over=p)
+    low[i] = te.min(x[p], over=p)
+
+
 @te.algorithm("key: i32[P], ptr: i32[M+1] offsets(P) -> y: i32[M, 8]")
 def counted_in_groups(key: Any, ptr: Any, y: Any) -> None:
     """A key on a ragged axis."""
