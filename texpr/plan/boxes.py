@@ -23,7 +23,7 @@ from texpr.math.expr import Const, IntExpr, const, eq, free_symbols, ge
 from texpr.math.prove import Proved, prove
 from texpr.plan.access import Memory, affine_in, memory_of
 from texpr.plan.copies import count_of
-from texpr.plan.errors import BoxNotAligned, BoxRefused, TargetLacks
+from texpr.plan.errors import BoxNotAligned, BoxRefused, NoEffect, TargetLacks
 from texpr.plan.inline import spans
 from texpr.plan.ir import AxisTile, Cover, Group, KernelPlan, LoopAxis, Node, Reduction, Stage, Window, Write
 from texpr.plan.resolve import Context
@@ -119,6 +119,75 @@ def check_boxes(context: Context, plan: KernelPlan) -> None:
         _check_slots(stage, box, memory, at)
         stepped = tiled | {loop.axis for loop in loops if not loop.unrolled}
         _check_not_empty(context, memory, stage.form.read, stepped, at)
+
+
+def check_boxed_stores(context: Context, plan: KernelPlan) -> None:
+    """Every output that the copy engine stores is a box in every piece, nothing but edges of the tensor cuts it, and
+    nobody reads the memory that it goes to. Raises ``TargetLacks``, ``BoxRefused``, ``BoxNotAligned`` or
+    ``NoEffect``."""
+    tiled = {t.axis: t for t in plan.tile}
+    for node, loops in _writes_in(plan.nodes, ()):
+        place = context.record.place.get(node.func.name)
+        if place is None:
+            continue
+        name = node.func.name
+        if node.copy is not Copy.TMA:
+            if node.depth > 1:
+                why = "only stores by the copy engine are on their way while the program goes on"
+                raise NoEffect(directive="depth", name=name, why=why, at=place.location_of("depth"))
+            continue
+        at = place.location_of("copy")
+        check_engine(context, "copy: tma", "copy: sync", at)
+        if not node.via_shared:
+            raise BoxRefused(name=name, why="it goes out of shared memory", at=at, hint="via: shared")
+        full = {axis for axis, t in tiled.items() if t.full} | {loop.axis for loop in loops if loop.full}
+        sizes = {axis: t.size for axis, t in tiled.items()} | {loop.axis: loop.size for loop in loops}
+        memory = memory_of(node.func, context.variant.when)
+        why = _cut_elsewhere(node, memory, full, loops)
+        if why:
+            raise BoxRefused(name=name, why=why, at=at, hint="copy: sync")
+        widths = dict(node.chunk)
+        axes = [(axis, min(sizes[axis], widths.get(axis.name, sizes[axis]))) for axis in node.axes if axis in sizes]
+        box = box_of(Read(node.func, node.indices), _last(axes, node, memory), memory, context.facts)
+        if isinstance(box, str):
+            raise BoxRefused(name=name, why=box, at=at, hint="copy: sync")
+        check_known(plan, memory, at)
+        check_map(context, memory, box, "copy: sync", at)
+        size = math.prod(box.extents) * memory.dtype.bytes
+        if node.depth > 1 and size % TILE_ALIGNMENT:
+            why = f"pieces of {size} bytes do not all begin at multiples of {TILE_ALIGNMENT} bytes"
+            raise BoxRefused(name=name, why=why, at=at, hint="depth: 1, or larger pieces")
+
+
+def _last(axes: Sequence[tuple[Axis, int]], node: Write, memory: Memory) -> list[tuple[Axis, int]]:
+    """Axes with the one along the contiguous dim last, as a buffer has them if it can."""
+    inner = node.indices[-1] if memory.strides[-1] == const(1) else None
+    last = inner.axis if isinstance(inner, AxisRef) else None
+    return sorted(axes, key=lambda pair: pair[0] is last)
+
+
+def _cut_elsewhere(node: Write, memory: Memory, full: Set[Axis], loops: Sequence[LoopAxis]) -> str:
+    """Why a box would store more than the tile, or what others still read."""
+    if node.update is not None:
+        return "it is updated point by point"
+    if node.func.output is not None and node.func.output.may_alias is not None:
+        return f"it may share memory with {node.func.output.may_alias}, which other threads may still read"
+    ends = {i.axis for i, n in zip(node.indices, memory.shape, strict=True) if isinstance(i, AxisRef) and spans(i, n)}
+    for axis in node.axes:
+        if axis.ragged is not None or any(loop.axis is axis and loop.base is not None for loop in loops):
+            return f"behind the last point of a group of {axis.name} lie those of the next"
+        if axis not in full and axis not in ends:
+            return f"points behind the last one of {axis.name} lie inside of {memory.name}"
+    return ""
+
+
+def _writes_in(nodes: Sequence[Node], loops: tuple[LoopAxis, ...]) -> Iterator[tuple[Write, tuple[LoopAxis, ...]]]:
+    """The stores of a tree with the loops around them and their own."""
+    for node in nodes:
+        if isinstance(node, Write):
+            yield node, (*loops, *node.loops)
+        if isinstance(node, Reduction | Write | Group):
+            yield from _writes_in(node.body, (*loops, *node.loops))
 
 
 def _stages_in(nodes: Sequence[Node], loops: tuple[LoopAxis, ...]) -> Iterator[tuple[Stage, tuple[LoopAxis, ...]]]:

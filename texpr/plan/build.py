@@ -203,6 +203,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     checks.check_pieces(context, plan)
     plan = with_warpgroups(context, plan)
     boxes.check_boxes(context, plan)
+    boxes.check_boxed_stores(context, plan)
     checks.check_register_tiles(context, plan)
     checks.check_shared_budget(context, plan)
     return dataclasses.replace(plan, roles=roles_of(context, plan))
@@ -579,6 +580,8 @@ def _write(
         place.via is Memory.SHARED,
         _schedule_line(place.location or context.record.location),
         update,
+        place.copy,
+        place.depth,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from texpr.contracts import ContractKind
@@ -449,6 +450,12 @@ def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
                 found.append(
                     (source.name, _rounded(window.points) * source.dtype.bytes * depth, f"window {window.extent}")
                 )
+            case Write(copy=Copy.TMA, func=func, depth=depth):
+                sizes = {t.axis: t.size for t in plan.tile} | {loop.axis: loop.size for loop in node.loops}
+                widths = {**{axis.name: sizes.get(axis, 1) for axis in node.axes}, **dict(node.chunk)}
+                shape = " ".join(f"{name}:{n}" for name, n in widths.items())
+                how = f"pieces [{shape}] x depth {depth}, on their way out"
+                found.append((func.name, math.prod(widths.values()) * func.dtype.bytes * depth, how))
             case Write(func=func, update=Update(memory=Memory.SHARED) as update):
                 points = copy_points(node, update, plan)
                 found.append((func.name, points * func.dtype.bytes, f"a copy of {func.name} per program"))

@@ -381,7 +381,8 @@ class Write:
     tile does not hold.
 
     ``chunk`` cuts the store into pieces along axes of the tile, so that less of it is in flight at once; ``via_shared``
-    passes each piece through explicit shared memory on its way to coalesced stores.
+    passes each piece through explicit shared memory on its way to coalesced stores, or to boxes that the copy engine
+    stores while ``depth`` of them are on their way.
     """
 
     func: Func
@@ -394,6 +395,8 @@ class Write:
     via_shared: bool = False
     schedule: str = ""
     update: Update | None = None
+    copy: Copy = Copy.SYNC
+    depth: int = 1
 
 
 Node = Stage | Compute | Reduction | Prefixes | Group | Write

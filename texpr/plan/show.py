@@ -458,6 +458,7 @@ def _write(node: Write, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterat
         return
     chunk = f"   in pieces of {_pairs(node.chunk)}" if node.chunk else ""
     via = "   via shared" if node.via_shared else ""
+    via += f", tma, depth {node.depth}" if node.copy is Copy.TMA else ""
     shape = _shape(node.axes, sizes)
     yield indent + _line(f"store {left}{value}   {shape} {node.func.dtype} -> {where}{via}{chunk}", "", node.schedule)
 

@@ -337,8 +337,6 @@ class Place(Record):
     LATER: ClassVar[Mapping[str, str]] = {
         "combine": "how inverted updates of several programs meet; they are atomic, and for two passes there is "
         "`split_reduction`",
-        "copy": "how an output passed through shared memory is copied out",
-        "depth": "how many output tiles are in flight",
     }
 
     at: Position | None = field(
@@ -452,6 +450,17 @@ class Place(Record):
         metadata=about(
             "Pass the tile through this memory on its way out, so that it is written in long rows.", "shared"
         ),
+    )
+    copy: Annotated[Copy, Only((Copy.SYNC, Copy.TMA))] = field(
+        default=Copy.SYNC,
+        metadata=about(
+            """How an output goes from shared memory to its place. `tma`: boxes that the copy engine moves while the
+            program goes on (sm_90a and newer), under the same conditions as in a stage.""",
+            "tma",
+        ),
+    )
+    depth: Count = field(
+        default=1, metadata=about("How many pieces of an output are on their way at once, with `copy: tma`.", "2")
     )
 
 
@@ -701,8 +710,7 @@ class Kernel(Record):
         metadata=about(
             """Groups of warps that do different things at once, in place of `warps` (sm_90a and newer). One computes,
             others fetch what it reads from shared memory.""",
-            """{load: {warps: 1, registers: 40, runs: [stage.x, stage.w]},
-            compute: {warps: 8, registers: 232, runs: [acc, y]}}""",
+            "{load: {warps: 1, runs: [stage.x, stage.w]}, compute: {warps: 8, runs: [acc, y]}}",
         ),
     )
     map: Map[AxisName, AxisMap] = field(

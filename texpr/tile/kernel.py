@@ -25,6 +25,7 @@ from texpr.tile.ir import (
 )
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.layouts import Layout
+from texpr.tile.protocol import StoreTensor
 from texpr.tile.scope import Scope
 from texpr.tile.spaces import Grouping, accumulator_space, blocked_space
 
@@ -59,7 +60,8 @@ class Kernel:
     steps are done, by the identity of its first stage; ``carried``: names of integers that start at zero and that the
     whole kernel counts up; ``maps``: tensor maps by what they say. ``role``: the role that this is lowered for, None
     without roles; ``taken``: what must happen where the stages that other roles have fetched for this level of the nest
-    have been read."""
+    have been read. ``boxed``: the stores by the copy engine; ``stored``: the count of those of each output, where its
+    slots do not begin anew in every tile."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -78,6 +80,8 @@ class Kernel:
     maps: dict[Hashable, TensorMapParam] = field(default_factory=dict)
     role: RolePlan | None = None
     taken: list[Statement] = field(default_factory=list)
+    stored: dict[Func, str] = field(default_factory=dict)
+    boxed: list[StoreTensor] = field(default_factory=list)
 
     def name(self, wanted: str) -> str:
         """``wanted``, or with a number if it is taken."""

@@ -18,7 +18,7 @@ from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Group, Node, Prefixes, Reduction, Stage, Write
 from texpr.plan.monoids import as_monoid
-from texpr.schedule.records import Memory
+from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
 from texpr.tile.evaluate import address, bounds_conditions, distinct_conditions, evaluate, store_space
@@ -36,6 +36,7 @@ from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scans import begin_carried, lower_prefixes
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import lower_stage, lower_window_func
+from texpr.tile.tensor_stores import store_boxes
 from texpr.tile.through import add_tile
 from texpr.tile.tile_ops import lower_tile_op
 from texpr.tile.updates import lower_update
@@ -160,6 +161,9 @@ def lower_write(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None
     """Store an output or workspace func, loop by loop and piece by piece."""
 
     def body(at: Scope, inner: Block) -> None:
+        if node.copy is Copy.TMA:
+            store_boxes(node, kernel, _pieces(node, at), inner)
+            return
         for piece in _pieces(node, at):
             if node.update is None:
                 _store(node, kernel, piece, inner)

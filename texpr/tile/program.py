@@ -67,6 +67,7 @@ from texpr.tile.ragged import TileInGroup, tile_in_group
 from texpr.tile.roles import specialised
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import all_sizes, grouping
+from texpr.tile.tensor_stores import drain_stores
 from texpr.tile.through import finish_through, start_through
 from texpr.tile.updates import finish_copies, start_copies
 
@@ -120,12 +121,14 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
         to, inner = Block(), Block()
         if plan.persistence is None and grid is tiles:
             lower_tile(plan.nodes, sym(pid), own, lower, scope, to)
+            drain_stores(own, to)
             return to.statements
         if plan.persistence is None:
             turn = own.name("tile")
             lower_tile(plan.nodes, sym(turn), own, lower, scope, inner)
             note = "a tile, unless the device counts too few"
             to.add(For(turn, sym(pid), tiles, grid, tuple(inner.statements), note))
+            drain_stores(own, to)
             return to.statements
         start_copies(own, to, each_tile=False)
         at = lower(plan.prologue, own, scope, to).repeating()
@@ -141,6 +144,7 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
         for through in own.through:
             at = finish_through(through, own, at, to)
         lower(plan.epilogue, own, at, to)
+        drain_stores(own, to)
         return to.statements
 
     if plan.roles:

@@ -38,6 +38,7 @@ def _role(role: RolePlan, plan: KernelPlan, kernel: Kernel, tiles: LowerTiles) -
         role=role,
         taken=[],
         through=[],
+        boxed=[],
     )
     statements = tiles(own, lower_nodes if role.default else fetch_nodes)
     return Role(role.name, role.warps, role.registers, tuple(statements), role.default)
