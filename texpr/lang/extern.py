@@ -92,6 +92,11 @@ class ExternDef:
             for source, param in zip(sources, inputs, strict=True)
             if isinstance(param, Tensor) and not isinstance(source, ScalarRef)
         ]
+        counted = {count.name for count in trace.signature.counts}
+        for source, param in zip(sources, inputs, strict=True):
+            extents = () if isinstance(source, ScalarRef) else _extents(source)
+            for name in sorted({symbol for extent in extents for symbol in free_symbols(extent)} & counted):
+                self._refuse(f"{param.name} has the dim {name}, which only the device knows", at)
         dims: dict[str, IntExpr] = {}
         for param, shape in shapes:
             for formal, extent in zip(param.shape, shape, strict=True):
@@ -208,6 +213,8 @@ class ExternDef:
             self._refuse(f"{output.name} is {output.dtype}, and {handle.name} is {handle.declared}", at)
         if handle.tensor is None:
             return
+        if handle.tensor.valid is not None:
+            self._refuse(f"{handle.name} has a dim that only the device knows", at)
         derived = {dim.name: dim.value for dim in trace.signature.dims if dim.value is not None}
         own = [substitute(extent, derived) for extent in handle.tensor.shape]
         if own != [substitute(extent, derived) for extent in shape]:
@@ -216,6 +223,11 @@ class ExternDef:
 
     def _refuse(self, problem: str, at: Location) -> NoReturn:
         raise ExternError(name=self.name, problem=problem, signature=self.signature.text, at=at)
+
+
+def _extents(source: Tensor | Func) -> tuple[IntExpr, ...]:
+    """The extents of the part that has values."""
+    return source.extents if isinstance(source, Tensor) else _shape(source)
 
 
 def _shape(source: Tensor | Func) -> tuple[IntExpr, ...]:
