@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import texpr as te
 from tests.integration.running import bundle, worst
 from tests.integration.test_invert import kernel
+from texpr.emulator.standin import run_program
 
 
 @te.algorithm(
@@ -134,3 +138,18 @@ def test_reads_past_the_count_would_show(tmp_path: Path) -> None:
     assert (sums == 2).all() and (last == 2).all()
     _, sums, _ = built(x=x, count=np.array(3, np.int32), w=w)
     assert np.isnan(sums).all()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_c_program_needs_to_know_the_room_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    built = bundle(scaled, kernel("y, s, last", "grid: {k: 16}", "place: {y: {loop: {i: 8}}, s: {loop: {i: 8}}}"),
+                   tmp_path, {"T": "i32"})  # fmt: skip
+    folder, program = tmp_path / "scaled", tmp_path / "demo"
+    assert built.manifest.entries[0].dims == ("CAP", "K")
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{folder}"]
+    sources = [str(folder / "demo.c"), str(folder / "scaled.c")]
+    subprocess.run(["cc", *flags, *sources, "-o", str(program), "-ldl", "-lm"], check=True)
+    report = io.StringIO()
+    status = run_program([str(program), str(folder / "demo")], [folder], errors=report)
+    assert (status, report.getvalue()) == (0, "")
+    assert "PASS" in capfd.readouterr().out

@@ -98,3 +98,28 @@ def test_two_keys_and_an_axis_that_one_func_lacks(grid: str, tmp_path: Path) -> 
             "like": np.zeros((p, q), np.uint8),
         }
         assert worst(built, table, arrays) == 0
+
+
+@te.algorithm("k: i32[N], v: i32[N] -> y: i32[5]")
+def doubled(k: Any, v: Any, y: Any) -> None:
+    i, b, c = te.axes(i="N", b=5, c=7)
+    at, sums = te.funcs("at sums", "i32")
+    at[c] = c.to("i32") * 3 % 5
+    sums[b] = te.sum(v[i], over=i, where=(at.clamped()[k[i]] == b) & (at.clamped()[k[i] - 1] < v[i]))
+    y[b] = sums[b] * 2
+
+
+def test_many_programs_read_and_update_the_workspace(tmp_path: Path) -> None:
+    """The emulator runs programs in batches. The first ones read the workspace and write nothing; the last one, which
+    is smaller, writes."""
+    text = """
+  - {name: keys, writes: [at], grid: {c: 8}, warps: 1}
+  - {name: add, writes: [sums], fill: {sums: 0}, grid: {i: 128}, place: {sums: {invert: i, in: global}}, warps: 4}
+  - {name: double, writes: [y], grid: {b: 8}, warps: 1}
+"""
+    built = bundle(doubled, text.lstrip("\n"), tmp_path)
+    rng = np.random.default_rng(9)
+    for n in (128 * 17, 128 * 41 + 3):
+        values = rng.integers(-9, 9, n, dtype=np.int32)
+        values[:-50] = 0
+        assert worst(built, doubled, {"k": rng.integers(0, 7, n, dtype=np.int32), "v": values}) == 0
