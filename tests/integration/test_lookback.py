@@ -11,7 +11,10 @@ import pytest
 import texpr as te
 from tests.integration.running import bundle, worst
 from tests.integration.test_scans import data, sums
+from texpr.plan.build import plan_variant
 from texpr.runtime import load
+from texpr.schedule import load_schedule
+from texpr.targets import TARGETS
 
 
 def schedule(size: int, window: int, warps: int, dtype: str, target: str = "sm_80") -> str:
@@ -106,3 +109,49 @@ def test_outputs_that_read_the_scan_are_stored_with_it(tmp_path: Path) -> None:
     for n in (0, 1, 64, 65, 1000):
         x, w = rng.integers(0, 9, n).astype(np.uint8), rng.standard_normal(n).astype(np.float32)
         assert worst(built, kept, {"x": x, "w": w}) <= 1
+
+
+@te.algorithm("count: i32[], x: i32[CAP] -> y: i32[N]", dims={"N": "count[] <= CAP"})
+def counted(count: Any, x: Any, y: Any) -> None:
+    (n,) = te.axes(n="N")
+    y[n] = te.scan("+", x[n], along=n)
+
+
+def test_a_line_as_long_as_the_device_says(tmp_path: Path) -> None:
+    """Programs past the count publish nothing, and nobody waits for them."""
+    text = "  - {name: a, writes: [y], grid: {n: 8}, warps: 1, scan: {y: {across: lookback, by: {n: 8}}}}\n"
+    built = bundle(counted, text, tmp_path)
+    for count in (0, 1, 8, 33, 64):
+        x = np.arange(64, dtype=np.int32)
+        y = np.asarray(built(np.array(count, np.int32), x))
+        np.testing.assert_array_equal(y[:count], np.cumsum(x[:count], dtype=np.int32))
+
+
+@te.algorithm("x: i32[M, N], w: f32[M, K] -> y: f32[M, N], s: i32[M, N]", require=["K <= 64"])
+def mixed(x: Any, w: Any, y: Any, s: Any) -> None:
+    """Two scans, one of the other's prefixes, and a reduction."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    m, n = te.funcs("m n")
+    m[i] = te.max(w[i, k], over=k)
+    n[i, j] = te.scan("+", x[i, j], along=j, exclusive=True)
+    y[i, j] = m[i] * n[i, j].to("f32")
+    s[i, j] = te.scan("max", n[i, j] * 3 - x[i, j], along=j)
+
+
+def test_scans_amid_other_work_of_the_tile(tmp_path: Path) -> None:
+    text = (
+        "  - {name: a, writes: [y, s], grid: {i: 1, j: 64}, whole: {k: 64}, warps: 2, "
+        "scan: {n: {across: lookback, by: {j: 64}}, s: {across: lookback, by: {j: 64}, window: 8}}}\n"
+    )
+    built = bundle(mixed, text, tmp_path)
+    rng = np.random.default_rng(6)
+    for m, n, k in ((1, 1, 1), (2, 64, 64), (3, 200, 17)):
+        x = rng.integers(-9, 99, (m, n)).astype(np.int32)
+        assert worst(built, mixed, {"x": x, "w": rng.standard_normal((m, k)).astype(np.float32)}) <= 1
+
+
+@pytest.mark.parametrize(("op", "dtype", "fixed"), [("+", "i32", True), ("max", "f32", True), ("+", "f32", False)])
+def test_only_sums_of_floats_are_not_reproducible(op: str, dtype: str, fixed: bool) -> None:
+    (variant,) = load_schedule(schedule(16, 32, 1, dtype), "scan.yaml").variants
+    plan = plan_variant(sums(op, False, False).bind({"T": dtype}), variant, TARGETS["sm_80"])
+    assert plan.reproducible is fixed
