@@ -126,6 +126,15 @@ def test_a_scan_of_4096_numbers_takes_few_shuffles(name: str, dtype: str) -> Non
     assert code.count("LDG") == code.count("STG") == 8
 
 
+def test_a_scan_of_wide_numbers_looks_back_through_two_words() -> None:
+    kernel = compiled(f"{ROOT}/kernels/scans.py:cumsum", "lookback_wide", "sm_80", T="i64")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes) == (0, 0)
+    code = disassembled(kernel)
+    assert (code.count("LDG", "64", "STRONG"), code.count("STG", "64", "STRONG")) == (2, 4)
+    assert (code.count("LDG", "128"), code.count("STG", "128")) == (16, 16)
+    assert code.count("MEMBAR") == 0
+
+
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 def test_a_scan_that_looks_back_takes_no_more_shuffles(target: str) -> None:
     """Two of them give out the ticket. The look-back itself has none: two reductions of a window in its loop, and two

@@ -9,6 +9,7 @@ from texpr.dtypes import DType
 from texpr.gluon.emit import emit
 from texpr.lang.ir import ReduceOp
 from texpr.math.expr import const, sym
+from texpr.plan.words import Field, fields_of, word_count
 from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.ir import Assign, Lane, Scalar, Statement, Store, TileProgram, Var
 from texpr.tile.layouts import Blocked
@@ -21,9 +22,10 @@ TOTAL = Assign("total", lit(3.0, DType.F32))
 OWN = Var("total", DType.F32, None, ())
 BEFORE = Var("before", DType.F32, None, ())
 AT = sym("tile") + 1
-PUBLISH = Publish("words", AT, False, (OWN,), (32,))
-LOOK = LookBack(("before",), "words", const(1), sym("tile"), 32, ReduceOp.SUM, (DType.F32,), (32,))
-END = Publish("words", AT, True, (BEFORE,), (32,))
+N = sym("n")
+PUBLISH = Publish("words", AT, N, False, (OWN,), (32,))
+LOOK = LookBack(("before",), "words", const(1), N, sym("tile"), 32, ReduceOp.SUM, (DType.F32,), (32,))
+END = Publish("words", AT, N, True, (BEFORE,), (32,))
 
 
 def made(*body: Statement) -> TileProgram:
@@ -41,11 +43,11 @@ BROKEN = {
     "number taken": ((Ticket("n", "words"),), "parameter n is assigned"),
     "place that is not known": ((TOTAL, PUBLISH), "tile is used before it has a value"),
     "a tile": (
-        (TICKET, Publish("words", AT, False, (load("x", DType.F32, Lane(LINE, 0)),), (32,))),
+        (TICKET, Publish("words", AT, N, False, (load("x", DType.F32, Lane(LINE, 0)),), (32,))),
         "a tile is published",
     ),
-    "too many bits": ((TICKET, TOTAL, Publish("words", AT, False, (OWN, OWN), (32, 32))), "64 bits in one word"),
-    "fewer bits than a float has": ((TICKET, TOTAL, Publish("words", AT, False, (OWN,), (16,))), "f32 in 16 bits"),
+    "too many words": ((TICKET, TOTAL, Publish("words", AT, N, False, (OWN,) * 5, (32,) * 5)), "5 words for one value"),
+    "fewer bits than a float has": ((TICKET, TOTAL, Publish("words", AT, N, False, (OWN,), (16,))), "f32 in 16 bits"),
     "window": ((TICKET, look(window=24)), "24 words are looked at together"),
     "names": ((TICKET, look(names=("a", "b"))), "2 names, 1 values"),
     "name taken": ((TICKET, TOTAL, look(names=("total",))), "total has a value already"),
@@ -87,9 +89,17 @@ def test_statements_are_shown() -> None:
 def test_words_are_moved_by_relaxed_accesses() -> None:
     source = emit(WHOLE, ("sm_80",))
     assert 'tile = gl.atomic_add(words, 1, sem="relaxed").to(gl.int32)' in source.text
-    assert source.text.count("word_of_f32(") == source.text.count("gl.atomic_store(") == 2
+    assert source.text.count("publish_f32(") == 2
+    stored = next(chunk for chunk in source.preamble if "def publish_f32" in chunk)
+    assert stored.count('sem="relaxed", scope="gpu")') == 1
     helper = next(chunk for chunk in source.preamble if "def look_back_add_f32" in chunk)
     assert 'gl.atomic_load(words + at, mask=at >= 0, sem="relaxed", scope="gpu")' in helper
     assert "gl.reduce(value, 0, add)" in helper
 
 
+def test_fields_fill_words_in_order() -> None:
+    assert fields_of((1, 32, 16)) == (Field(0, 0, 1, 0, 0), Field(1, 0, 32, 0, 1), Field(2, 0, 16, 0, 33))
+    assert fields_of((1, 64, 32)) == (
+        Field(0, 0, 1, 0, 0), Field(1, 0, 32, 0, 1), Field(1, 32, 32, 1, 0), Field(2, 0, 32, 2, 0),
+    )  # fmt: skip
+    assert [word_count(widths) for widths in ((62,), (31, 31), (32, 31), (64,), (64, 64))] == [1, 1, 2, 2, 4]

@@ -310,9 +310,9 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class LookBack:
     """How a scan goes on from the tiles before: programs publish what their tiles come to in 64-bit ``words``, those of
-    this scan from number ``first`` on. A line has ``tiles`` words that follow each other in scan order; ``window`` of
-    them are read at a time. ``widths``: the bits of a word's components, which are whether the scan has started anew
-    (if it may), and its values."""
+    this scan from number ``first`` on. A line has ``tiles`` words that follow each other in scan order, then as many
+    for the second word of each tile, if there is one; ``window`` of them are read at a time. ``widths``: the bits of
+    the components, which are whether the scan has started anew (if it may), and its values."""
 
     words: Scratch
     first: IntExpr

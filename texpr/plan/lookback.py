@@ -2,9 +2,9 @@
 
 A program scans its tile, publishes what the tile comes to, combines what the tiles before it have published until it
 meets one that knows what everything up to it comes to, and then publishes the same of its own tile (Merrill and
-Garland, Single-pass Parallel Prefix Scan with Decoupled Look-back, 2016). Value and state of a tile share one 64-bit
-word, so that whoever sees the one sees the other. Programs take their tiles in the order in which they start: those
-that a program waits for are running or done. The words are zeroed before every launch.
+Garland, Single-pass Parallel Prefix Scan with Decoupled Look-back, 2016). Value and state of a tile share 64-bit words
+(``words``), so that whoever sees the one sees the other. Programs take their tiles in the order in which they start:
+those that a program waits for are running or done. The words are zeroed before every launch.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from texpr.plan.errors import LookBackInvalid, NoEffect, OrderNotRelaxed, ScanIn
 from texpr.plan.ir import LookBack, Scratch
 from texpr.plan.resolve import Context
 from texpr.plan.tile_ops import refuse_steps
+from texpr.plan.words import MOST_WORDS, WORD_BITS, word_count
 from texpr.schedule.records import Across, Order, OrderKind, RelaxKind, Tile
 from texpr.schedule.records import Scan as ScanRecord
 
 WINDOW: Final = 32
 """How many words are looked at together if the schedule does not say: one per lane of a warp."""
 
-STATE_BITS: Final = 62
-"""The bits of a word that are left for values: two say how much is known."""
-
 _IN_WORDS: Final = frozenset(
-    {DType.BOOL, DType.I8, DType.U8, DType.I16, DType.U16, DType.I32, DType.U32, DType.F16, DType.BF16, DType.F32}
+    {DType.BOOL, DType.I8, DType.U8, DType.I16, DType.U16, DType.I32, DType.U32, DType.I64, DType.U64}
+    | {DType.F16, DType.BF16, DType.F32, DType.F64}
 )
 _EXACT: Final = frozenset(
     {ReduceOp.MIN, ReduceOp.MAX, ReduceOp.ANY, ReduceOp.ALL, ReduceOp.AND, ReduceOp.OR, ReduceOp.XOR}
@@ -58,15 +57,15 @@ def look_back_of(context: Context, definition: Def) -> LookBack | None:
         if other is definition:
             (size,) = record.by.values()
             tiles = ceildiv(scan.axis.extent, size)
-            first = 1 + number * _programs(context)
-            return LookBack(_words(context, len(entries)), first, tiles, record.window or WINDOW, state_widths(scan))
+            before = sum(word_count(state_widths(earlier)) for _, earlier, _, _ in entries[:number])
+            first = 1 + before * _programs(context)
+            return LookBack(_words(context), first, tiles, record.window or WINDOW, state_widths(scan))
     return None
 
 
 def scratch_of(context: Context) -> tuple[Scratch, ...]:
     """The memory through which the programs of a kernel tell each other of their tiles."""
-    count = len(looking_back(context))
-    return (_words(context, count),) if count else ()
+    return (_words(context),) if looking_back(context) else ()
 
 
 def order_of(context: Context) -> Order | None:
@@ -86,7 +85,7 @@ def is_exact_in_words(scan: Scan) -> bool:
     """Whether a scan may look back whatever the schedule relaxes: its state can be published, and results do not
     depend on who is first."""
     dtypes = [expr.dtype for expr in scan.exprs]
-    fits = all(dtype in _IN_WORDS for dtype in dtypes) and sum(state_widths(scan)) <= STATE_BITS
+    fits = all(dtype in _IN_WORDS for dtype in dtypes) and word_count(state_widths(scan)) <= MOST_WORDS
     return fits and not isinstance(scan.op, TileOp) and not depends_on_arrival(scan.op, dtypes)
 
 
@@ -159,14 +158,13 @@ def _check_state(scan: Scan, name: str, record: ScanRecord) -> None:
     at = _location(record)
     others = f"across: two_pass, or loop, for {name}"
     for expr in scan.exprs:
-        if expr.dtype not in _IN_WORDS and expr.dtype.bits <= STATE_BITS:
-            why = f"values of type {expr.dtype} are not published"
-            raise _invalid(scan, name, why, at=at, hint=others)
-    bits = sum(state_widths(scan))
-    if bits > STATE_BITS:
+        if expr.dtype not in _IN_WORDS:
+            raise _invalid(scan, name, f"values of type {expr.dtype} are not published", at=at, hint=others)
+    count = word_count(state_widths(scan))
+    if count > MOST_WORDS:
         values = " and ".join(str(expr.dtype) for expr in scan.exprs)
         start = "" if scan.reset is None else ", with a bit for the reset"
-        why = f"its state ({values}{start}) takes {bits} bits, and {STATE_BITS} can be published in one word"
+        why = f"its state ({values}{start}) takes {count} words of {WORD_BITS} bits, and at most {MOST_WORDS} are read"
         raise _invalid(scan, name, why, at=at, hint=others)
 
 
@@ -197,9 +195,10 @@ def _programs(context: Context) -> IntExpr:
     return product(ceildiv(context.axis(name, "grid", None).extent, size) for name, size in grid.items())
 
 
-def _words(context: Context, scans: int) -> Scratch:
-    """A counter of programs, then a word for every tile and scan."""
-    return Scratch(f"{context.record.name}.tiles", DType.U64, (1 + scans * _programs(context),))
+def _words(context: Context) -> Scratch:
+    """A counter of programs, then the words of every scan for every tile."""
+    each = sum(word_count(state_widths(scan)) for _, scan, _, _ in looking_back(context))
+    return Scratch(f"{context.record.name}.tiles", DType.U64, (1 + each * _programs(context),))
 
 
 def _location(record: ScanRecord) -> Location | None:

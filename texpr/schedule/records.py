@@ -595,8 +595,8 @@ class Scan(Record):
             """`loop`: one program takes the tiles one after the other, in scan order, and keeps the state in registers.
             `two_pass`: a program takes one tile; an earlier kernel reduces every tile to `func.part`, another scans
             these along the axis `axis.part` to `func.carry`. `lookback`: a program takes one tile, and learns from
-            those before it what they come to: one pass, in which what is scanned is read once. Floats need
-            `relax: [{order: func}]`; the state of a tile must fit 62 bits.""",
+            those before it what they come to: one pass, in which what is scanned is read once. Sums of floats need
+            `relax: [{order: func}]`.""",
             "loop",
         )
     )

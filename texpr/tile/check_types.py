@@ -10,6 +10,7 @@ from typing import assert_never
 from texpr.dtypes import DType
 from texpr.lang.ir import COMPARISONS, Monoid, OpName, ReduceOp
 from texpr.math.expr import Const
+from texpr.plan.words import MOST_WORDS, word_count
 from texpr.tile.ir import (
     Argument,
     Barriers,
@@ -171,9 +172,9 @@ def check_buffer_tile(buffer: Buffer, shape: tuple[int, ...], dtype: DType) -> N
 
 
 def check_word(dtypes: Sequence[DType], widths: Sequence[int]) -> None:
-    """The components of a value that is published in one word, beside the two bits that say how much is known."""
-    require(len(dtypes) == len(widths) > 0, f"{len(dtypes)} components in {len(widths)} fields of a word")
-    require(sum(widths) <= 62, f"{sum(widths)} bits in one word")
+    """The components of a value that is published in words."""
+    require(len(dtypes) == len(widths) > 0, f"{len(dtypes)} components in {len(widths)} widths")
+    require(word_count(widths) <= MOST_WORDS, f"{word_count(widths)} words for one value")
     for dtype, width in zip(dtypes, widths, strict=True):
         whole = width == (1 if dtype is DType.BOOL else dtype.bits)
         require(whole or (dtype.is_int and 0 < width < dtype.bits), f"{dtype} in {width} bits of a word")

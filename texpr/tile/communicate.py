@@ -2,8 +2,8 @@
 
 They meet in an array of 64-bit words, zero before the launch. Word 0 counts the programs that have started. Any other
 word is published by one program: its two highest bits say how much is known (0: nothing yet, 1: what one tile comes to,
-2: what everything up to it comes to), the others hold the components of a value from bit 0 on. One access moves a word
-as a whole, so that no fences are needed.
+2: what everything up to it comes to), the others hold fields of a value (``plan.words``). One access moves a word as a
+whole, so that no fences are needed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """``words[at]`` = ``values``, in ``widths`` bits each: what a tile comes to, or all up to it if ``final``."""
+    """``words[at]`` = ``values``, in ``widths`` bits each: what a tile comes to, or all up to it if ``final``. Further
+    words of a value are ``stride`` apart."""
 
     words: str
     at: IntExpr
+    stride: IntExpr
     final: bool
     values: tuple[Expr, ...]
     widths: tuple[int, ...]
@@ -43,11 +45,13 @@ class Publish:
 class LookBack:
     """``names`` = what ``words[first], .., words[first + count - 1]`` come to, combined by ``op`` in this order:
     ``window`` words are looked at together, from the last ones on, until one of them knows the rest. Waits for words
-    that are not there yet. The names are of scalars of types ``dtypes``, in ``widths`` bits of a word."""
+    that are not there yet. The names are of scalars of types ``dtypes``, in ``widths`` bits; further words of a value
+    are ``stride`` apart."""
 
     names: tuple[str, ...]
     words: str
     first: IntExpr
+    stride: IntExpr
     count: IntExpr
     window: int
     op: ReduceOp | Monoid

@@ -11,6 +11,7 @@ from texpr.plan.access import memory_of
 from texpr.plan.ir import Cover, LookBack, Prefixes
 from texpr.plan.monoids import scan_monoid
 from texpr.plan.resolve import constant
+from texpr.plan.words import word_count
 from texpr.tile.communicate import LookBack as LookBackStatement
 from texpr.tile.communicate import Publish
 from texpr.tile.ir import Expr as TileExpr
@@ -45,13 +46,14 @@ def publish_tile(
     number, line = _number(node, look_back, kernel, scope)
     tile = sym(kernel.name(f"{node.axis.name}_tile"))
     block.add(Scalar(tile.name, number, "tiles before this one"))
-    start = look_back.first + line * look_back.tiles
+    start = look_back.first + line * (word_count(look_back.widths) * look_back.tiles)
     if constant(start) is None:
         words_name = kernel.name(f"{name}_words")
         block.add(Scalar(words_name, start, "where the words of its line begin"))
         start = sym(words_name)
     own = tuple(assign(f"{name}_total", value, kernel, block, node.schedule) for value in total)
-    block.add(Publish(words, start + tile, False, own, look_back.widths, origin(name, node.schedule)))
+    at = origin(name, node.schedule)
+    block.add(Publish(words, start + tile, look_back.tiles, False, own, look_back.widths, at))
     return Told(node, look_back, words, start, tile, own)
 
 
@@ -63,12 +65,12 @@ def before_the_tile(told: Told, kernel: Kernel, block: Block) -> tuple[TileExpr,
     dtypes = tuple(value.dtype for value in told.total)
     before = tuple(Var(kernel.name(f"{name}_before"), dtype, None, ()) for dtype in dtypes)
     names = tuple(var.name for var in before)
-    window, widths = look_back.window, look_back.widths
-    block.add(LookBackStatement(names, told.words, told.start, told.tile, window, op, dtypes, widths, at))
+    stride, window, widths = look_back.tiles, look_back.window, look_back.widths
+    block.add(LookBackStatement(names, told.words, told.start, stride, told.tile, window, op, dtypes, widths, at))
     upto = tuple(
         assign(f"{name}_upto", value, kernel, block, node.schedule) for value in combine(op, before, told.total)
     )
-    block.add(Publish(told.words, told.start + told.tile, True, upto, widths, at))
+    block.add(Publish(told.words, told.start + told.tile, stride, True, upto, widths, at))
     return before[-len(node.funcs) :]
 
 

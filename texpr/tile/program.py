@@ -332,11 +332,12 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
                 integers(slot)
             case ProgramId(name=name) | Ticket(name=name) | ScalarOf(name=name):
                 defined.add(name)
-            case Publish(at=at):
+            case Publish(at=at, stride=stride):
                 integers(at)
-            case LookBack(first=first, count=count):
-                integers(first)
-                integers(count)
+                integers(stride)
+            case LookBack(first=first, stride=stride, count=count):
+                for value in (first, stride, count):
+                    integers(value)
             case Scalar(name=name, value=value):
                 defined.add(name)
                 integers(value)

@@ -209,15 +209,16 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
         case Ticket(name=name, words=words):
             _words(words, state)
             _define_scalar(name, state)
-        case Publish(words=words, at=at, values=values, widths=widths):
+        case Publish(words=words, at=at, stride=stride, values=values, widths=widths):
             _words(words, state)
             _symbols(at, state)
+            _symbols(stride, state)
             require(not any(value.dims for value in values), "a tile is published in place of a number")
             check_word([value.dtype for value in values], widths)
-        case LookBack(words=words, first=first, count=count, window=window):
+        case LookBack(words=words, first=first, stride=stride, count=count, window=window):
             _words(words, state)
-            _symbols(first, state)
-            _symbols(count, state)
+            for integer in (first, stride, count):
+                _symbols(integer, state)
             require(window > 0 and window & (window - 1) == 0, f"{window} words are looked at together")
             check_word(item.dtypes, item.widths)
             components = len(item.op.left) if isinstance(item.op, Monoid) else 1

@@ -281,11 +281,12 @@ def scans(x: Any, y: Any, z: Any) -> None:
     z[i, j] = te.scan("+", x[i, j], along=j, reverse=True)
 
 
-@te.algorithm("x: i64[N] -> y: i64[N]")
-def totals(x: Any, y: Any) -> None:
-    """A scan of numbers that fill a word."""
+@te.algorithm("x: i64[N] -> y: i64[N], u: i64[N], v: i64[N]")
+def totals(x: Any, y: Any, u: Any, v: Any) -> None:
+    """A scan of three numbers, each of which fills a word."""
     (i,) = te.axes(i="N")
-    y[i] = te.scan("+", x[i], along=i)
+    three = te.monoid(lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)), identity=(0, 0, 0), name="three")
+    y[i], u[i], v[i] = te.scan(three, (x[i], x[i] * x[i], -x[i]), along=i)
 
 
 @te.algorithm("x: f32[M, K], on: i32[K], live: hint i32[MT, K + 1] lists(K) -> y: f32[M]")
