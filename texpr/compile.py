@@ -63,7 +63,7 @@ from texpr.plan.resolve import variant_facts
 from texpr.plan.usable import resolved, usable_variants
 from texpr.plan.workspace import buffer_bytes
 from texpr.schedule.files import dump_schedule, load_schedule
-from texpr.schedule.records import Schedule
+from texpr.schedule.records import Schedule, Start
 from texpr.schedule.records import Variant as VariantRecord
 from texpr.targets import TARGETS, Target, target_named
 from texpr.tile.ir import PointerParam, TensorMapParam, TileProgram
@@ -219,8 +219,13 @@ def compile_variant(
         target = TARGETS[name]
         plan = plan_variant(algorithm, record, target)
         facts = variant_facts(algorithm, record, target)
+        some_early = any(kernel.record.start is Start.EARLY for kernel in plan.kernels)
         programs = tuple(
-            _checked(lower_kernel(kernel, f"{prefix}_{record.name}_{kernel.name}", facts, record.when, arguments))
+            dataclasses.replace(
+                _checked(lower_kernel(kernel, f"{prefix}_{record.name}_{kernel.name}", facts, record.when, arguments)),
+                early=kernel.record.start is Start.EARLY,
+                makes_room=some_early and kernel.extern is None,
+            )
             for kernel in plan.kernels
         )
         sources = _sources(plan, programs, (name,), algorithm.facts)
@@ -459,7 +464,7 @@ def _variant(record: VariantRecord, compiled: Compiled, algorithm: Algorithm) ->
         for buffer in compiled.plan.workspace
     )
     launches = tuple(
-        Launch(program.name, program.grid, tuple(_fill(fill, room(fill.count)) for fill in kernel.fills))
+        Launch(program.name, program.grid, tuple(_fill(fill, room(fill.count)) for fill in kernel.fills), program.early)
         for program, kernel in zip(compiled.programs, compiled.plan.kernels, strict=True)
     )
     return Variant(

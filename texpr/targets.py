@@ -30,6 +30,11 @@ class Target:
         return self.capability == 90
 
     @property
+    def has_early_starts(self) -> bool:
+        """Whether a kernel may start while the one before it still runs (griddepcontrol)."""
+        return self.capability >= 90
+
+    @property
     def has_tensor_copies(self) -> bool:
         """Whether a copy engine moves boxes of tensors, mbarriers count their bytes, and warps can be specialised."""
         return self.capability >= 90

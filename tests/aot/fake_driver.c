@@ -151,7 +151,10 @@ static int launch_kernel_ex(const texpr_launch_config *config, void *function, v
   if (config->grid_x == 0 || config->grid_x > 0x7fffffffu || config->grid_y != 1 || config->grid_z != 1) return mistake(INVALID_VALUE);
   if (config->block_x != image->threads || config->block_y != 1 || config->block_z != 1) return mistake(INVALID_VALUE);
   if (config->shared_bytes != image->shared_bytes || config->shared_bytes > slot->shared_limit) return mistake(INVALID_VALUE);
-  if (config->attributes != NULL || config->attribute_count != 0 || extra != NULL) return mistake(INVALID_VALUE);
+  const uint64_t *attribute = (const uint64_t *)config->attributes; /* the only one that a launcher knows: early starts */
+  if ((attribute != NULL) != (config->attribute_count == 1) || extra != NULL) return mistake(INVALID_VALUE);
+  if (attribute != NULL && (attribute[0] != 6 || attribute[1] != 1)) return mistake(INVALID_VALUE);
+  if (attribute != NULL) ++fake.early_launches;
   if (fake.launches == FAKE_MAX_LAUNCHES) return mistake(INVALID_VALUE);
   record = &fake.launch[fake.launches++];
   memset(record, 0, sizeof *record);

@@ -39,6 +39,7 @@ struct fake_state {
   int32_t modules, functions_loaded;                    /* modules loaded and not unloaded */
   int32_t mistakes;                                     /* calls that a real driver would have refused or crashed on */
   int32_t launches;
+  int32_t early_launches;
   int32_t images_loaded; /* bit set of rows */
   int32_t driver_version;
   void *context;

@@ -84,7 +84,7 @@ class FakeState(ctypes.Structure):
         *((name, ctypes.c_int32) for name in (
             "capability", "sms", "shared_limit", "recording", "fail_at", "fail_result", "calls", "capturing",
             "registers_off", "local_bytes_off", "threads_off", "modules", "functions_loaded", "mistakes", "launches",
-            "images_loaded", "driver_version",
+            "early_launches", "images_loaded", "driver_version",
         )),
         ("context", ctypes.c_void_p),
         ("launch", FakeLaunch * 8),

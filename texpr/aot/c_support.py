@@ -192,9 +192,9 @@ static int ${p}_inside_workspace(const struct ${p}_range *tensor, const void *wo
 }
 """,
     "start": """\
-/* One launch; returns a CUresult. */
+/* One launch, with an attribute or none; returns a CUresult. */
 static int ${p}_start(const texpr_driver *driver, void *function, const struct ${p}_image *image, int64_t grid,
-    void *stream, void **params) {
+    void *stream, void **params, void *attribute) {
   texpr_launch_config config;
   config.grid_x = (unsigned int)grid;
   config.grid_y = 1;
@@ -204,9 +204,24 @@ static int ${p}_start(const texpr_driver *driver, void *function, const struct $
   config.block_z = 1;
   config.shared_bytes = image->shared_bytes;
   config.stream = stream;
-  config.attributes = NULL;
-  config.attribute_count = 0;
+  config.attributes = attribute;
+  config.attribute_count = attribute == NULL ? 0 : 1;
   return driver->launch_kernel_ex(&config, function, params, NULL);
+}
+""",
+    "start_early": """\
+/* One launch that may begin while the kernel before it in the stream still runs; returns a CUresult. */
+static int ${p}_start_early(const texpr_driver *driver, void *function, const struct ${p}_image *image, int64_t grid,
+    void *stream, void **params) {
+  struct { /* laid out like CUlaunchAttribute */
+    uint32_t id;
+    uint32_t padding;
+    uint64_t value[8];
+  } attribute;
+  memset(&attribute, 0, sizeof attribute);
+  attribute.id = 6; /* PROGRAMMATIC_STREAM_SERIALIZATION */
+  attribute.value[0] = 1; /* allowed */
+  return ${p}_start(driver, function, image, grid, stream, params, &attribute);
 }
 """,
     "tensor_map": """\

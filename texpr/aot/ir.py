@@ -176,11 +176,12 @@ class Fill:
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One launch: ``grid`` programs (one-dimensional; nothing is launched when it is 0), after its ``fills``, which
-    are done in any case."""
+    are done in any case. ``early``: while the kernel before it in the stream still runs, for whose end it waits."""
 
     kernel: str
     grid: IntExpr
     fills: tuple[Fill, ...] = ()
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,6 +324,7 @@ def _launches(
         groups, rest = rest[: len(source.params)], rest[len(source.params) :]
         passed = [one for group in groups for one in group]
         kernel = c.kernels.index(launch.kernel)
+        start, passing = ("start_early", "params") if launch.early else ("start", "params, NULL")
         for number, fill in enumerate(launch.fills):
             lines += _fill(c, variant, fill, _fill_count(position, number))
         lines += [
@@ -347,8 +348,8 @@ def _launches(
             ],
             f"    params[{len(passed)}] = &scratch;",
             f"    params[{len(passed) + 1}] = &scratch;",
-            f"    result = {c.bundle}_start(&call->state->device.driver, call->state->functions[{kernel}],",
-            f"        &{c.bundle}_images[call->state->images[{kernel}]], grid_{position}, call->stream, params);",
+            f"    result = {c.bundle}_{start}(&call->state->device.driver, call->state->functions[{kernel}],",
+            f"        &{c.bundle}_images[call->state->images[{kernel}]], grid_{position}, call->stream, {passing});",
             f"    if (result != 0) return {c.bundle}_driver_failed(call->error, result);",
             "  }",
         ]

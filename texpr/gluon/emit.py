@@ -82,6 +82,7 @@ def emit(
     _name_everything(f, program)
     _buffers(f, program)
     start_barriers(f, program.barriers)
+    _meet_other_kernels(f, program)
     for item in program.body:
         statement(f, item)
     end_barriers(f, program.barriers)
@@ -89,6 +90,14 @@ def emit(
     roles = next((item for item in program.body if isinstance(item, Specialise)), None)
     registers = most_registers(roles) if roles is not None else None
     return KernelSource(program.name, text, f.preamble.chunks(), params, program.warps, targets, origins, registers)
+
+
+def _meet_other_kernels(f: Function, program: TileProgram) -> None:
+    """Before anything in memory is touched: programmatic dependent launch (CUDA C++ Programming Guide, 6.2.4.6)."""
+    if program.makes_room:
+        f.emit('gl.inline_asm("griddepcontrol.launch_dependents;")  # the next kernel may start where there is room')
+    if program.early:
+        f.emit('gl.inline_asm("griddepcontrol.wait;")  # start: early, so the kernels before this one may still run')
 
 
 def kernel_params(

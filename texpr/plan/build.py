@@ -111,6 +111,7 @@ def _planned(algorithm: Algorithm, variant: Variant, target: Target) -> VariantP
     reads: list[set[Func]] = []
     for record in variant.kernels:
         with in_kernel(record, variant, target):
+            legality.check_start(record, target)
             written = [func_named(algorithm, name, "writes", record.location) for name in record.writes]
             if record.extern is not None:
                 kernels.append(plan_extern(algorithm, variant, record, record.extern, target, stored, written))

@@ -29,6 +29,7 @@ from texpr.plan.errors import (
     PlaceAfterUse,
     PlaceIgnored,
     ReducedInGrid,
+    TargetLacks,
     TrimInvalid,
     UnknownAxis,
     near,
@@ -52,7 +53,8 @@ from texpr.plan.ir import (
 from texpr.plan.resolve import Context, written_out
 from texpr.plan.scans import check_place
 from texpr.plan.skip import check_no_skip
-from texpr.schedule.records import Copy, LoopOf, Memory, Place, Tile
+from texpr.schedule.records import Copy, Kernel, LoopOf, Memory, Place, Start, Tile
+from texpr.targets import Target
 
 _MOST_PIECES = 256
 
@@ -70,6 +72,20 @@ def check_axis_names(context: Context) -> None:
     for place in record.place.values():
         for axis in (*place.mma.rows, *place.mma.cols) if place.mma is not None else ():
             context.axis(axis, "mma", place.location_of("mma"))
+
+
+def check_start(kernel: Kernel, target: Target) -> None:
+    """``start: early`` is for targets that have it, and for kernels that come right after another one."""
+    if kernel.start is not Start.EARLY:
+        return
+    at = kernel.location_of("start")
+    if not target.has_early_starts:
+        raise TargetLacks(what="start: early", least="sm_90a", target=target, instead="start: after", at=at)
+    why = "the memset of its fill comes between it and the kernel before" if kernel.fill else ""
+    if kernel.extern is not None:
+        why = "a kernel written by hand says itself what it waits for"
+    if why:
+        raise NoEffect(directive="start: early", name=kernel.name, why=why, at=at)
 
 
 def check_positions(context: Context) -> None:

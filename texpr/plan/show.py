@@ -78,7 +78,7 @@ from texpr.plan.ir import (
 from texpr.plan.online import Member
 from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
-from texpr.schedule.records import Base, Copy, Memory, Order, OrderKind, SkipTest, TrimMode, Variant
+from texpr.schedule.records import Base, Copy, Memory, Order, OrderKind, SkipTest, Start, TrimMode, Variant
 
 _WIDEST: Final = 150  # longer expressions are cut in the middle
 _MOST_NODES: Final = 2000
@@ -117,6 +117,7 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
         f"writes {', '.join(func.name for func in kernel.writes)}",
         _warps_text(kernel),
         f"shared {size_text(shared)} of {size_text(kernel.target.shared_limit)}",
+        *(["starts early"] if kernel.record.start is Start.EARLY else []),
     )
     lines = [f"fill {fill.name} = {fill.value}   memset of {fill.bits}-bit numbers" for fill in kernel.fills]
     if kernel.extern is not None:

@@ -59,6 +59,13 @@ class OrderKind(Enum):
     HILBERT = "hilbert"
 
 
+class Start(Enum):
+    """When a kernel may start: after those before it in the stream have ended, or while the last one still runs."""
+
+    AFTER = "after"
+    EARLY = "early"
+
+
 class Memory(Enum):
     REGISTERS = "registers"
     SHARED = "shared"
@@ -711,6 +718,15 @@ class Kernel(Record):
             """Groups of warps that do different things at once, in place of `warps` (sm_90a and newer). One computes,
             others fetch what it reads from shared memory.""",
             "{load: {warps: 1, runs: [stage.x, stage.w]}, compute: {warps: 8, runs: [acc, y]}}",
+        ),
+    )
+    start: Start = field(
+        default=Start.AFTER,
+        metadata=about(
+            """`after`: when the kernel before it in the stream has ended. `early`: its programs start where that one
+            leaves room, and wait for its end before they touch memory (programmatic dependent launch, sm_90a and
+            newer).""",
+            "early",
         ),
     )
     map: Map[AxisName, AxisMap] = field(

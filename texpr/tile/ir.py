@@ -508,7 +508,8 @@ Statement = (
 @dataclass(frozen=True, slots=True)
 class TileProgram:
     """One Gluon function. ``limits`` are the offsets that must stay below 2**31 (checked by the launcher). ``warps``
-    are those of the default role, if there are roles."""
+    are those of the default role, if there are roles. ``early``: kernels before it in the stream may still run, and it
+    waits for them before it touches memory; ``makes_room``: the kernel after it may start when its programs have."""
 
     name: str
     warps: int
@@ -520,6 +521,8 @@ class TileProgram:
     conflicts: tuple[Conflict, ...] = ()
     header: tuple[str, ...] = field(default=())
     barriers: tuple[Barriers, ...] = ()
+    early: bool = False
+    makes_room: bool = False
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
