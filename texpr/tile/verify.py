@@ -331,7 +331,7 @@ def _written(
     check_access(offset, mask)
     frame = offset if offset is not None else value
     for part in (mask, value):
-        inside = part is None or set(part.dims) <= set(frame.dims)
+        inside = part is None or _varying(part) <= set(frame.dims)
         require(inside, f"a store to {tensor} varies where its addresses do not")
         same = part is None or part.space is None or frame.space is None or part.space == frame.space
         require(same, f"a store to {tensor} mixes two spaces")
@@ -344,6 +344,11 @@ def _words(words: str, state: _State) -> None:
     require(state.context.pointers[words].dtype is DType.U64, f"{words} has no 64-bit words")
     require(words not in state.loaded | state.stored, f"{words} is also accessed without care for other programs")
     state.shared_words.add(words)
+
+
+def _varying(value: Expr) -> set[int]:
+    """The dims along which a value can differ: those with more than one point."""
+    return {dim for dim in value.dims if value.space is not None and value.space.shape[dim] > 1}
 
 
 def _loop(loop: For, state: _State, program: TileProgram) -> None:
