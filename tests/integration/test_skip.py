@@ -83,6 +83,33 @@ def test_words_of_every_width(most: int, target: str, tmp_path: Path) -> None:
     assert worst(built, gathered, empty) <= 1
 
 
+@te.algorithm("x: f16[M, K], w: f16[K, N], rows: bool[M], pairs: bool[M, K] -> y: f32[M, N]")
+def guarded_operand(x: Any, w: Any, rows: Any, pairs: Any, y: Any) -> None:
+    """Conjuncts over the axes of one operand."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(x[i, k] * w[k, j], over=k, where=rows[i] & pairs[i, k])
+
+
+@pytest.mark.parametrize("stages", ["", "w: {at: y.k, in: shared, depth: 2, copy: async}"])
+def test_what_the_guard_of_an_operand_excludes_is_zero_whatever_it_is(stages: str, tmp_path: Path) -> None:
+    """NaN and infinities of x where its own guard fails; w is finite, which the schedule must say."""
+    text = (
+        "texpr: 1\nalgorithm: guarded_operand\nvariants:\n- name: only\n  target: [sm_80]\n  assume: [finite(w)]\n"
+        "  when: K <= 128 and N % 8 == 0 and aligned(w, 16)\n  kernels:\n  - {name: k, writes: [y], warps: 1, "
+        "grid: {i: 16, j: 16}, place: {y: {loop: {k: 16}, skip: {k: {test: mask}}, mma: mma}}, "
+        f"stage: {{{stages}}}}}\n"
+        "- {name: rest, target: sm_80, kernels: [{name: k, writes: [y], grid: {i: 4, j: 8}, "
+        "place: {y: {loop: {k: 8}}}}]}\n"
+    )
+    built = bundle(guarded_operand, text, tmp_path)
+    rng = np.random.default_rng(6)
+    rows, pairs = rng.random(37) < 0.5, np.repeat(rng.random((37, 6)) < 0.2, 16, axis=1)
+    x = np.where(rows[:, None] & pairs, halves(rng, 37, 96), rng.choice(np.array([np.nan, np.inf, -0.0], np.float16)))
+    arrays = {"x": x.astype(np.float16), "w": halves(rng, 96, 24), "rows": rows, "pairs": pairs}
+    assert worst(built, guarded_operand, arrays) <= 1
+    assert np.isfinite(built(**arrays)).all()
+
+
 @te.algorithm("x: f32[M, K], live: bool[MB, KB], top: f32[K] -> m: f32[M], p: i32[M], l: f32[M], s: f32[M]",
               require=["MB * 4 >= M", "KB * 8 >= K"])  # fmt: skip
 def blocks(x: Any, live: Any, top: Any, m: Any, p: Any, l: Any, s: Any) -> None:  # noqa: E741

@@ -115,6 +115,27 @@ def test_rows_found_through_a_map_are_convolved(points: int, c: int, k: int, tmp
     np.testing.assert_array_equal(run(x=x, w=w, map=table, perm=perm, live=live), run(x=x, w=w, map=table))
 
 
+def test_an_order_of_rows_and_lists_of_points_come_from_the_map_alone(tmp_path: Path) -> None:
+    """The whole way: keys, their order, lists, and the convolution over them. Rows with equal keys meet the same filter
+    points, neighbours differ in few, and the lists are as short as they can be."""
+    keys, lists, conv = (shipped("sparse", name, tmp_path, types) for name, types in
+                         (("sparse_keys", {}), ("sparse_lists", {}), ("sparse_conv", {"T": "f16"})))  # fmt: skip
+    rng = np.random.default_rng(8)
+    table = np.where(rng.random((27, 333)) < 0.2, rng.integers(0, 40, (27, 333)), -1).astype(np.int32)
+    key = keys(table)
+    sets = (table >= 0).T @ (np.uint32(1) << np.arange(27, dtype=np.uint32))
+    np.testing.assert_array_equal(key ^ (key >> 1), sets)
+    perm = np.argsort(key, kind="stable").astype(np.int32)
+    live = lists(table, perm)
+    tiles = np.zeros((384, 27), bool)
+    tiles[:333] = (table >= 0).T[perm]
+    np.testing.assert_array_equal(live, list_rows(tiles.reshape(6, 64, 27).any(axis=1)))
+    many = np.concatenate([table, table, table])
+    assert [row[0] for row in lists(many, perm)] == [3 * row[0] for row in live]
+    x, w = halves(rng, 40, 16), halves(rng, 27, 16, 8)
+    np.testing.assert_array_equal(conv(x=x, w=w, map=table, perm=perm, live=live), conv(x=x, w=w, map=table))
+
+
 def test_boxes_suppress_later_ones(tmp_path: Path) -> None:
     run = shipped("boxes", "nms_mask", tmp_path, {})
     rng = np.random.default_rng(6)
