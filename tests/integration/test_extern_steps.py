@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import texpr as te
+from tests.integration.running import worst
 from texpr.aot.bundle import BuildOptions, write_bundle
 from texpr.compile import package_of
 from texpr.lang.errorbound import error_bounds
@@ -181,6 +182,59 @@ def test_an_online_pass_reads_what_a_step_has_left(tmp_path: Path) -> None:
     x = np.random.default_rng(2).integers(-9, 9, (5, 99), dtype=np.int32)
     _, found = load(str(tmp_path / "out"), device="emulator", sm=80)(x)
     np.testing.assert_allclose(found, te.reference(program)(x=x)["y"], rtol=1e-5, atol=1e-5)
+
+
+MATMUL = '''import triton
+import triton.language as tl
+
+
+@triton.jit
+def matmul(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    pid = tl.program_id(0)
+    tiles = tl.cdiv(N, BN)
+    m = pid // tiles * BM + tl.arange(0, BM)
+    n = pid % tiles * BN + tl.arange(0, BN)
+    acc = tl.zeros((BM, BN), tl.float32)
+    for start in range(0, K, BK):
+        k = start + tl.arange(0, BK)
+        x = tl.load(a + m[:, None] * K + k[None, :], mask=(m[:, None] < M) & (k[None, :] < K), other=0.0)
+        y = tl.load(b + k[:, None] * N + n[None, :], mask=(k[:, None] < K) & (n[None, :] < N), other=0.0)
+        acc = tl.dot(x, y, acc)
+    tl.store(c + m[:, None] * N + n[None, :], acc, mask=(m[:, None] < M) & (n[None, :] < N))
+'''
+
+product = te.extern(
+    "product",
+    "a: f16[M, K], b: f16[K, N] -> c: f32[M, N]",
+    reference=lambda a, b: a @ b,
+    error=lambda values, bounds: (np.abs(values[0]) @ np.abs(values[1])) * (values[0].shape[1] + 8) * 2.0**-23,
+)
+
+
+@te.algorithm("x: f16[M, K], w: f16[K, N], v: f32[N] -> y: f32[M, N]")
+def linear(x: Any, w: Any, v: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    acc = te.func("acc")
+    product(x, w, out=acc)
+    y[i, j] = te.relu(acc[i, j] + v[j])
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+def test_triton_pipelines_and_multiplies_on_matrix_units(tmp_path: Path, target: str) -> None:
+    blocks = "{BM: 64, BN: 64, BK: 32}"
+    text = (
+        f"texpr: 1\nalgorithm: linear\nvariants:\n- name: only\n  target: [{target}]\n  kernels:\n"
+        "  - {name: product, writes: [acc], warps: 4, extern: {source: 'mine.py:matmul', "
+        f"programs: ceil(M / 64) * ceil(N / 64), arguments: {blocks}}}}}\n"
+        "  - {name: last, writes: [y], grid: {i: 4, j: 128}}\n"
+    )
+    package = package_of(linear, scheduled(tmp_path, MATMUL, text), [target], {}, {})
+    write_bundle(package, tmp_path / "out", BuildOptions())
+    built = load(str(tmp_path / "out"), device="emulator", sm=int(target[3:5]))
+    rng = np.random.default_rng(5)
+    x, w = (rng.standard_normal(shape).astype(np.float16) for shape in ((65, 72), (72, 40)))
+    v = rng.standard_normal(40).astype(np.float32)
+    assert worst(built, linear, {"x": x, "w": w, "v": v}) <= 1
 
 
 # ---- references and bounds -------------------------------------------------------------------------------------------

@@ -206,3 +206,28 @@ def test_narrow_indices_may_be_widened(tmp_path: Path) -> None:
         "far": np.array([0, 32767, 32768, 65535, 9], np.uint16),
     }
     assert worst(built, looked_up, arrays) <= 1
+
+
+@te.algorithm("x: f32[M], z: f32[N] -> y: f32[M], any: bool[M]")
+def greatest_of_one(x: Any, z: Any, y: Any, any: Any) -> None:
+    """Reductions of what is the same at all points: the value, or the identity where there are no points."""
+    i, j = te.axes(i="M", j="N")
+    y[i] = te.max(x[i] * 2, over=j)
+    any[i] = te.any(x[i] > 0, over=j)
+
+
+def test_the_greatest_of_one_number_is_itself(tmp_path: Path) -> None:
+    schedule = (
+        "texpr: 1\nalgorithm: greatest_of_one\nvariants:\n- name: short\n  target: [sm_80]\n  when: N <= 64\n"
+        "  kernels:\n  - {name: k, writes: [y, any], grid: {i: 8}, whole: {j: 64}}\n"
+        "- name: long\n  target: [sm_80]\n  kernels:\n"
+        "  - {name: k, writes: [y, any], grid: {i: 8}, place: {y: {loop: {j: 64}}, any: {loop: {j: 64}}}}\n"
+    )
+    built = bundle(greatest_of_one, schedule, tmp_path)
+    short = (tmp_path / "greatest_of_one" / "kernel.py").read_text().split("def greatest_of_one_long")[0]
+    assert "gl.reduce(" not in short
+    x = np.float32([1, -2, np.nan, 0, -0.0, 7, 8, 9, 10])
+    for points in (0, 1, 64, 70):
+        y, found = built(x, np.zeros(points, np.float32))
+        np.testing.assert_array_equal(y, x * 2 if points else np.full(9, -np.inf))
+        np.testing.assert_array_equal(found, (x > 0) & (points > 0))

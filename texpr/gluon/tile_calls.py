@@ -7,10 +7,11 @@ import ast
 from collections.abc import Iterable
 
 from texpr.aot.errors import KernelTextError
+from texpr.dtypes import DType
 from texpr.gluon.function import Function
 from texpr.gluon.helpers import HELPERS
 from texpr.gluon.modules import chunks_of, defined_names
-from texpr.gluon.text import Level, Text, call, method
+from texpr.gluon.text import Level, Text, call, constant, infix, method
 from texpr.lang.user_code import Operand, TileOp
 from texpr.tile.ir import Dims, Expr, TileCall
 
@@ -64,27 +65,26 @@ def _entering(f: Function, node: TileCall, operand: Operand, arg: Expr, text: Te
 
 
 def leaving(f: Function, node: TileCall, n: int, text: Text) -> Text:
-    """A result in the space of the tile."""
-    home = node.space
-    if node.op.per_line[n]:
-        text = _along_the_line(f, node, n, text)
-    order = [*(dim for dim in node.dims if dim != node.dim), node.dim]
-    shape = [home.dims[dim].size for dim in order]
-    if len(order) != (2 if node.op.rows else 1):
-        text = call("gl.reshape", text, str(shape))
+    """Result number ``n`` in the space of the operands, along the rows' dims and, unless it is per line, the line's."""
+    home = next(arg.space for arg in node.args if arg.dims)
+    assert home is not None
+    rows = [dim for dim in range(len(home.dims)) if dim != node.dim]
+    order = rows if node.op.per_line[n] else [*rows, node.dim]
+    if not order:
+        return _single(f, node, n, text) if node.op.rows else text
+    if len(order) != (1 if node.op.rows else 0) + (0 if node.op.per_line[n] else 1):
+        text = call("gl.reshape", text, str([home.dims[dim].size for dim in order]))
     if order != sorted(order):
-        text = call("gl.permute", text, str(tuple(order.index(dim) for dim in node.dims)))
-    return call("gl.convert_layout", text, f.layout(home, node.dims))
+        text = call("gl.permute", text, str(tuple(order.index(dim) for dim in sorted(order))))
+    return call("gl.convert_layout", text, f.layout(home, tuple(sorted(order))))
 
 
-def _along_the_line(f: Function, node: TileCall, n: int, text: Text) -> Text:
-    """One number per line, at all places of the line."""
-    rows, line = node.inner.shape
-    if not node.op.rows:
-        dtype = f.dialect.register(node.op.results[n].dtype)
-        return call("gl.full", f"[{line}]", text, dtype, f.layout(node.inner, (1,)))
-    column = Text(call("gl.convert_layout", text, f.layout(node.inner, (0,))).within(Level.ATOM) + "[:, None]")
-    return method(column, f"broadcast_to([{rows}, {line}])")
+def _single(f: Function, node: TileCall, n: int, text: Text) -> Text:
+    """The one number of a tile of one line."""
+    dtype = node.op.results[n].dtype
+    if dtype is DType.BOOL:
+        return infix(call("gl.max", method(text, "to(gl.int32)"), "0"), "!=", Level.COMPARE, constant("0"))
+    return method(call("gl.max", text, "0"), f"to({f.dialect.register(dtype)})")
 
 
 def check_of(f: Function, node: TileCall, n: int, name: str) -> str:

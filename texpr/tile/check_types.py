@@ -255,16 +255,21 @@ def _reduce(expr: Reduce) -> None:
 def _tile_call(expr: TileCall, context: Context) -> None:
     check_space(expr.inner, context.warps)
     require(0 <= expr.component < len(expr.op.results), f"result {expr.component} of {len(expr.op.results)}")
-    others = tuple(dim for dim in range(len(expr.space.dims)) if dim != expr.dim)
-    sizes = math.prod(expr.space.dims[dim].size for dim in others), expr.space.dims[expr.dim].size
-    require(sizes == expr.inner.shape, f"rows and lines {expr.inner.shape} of a tile {expr.space.shape}")
+    home = next((arg.space for arg in expr.args if arg.dims), None)
+    require(home is not None, "no operand is a tile")
+    assert home is not None
+    others = tuple(dim for dim in range(len(home.dims)) if dim != expr.dim)
+    sizes = math.prod(home.dims[dim].size for dim in others), home.dims[expr.dim].size
+    require(sizes == expr.inner.shape, f"rows and lines {expr.inner.shape} of a tile {home.shape}")
+    given = others if expr.op.per_line[expr.component] else tuple(range(len(home.dims)))
+    require(expr.dims == given and expr.space == (home if given else None), f"a result along {expr.dims}")
     for operand, arg in zip(expr.op.operands, expr.args, strict=True):
         require(arg.dtype is operand.dtype, f"operand {operand.name} of {operand.dtype} is {arg.dtype}")
         wanted = {*(others if operand.rows and expr.op.rows else ()), *([expr.dim] if operand.line else [])}
         if operand.rows and not expr.op.rows:
             wanted |= set(arg.dims) & set(others)
         require(set(arg.dims) == wanted, f"operand {operand.name} varies along {arg.dims}, not {sorted(wanted)}")
-        require(not arg.dims or arg.space == expr.space, f"operand {operand.name} is in another space")
+        require(not arg.dims or arg.space == home, f"operand {operand.name} is in another space")
 
 
 def _rank(expr: Rank) -> None:

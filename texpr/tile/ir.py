@@ -255,15 +255,15 @@ class Scan(Shared):
 @dataclass(frozen=True, slots=True, eq=False)
 class TileCall(Shared):
     """Result number ``component`` of a user's function over tiles. It runs in the space ``inner``: rows, which are all
-    dims of ``space`` but ``dim``, by the line, which is that one. Operands vary along those of the dims that they are
-    declared to."""
+    dims of the operands' space but ``dim``, by the line, which is that one. Operands vary along those of the dims that
+    they are declared to, results along all dims, or those of the rows."""
 
     op: TileOp
     args: tuple[Expr, ...]
     dim: int
     inner: Space
     component: int
-    space: Space
+    space: Space | None
     dims: Dims
 
     @property

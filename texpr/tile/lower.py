@@ -32,7 +32,7 @@ from texpr.tile.monoids import combine, identity
 from texpr.tile.ordered import lower_ordered
 from texpr.tile.possible import only_if_live
 from texpr.tile.ranking import lower_ranking
-from texpr.tile.reduce import across_lanes, finished, guarded_summands
+from texpr.tile.reduce import across_lanes, finished, guarded_summands, same_everywhere
 from texpr.tile.scans import begin_carried, lower_prefixes
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import lower_stage, lower_window_func
@@ -91,7 +91,9 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
         return guarded_summands(node, dtypes, start, space, kernel, at)
 
     def computed(into: Block) -> tuple[TileExpr, ...]:
-        return across_lanes(op, step(lower_nodes(node.body, kernel, scope, into)), space, node.axes)
+        at = lower_nodes(node.body, kernel, scope, into)
+        same = same_everywhere(node, dtypes, start, space, kernel, at)
+        return across_lanes(op, step(at), space, node.axes) if same is None else same
 
     if node.loops:
         names = [kernel.name(f"{func.name}_acc") for func in node.funcs]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from texpr.dtypes import DType
 from texpr.lang.ir import Axis, Monoid, OpName, ReduceOp
+from texpr.math.expr import ge
+from texpr.math.prove import is_proved
 from texpr.plan.inline import conjuncts
 from texpr.plan.ir import Reduction
 from texpr.plan.monoids import is_arg
@@ -14,6 +17,9 @@ from texpr.tile.evaluate import evaluate, live
 from texpr.tile.ir import Expr, Literal, Reduce, Space
 from texpr.tile.kernel import Kernel
 from texpr.tile.scope import Scope
+
+_IDEMPOTENT: Final = frozenset({ReduceOp.MAX, ReduceOp.MIN, ReduceOp.ANY, ReduceOp.ALL, ReduceOp.AND, ReduceOp.OR})
+"""What combines a value with itself to the same value."""
 
 
 def guarded_summands(
@@ -36,6 +42,29 @@ def guarded_summands(
     if guard is None:
         return values
     return tuple(tile.choose(guard, value, start) for value, start in zip(values, starts, strict=True))
+
+
+def same_everywhere(
+    node: Reduction,
+    dtypes: Sequence[DType],
+    starts: Sequence[Literal],
+    space: Space | None,
+    kernel: Kernel,
+    scope: Scope,
+) -> tuple[Expr, ...] | None:
+    """The reduction of a value that is the same at all points, by an operator that leaves it as it is: that value, or
+    the identity where there are no points. None if it is no such reduction."""
+    if node.op not in _IDEMPOTENT or node.where is not None or space is None:
+        return None
+    value = tile.cast(evaluate(node.exprs[0], scope, space, kernel.needs), dtypes[0])
+    names = {axis.name for axis in node.axes}
+    over = {d for d, dim in enumerate(space.dims) if any(name in names for name, _ in dim.axes)}
+    if value.dims and (value.space != space or over & set(value.dims)):
+        return None
+    for axis in node.axes:
+        if not is_proved(ge(axis.extent, 1), scope.facts):
+            value = tile.choose(tile.op(OpName.GT, tile.uniform(axis.extent), tile.uniform(0)), value, starts[0])
+    return (value,)
 
 
 def across_lanes(

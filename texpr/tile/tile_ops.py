@@ -40,7 +40,8 @@ def lower_tile_op(node: Prefixes, op: TileOp, kernel: Kernel, scope: Scope, bloc
         args.append(value)
     everywhere = tuple(range(len(home.dims)))
     for n, func in enumerate(node.funcs):
-        made = TileCall(op, tuple(args), dim, inner, n, home, everywhere)
+        dims = tuple(d for d in everywhere if d != dim) if op.per_line[n] else everywhere
+        made = TileCall(op, tuple(args), dim, inner, n, home if dims else None, dims)
         scope = scope.with_value(func, assign(func.name, tile.cast(made, func.dtype), kernel, block, node.schedule))
     return scope
 
