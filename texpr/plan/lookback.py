@@ -180,6 +180,9 @@ def _check_direction(
     if order is None:
         return
     at = context.record.location_of("order")
+    if order.kind is OrderKind.HILBERT and scan.axis.name in order.axes:
+        why = "it waits for the tiles before, and a curve comes to some of them later"
+        raise _invalid(scan, name, why, at=at, hint="remove order")
     backwards = order.kind is OrderKind.REVERSE and order.axis == scan.axis.name
     if scan.reverse and not backwards:
         why = "it goes from the last tile to the first, and tiles are taken in that order"
