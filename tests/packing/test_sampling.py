@@ -36,6 +36,10 @@ def algorithm(source: str) -> Algorithm:
         ("convolution.py:conv2d", {"N"}),
         ("convolution.py:depthwise_conv2d", {"N", "C"}),
         ("stencil.py:blur", set()),
+        ("scans.py:cumsum", {"M"}),
+        ("scans.py:segmented_scan", set()),
+        ("scans.py:linear_recurrence", {"B", "D"}),
+        ("ranking.py:topk", {"M"}),
     ],
 )
 def test_independent_dims(source: str, dims: set[str]) -> None:

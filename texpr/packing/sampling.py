@@ -21,9 +21,12 @@ from texpr.lang.ir import (
     Expr,
     Extern,
     Func,
+    Ranking,
     Read,
     Reduce,
+    Scan,
     Tensor,
+    Top,
     children,
     top_exprs,
 )
@@ -134,14 +137,26 @@ def _keeps(dim: str, definition: Def) -> bool:
     """The definition computes position ``d`` of the dim from positions ``d`` only, as far as is known."""
     if isinstance(definition.top, Extern):
         return not any(dim in free_symbols(axis.extent) for axis in (*definition.axes, *definition.top.call.over))
-    over = definition.top.axes if isinstance(definition.top, Reduce) else ()
-    if any(dim in free_symbols(axis.extent) for axis in over):
+    if any(dim in free_symbols(axis.extent) for axis in _mixed(definition.top)):
         return False
     along = [axis for axis in definition.axes if dim in free_symbols(axis.extent)]
     if len(along) > 1 or any(axis.extent != Sym(dim) for axis in along):
         return False
     own = along[0] if along else None
     return all(_reads_keep(dim, own, expr) for expr in top_exprs(definition.top))
+
+
+def _mixed(top: Top) -> tuple[Axis, ...]:
+    """Axes of which the result at one point needs others."""
+    match top:
+        case Reduce(op=Ranking(into=into), axes=axes):
+            return (*axes, into)
+        case Reduce(axes=axes):
+            return axes
+        case Scan(axis=axis):
+            return (axis,)
+        case _:
+            return ()
 
 
 def _reads_keep(dim: str, own: Axis | None, expr: Expr) -> bool:
