@@ -14,7 +14,7 @@ from texpr.lang.ir import Algorithm
 from texpr.packing.expect import _fill, _layout
 from texpr.packing.runner.inputs import part, whole
 from texpr.packing.runner.records import Input
-from texpr.packing.sampling import choose_sample, independent_dims, part_of, positions_of
+from texpr.packing.sampling import choose_sample, independent_dims, part_of, positions_of, thinned
 from texpr.packing.sizes import sized_case
 
 
@@ -88,3 +88,13 @@ def test_facts_limit_what_can_be_left_out() -> None:
     assert len(sample["N"]) % 8 == 0
     assert sample["M"][0] == 0
     assert sample["M"][-1] == 4095
+
+
+def test_of_whole_outputs_a_part_is_kept() -> None:
+    assert thinned((None, None), (3, 5), 1) == (None, None), "few elements are kept as they are"
+    rows, columns = thinned((None, None), (4, 1 << 20), 1)
+    assert rows is None and columns is not None
+    assert 4 * len(columns) <= 8192 < 8 * len(columns) + 8
+    assert columns[0] == 0 and columns[-1] == (1 << 20) - 1 and list(columns) == sorted(set(columns))
+    picked = (1, 5)
+    assert thinned((picked, None), (2, 1 << 14), 1)[0] is picked, "what is sampled stays"

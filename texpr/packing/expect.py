@@ -27,7 +27,7 @@ from texpr.packing.requests import SizeRequest
 from texpr.packing.runner.compare import encode_bound
 from texpr.packing.runner.inputs import mix, part, whole
 from texpr.packing.runner.records import Expected, Fill, Input, Layout, Output, Style
-from texpr.packing.sampling import Sample, choose_sample, part_of, positions_of
+from texpr.packing.sampling import Sample, choose_sample, part_of, positions_of, thinned
 from texpr.schedule.records import Variant
 
 _PERIOD: Final = 1_048_573
@@ -84,6 +84,8 @@ def prepare(
     if wanted is None or wanted.reference:
         sample = choose_sample(algorithm, call, key, MULTIPROCESSORS, affordable) if large else {}
         expected, arrays = _reference(algorithm, record, call, inputs, scalars, sample, accuracy, pack)
+    if large:
+        expected, arrays = _thinned(expected, arrays, key)
     outputs = tuple(
         Output(
             _layout(tensor, call, symbols),
@@ -173,6 +175,27 @@ def _reference(
         key = None if bound is None else f"{tensor.name}.bound"
         expected[tensor.name] = Expected(f"{tensor.name}.value", key, positions_of(tensor, sample))
     return expected, arrays
+
+
+def _thinned(
+    expected: Mapping[str, Expected], arrays: Mapping[str, Array], key: int
+) -> tuple[dict[str, Expected], dict[str, Array]]:
+    """Of outputs that could only be computed as a whole, as many elements as are kept of others."""
+    fewer: dict[str, Expected] = {}
+    kept: dict[str, Array] = {}
+    for name, each in expected.items():
+        sample = thinned(each.sample, arrays[each.value].shape, mix(key))
+        picked = [
+            slice(None) if now is before or now is None else np.asarray(now, np.int64)
+            for now, before in zip(sample, each.sample, strict=True)
+        ]
+        for stored in filter(None, (each.value, each.bound)):
+            array = arrays[stored]
+            for dim, positions in enumerate(picked):
+                array = array if isinstance(positions, slice) else np.take(array, positions, axis=dim)
+            kept[stored] = array
+        fewer[name] = replace(each, sample=sample)
+    return fewer, kept
 
 
 def _stored(result: Bounded, dtype: DType) -> tuple[Array, Array | None]:

@@ -8,6 +8,7 @@ inputs need the others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -71,6 +72,22 @@ def is_legal_part(algorithm: Algorithm, case: Case, sample: Sample, multiprocess
     part = part_of(case, sample)
     symbols = symbols_of(algorithm, part, multiprocessors)
     return symbols is not None and is_legal(algorithm, part, symbols)
+
+
+def thinned(
+    known: tuple[tuple[int, ...] | None, ...], shape: tuple[int, ...], seed: int
+) -> tuple[tuple[int, ...] | None, ...]:
+    """Positions along the storage dims of an output of ``shape``, of which ``known`` are sampled already: so few of the
+    others that the elements are no more than are compared of any output. None: all."""
+    counts = list(shape)
+    free = [dim for dim, positions in enumerate(known) if positions is None]
+    while math.prod(counts) > _ELEMENTS and any(counts[dim] > 1 for dim in free):
+        dim = max(free, key=lambda each: counts[each])
+        counts[dim] = (counts[dim] + 1) // 2
+    return tuple(
+        positions if dim not in free or counts[dim] == shape[dim] else _positions(shape[dim], counts[dim], seed ^ dim)
+        for dim, positions in enumerate(known)
+    )
 
 
 def positions_of(tensor: Tensor, sample: Sample) -> tuple[tuple[int, ...] | None, ...]:
