@@ -8,11 +8,12 @@ Each peer is a module with ``version() -> str``, which raises ``Absent`` in word
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from bench.measure.contest import Ready, Sets
 from bench.measure.devices import Bench
@@ -52,6 +53,21 @@ class Call:
     sets: Sets
     pack: Path
     extras: Path
+
+
+PACKED: Final = "python"
+"""Where in ``extras`` packages lie that were put there unpacked."""
+
+
+def imported(name: str, extras: Path) -> Any:
+    """A module that is installed, or unpacked among the extras. Raises Absent."""
+    packed = str(extras / PACKED)
+    if packed not in sys.path:
+        sys.path.append(packed)
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise Absent(f"{name}: {error}") from None
 
 
 def module_of(peer: str) -> ModuleType:

@@ -5,16 +5,13 @@ Texts are expressions over the kernels of ``helion_source.py``: ``matmul(x, w)``
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from bench.measure.contest import Ready
-from bench.peers import Absent, Call
-from bench.peers.spconv_peer import PYTHON
+from bench.peers import Call, imported
 from bench.peers.torch_eager import ready, torch_or_absent
 
 
@@ -33,10 +30,4 @@ def prepare(text: str, call: Call) -> Ready:
 def _kernels(extras: Path) -> Any:
     """Raises Absent."""
     os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "quick")
-    packed = str(extras / PYTHON)
-    if packed not in sys.path:
-        sys.path.append(packed)
-    try:
-        return importlib.import_module("bench.peers.helion_source")
-    except ImportError as error:
-        raise Absent(f"helion: {error}") from None
+    return imported("bench.peers.helion_source", extras)

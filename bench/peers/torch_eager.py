@@ -2,7 +2,9 @@
 
 ``torch`` and ``F`` (torch.nn.functional, whatever dims are called) may be used in it; an absent optional input is None.
 Assignments may come before the expression, separated by semicolons, and are done once per set of buffers: what a
-program would do when it loads its weights.
+program would do when it loads its weights. ``=>`` and an expression over ``_`` may come after it: what is done to the
+result before it is looked at, and not timed. A kernel of ours that ends with an activation may thus be compared with an
+operator that does not.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def ready(
 ) -> Ready:
     """A contestant of an expression; ``names`` are more that it may use, ``around`` is entered for every call, ``wrap``
     is applied to the function that computes it."""
-    works = list(_works(text, call, torch, names or {}, wrap))
+    timed, _, finish = text.partition("=>")
+    works = list(_works(timed, call, torch, names or {}, wrap))
     stream = torch.cuda.ExternalStream(call.bench.stream)
     kept: list[Any] = [None] * len(works)
 
@@ -82,7 +85,16 @@ def ready(
 
         return replay
 
-    return Ready(run, results=lambda: host_arrays(kept[0], call.sets, torch), capture=capture)
+    def results() -> list[Any]:
+        return host_arrays(finished(kept[0], finish, torch), call.sets, torch)
+
+    return Ready(run, results=results, capture=capture)
+
+
+def finished(found: Any, finish: str, torch: Any) -> Any:
+    """What is compared, of what was timed."""
+    space = {"_": found, "torch": torch, "F": torch.nn.functional}
+    return eval(finish.strip(), space) if finish.strip() else found
 
 
 _Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -5,30 +5,27 @@ Texts are those of ``spconv_peer``.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.measure.contest import Ready
-from bench.peers import Absent, Call
-from bench.peers.spconv_peer import PYTHON
+from bench.peers import Call, imported
 from bench.peers.torch_eager import ready, torch_or_absent
 
 
 def version(peer: str, extras: Path) -> str:
     torch_or_absent()
-    return str(getattr(_library(extras), "__version__", "unknown"))
+    return str(getattr(imported("torchsparse", extras), "__version__", "unknown"))
 
 
 def prepare(text: str, call: Call) -> Ready:
     """All launches of TorchSparse go to the legacy default stream, so that no graph can hold them."""
     torch = torch_or_absent()
-    library = _library(call.extras)
-    nn = importlib.import_module("torchsparse.nn")
-    functional = importlib.import_module("torchsparse.nn.functional")
+    library = imported("torchsparse", call.extras)
+    nn = imported("torchsparse.nn", call.extras)
+    functional = imported("torchsparse.nn.functional", call.extras)
     words = dict(word.split("=", 1) for word in text.split()[1:])
     if text.split()[0] != "subm":
         raise ValueError(f"{text!r}: only submanifold convolutions keep the order of the points")
@@ -45,17 +42,6 @@ def prepare(text: str, call: Call) -> Ready:
             layer.kernel.data.copy_(w.reshape(layer.kernel.shape))
         tensor = library.SparseTensor(x, points)
         tensor._caches = kept.setdefault("caches", tensor._caches)
-        return torch.relu(layer(tensor).feats)
+        return layer(tensor).feats
 
-    return ready("convolve(x, w)", call, torch, {"convolve": convolve})
-
-
-def _library(extras: Path) -> Any:
-    """Raises Absent."""
-    packed = str(extras / PYTHON)
-    if packed not in sys.path:
-        sys.path.append(packed)
-    try:
-        return importlib.import_module("torchsparse")
-    except (ImportError, OSError) as error:
-        raise Absent(f"torchsparse: {error}") from None
+    return ready("convolve(x, w) => torch.relu(_)", call, torch, {"convolve": convolve})

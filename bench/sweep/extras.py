@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.measure.limits import extras_of
+from bench.peers import PACKED
 from bench.peers.cub import LIBRARY, SOURCE
-from bench.peers.spconv_peer import PYTHON
 from bench.sweep.yaml_lines import BenchError
 
 
@@ -35,7 +35,7 @@ def build_cub(pack: Path, nvcc: str, arch: str) -> Path:
 def unpack_wheels(pack: Path, wheels: Sequence[Path]) -> None:
     """Unpack wheels to where peers look for packages. Raises BenchError."""
     _check_pack(pack)
-    folder = extras_of(pack) / PYTHON
+    folder = extras_of(pack) / PACKED
     for wheel in wheels:
         try:
             with zipfile.ZipFile(wheel) as archive:

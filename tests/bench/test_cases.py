@@ -83,13 +83,14 @@ def test_expressions_of_peers_use_what_the_kernel_has() -> None:
     python = {name for name, module in PEERS.items() if module not in ("device_copy", "cub")} - {
         "spconv", "spconv_triton", "torchsparse"
     }  # fmt: skip
-    theirs = {"torch", "F", "liger", "ops", "matmul", "softmax"}
+    theirs = {"_", "torch", "F", "liger", "ops", "matmul", "softmax"}
     for case in read_cases(ROOT / "bench" / "cases"):
         (source,) = find_sources([case.kernel], ROOT / "kernels")
         algorithm = source.definition.bind(case.types[0], case.statics[0])
         given = {each.name for each in (*algorithm.params, *algorithm.dims)} | set(dict(algorithm.statics))
         for name in python & set(case.peers):
-            tree = ast.parse("\n".join(part.strip() for part in case.peers[name].split(";")))
+            timed, _, finish = case.peers[name].partition("=>")
+            tree = ast.parse("\n".join(part.strip() for part in [*timed.split(";"), finish]))
             names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
             made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
             used = {node.id for node in names if isinstance(node.ctx, ast.Load)}

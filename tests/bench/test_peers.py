@@ -107,6 +107,12 @@ def test_expressions_see_the_arguments_of_their_set(tmp_path: Path, monkeypatch:
     assert made == [1002, 2002]
 
 
+def test_what_is_done_for_the_comparison_is_not_timed() -> None:
+    torch: Any = SimpleNamespace(nn=SimpleNamespace(functional=None), relu=lambda value: max(value, 0))
+    assert torch_eager.finished(-3, " torch.relu(_) ", torch) == 0
+    assert torch_eager.finished(-3, "", torch) == -3
+
+
 def test_absent_peers_say_why(tmp_path: Path) -> None:
     with pytest.raises(Absent, match="was not built: python -m bench peers"):
         version_of("cub", tmp_path)
