@@ -42,7 +42,8 @@ class _Level:
 
 _MATRIX = (_Level(128, 128, 4), _Level(128, 128, 3), _Level(128, 64, 3))
 _MIDDLE = (_Level(64, 64, 3), _Level(64, 64, 2), _Level(64, 64, 1), _Level(32, 32, 1))
-_PLAIN = (_Level(64, 64, 0), _Level(32, 32, 0), _Level(16, 16, 0), _Level(8, 8, 0))
+_ELEMENTWISE = (_Level(16, 16, 0), _Level(8, 8, 0))
+_PLAIN = (_Level(64, 64, 0), _Level(32, 32, 0), *_ELEMENTWISE)
 
 
 def contractions(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ...]]:
@@ -51,7 +52,9 @@ def contractions(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ..
     dots = [_dot(job, definition, sizes, frame) for definition in job.sides]
     levels: tuple[_Level, ...]
     if exact_sums(job, frame) or any(dot is not None and _needs_finite(dot) for dot in dots):
-        levels = _PLAIN  # no matrix unit: its sums may saturate, or it may meet an infinity that a guard excludes
+        # No matrix unit: its sums may saturate, or it may meet an infinity that a guard excludes. Every product is a
+        # value of its own then, until the lanes are added up.
+        levels = _ELEMENTWISE
     else:
         matrix = len(dots) == 1 and dots[0] is not None and dots[0].unit is Unit.MMA
         levels = (*(_MATRIX if frame.wide and matrix else ()), *_MIDDLE[0 if frame.wide else 2 :], *_PLAIN)
