@@ -244,10 +244,11 @@ class AxisRef:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DimRef:
-    """The value of an integer expression over dims."""
+    """The value of an integer expression over dims; ``name`` is what it is called where it is printed."""
 
     value: IntExpr
     dtype: DType = INDEX
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -60,9 +60,9 @@ def _text(expr: Expr) -> tuple[str, int]:
             return scalar.name, _ATOM
         case AxisRef(axis=axis):
             return axis.name, _ATOM
-        case DimRef(value=value):
-            text = str(value)
-            return text, _ATOM if text.isidentifier() else 6
+        case DimRef(value=value, name=name):
+            text = name or str(value)
+            return text, _ATOM if name or text.isidentifier() else 6
         case Read():
             return _read_text(expr), _ATOM
         case Op(name=name, args=args):

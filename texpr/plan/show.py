@@ -78,6 +78,7 @@ from texpr.plan.ir import (
 from texpr.plan.online import Member
 from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
+from texpr.plan.show_parts import with_chunk_names
 from texpr.schedule.records import Base, Copy, Memory, Order, OrderKind, SkipTest, Start, TrimMode, Variant
 
 _WIDEST: Final = 150  # longer expressions are cut in the middle
@@ -122,7 +123,8 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
     lines = [f"fill {fill.name} = {fill.value}   memset of {fill.bits}-bit numbers" for fill in kernel.fills]
     if kernel.extern is not None:
         return "\n".join([*lines, "   ".join(head[:3]), *_extern_lines(kernel.extern)]) + "\n"
-    lines += ["   ".join(head), _tile_line(kernel), *_count_lines(kernel)]
+    head_lines = [*lines, "   ".join(head), _tile_line(kernel), *_count_lines(kernel)]
+    lines = []
     sizes = tile_sizes(kernel)
     if kernel.prologue:
         lines.append("once per program:")
@@ -136,7 +138,7 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
     lines += _hidden("vectors", vector_widths(kernel, guard, facts), "no access to global memory")
     lines += _hidden("reads/tile", reads_per_tile(kernel), "none")
     lines += _hidden("conversions", conversions(kernel), "none")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*head_lines, *with_chunk_names(lines, kernel)]) + "\n"
 
 
 def _warps_text(kernel: KernelPlan) -> str:
@@ -278,7 +280,7 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
     elif node.ahead:
         how = f"sync, {node.ahead} ahead"
     by = f"   by {_pairs(node.by)}" if node.by else ""
-    by += "".join(f"   zero unless {shortened(guard)}" for guard in node.where)
+    by += "   zero unless " + " & ".join(map(shortened, node.where)) if node.where else ""
     window = "window " if isinstance(node.form, Window) else ""
     target = f"shared {many}{size_text(kept)}"
     return _line(f"load {node.name}  {window}[{shape}] {dtype} -> {target}", f"{how}{by}", node.schedule)

@@ -39,7 +39,7 @@ from texpr.plan.errors import LoopAxisInvalid, PartialsMissing, SplitNotAssociat
 from texpr.plan.inline import plain_read, substitute
 from texpr.plan.monoids import is_arg
 from texpr.plan.shares import share_of, shares_axis
-from texpr.plan.split_group import Cut, reads_members, split_group
+from texpr.plan.split_group import Cut, chunk_of, reads_members, split_group
 from texpr.schedule.records import Kernel, RelaxKind, SplitReduction, Variant
 
 
@@ -155,7 +155,7 @@ def _reduced_axes(definitions: Sequence[Def]) -> list[Axis]:
 
 def _parts_of(definition: Def, top: Reduce, axis: Axis, part: Axis, inner: Axis) -> tuple[Def, Def]:
     """The reduction over the points of a piece, ``inner``, and that over the pieces, ``part``."""
-    start: Expr = Op(OpName.MUL, (AxisRef(part), DimRef(inner.extent)), INDEX)
+    start: Expr = Op(OpName.MUL, (AxisRef(part), chunk_of(inner, inner.extent)), INDEX)
     position: Expr = Op(OpName.ADD, (start, AxisRef(inner)), INDEX)
     inside: Expr = Op(OpName.LT, (position, DimRef(axis.extent)), DType.BOOL)
     exprs = tuple(substitute(e, {axis: position}) for e in top.exprs)

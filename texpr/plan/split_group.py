@@ -58,8 +58,13 @@ class Cut:
 
     @property
     def position(self) -> Expr:
-        start = Op(OpName.MUL, (AxisRef(self.part), DimRef(self.chunk)), INDEX)
+        start = Op(OpName.MUL, (AxisRef(self.part), chunk_of(self.inner, self.chunk)), INDEX)
         return Op(OpName.ADD, (start, AxisRef(self.inner)), INDEX)
+
+
+def chunk_of(inner: Axis, chunk: IntExpr) -> DimRef:
+    """How many points of an axis are in a part, by a name: the expression is long."""
+    return DimRef(chunk, name=f"{inner.name}.chunk")
 
 
 def reads_members(definition: Def, members: Sequence[Func], algorithm: Algorithm) -> bool:
