@@ -215,3 +215,31 @@ def test_left_out_terms_are_never_computed_with(test: str, tmp_path: Path) -> No
     assert not np.signbit(found).any() and np.isinf(found[2]) and np.isfinite(np.delete(found, 2)).all()
     nothing = built(x=x, n=np.ones(37, np.int32), row=row)
     assert not nothing.any() and not np.signbit(nothing).any()
+
+
+@te.algorithm("x: f32[M, R, K], n: i32[M] -> y: f32[M]")
+def two_loops(x: Any, n: Any, y: Any) -> None:
+    """A bound of one axis, holes of another."""
+    i, r, k = te.axes(i="M", r="R", k="K")
+    y[i] = te.sum(x[i, r, k], over=(r, k), where=(k < n[i]) & ((i - r) % 3 == 0) & (r * r != i))
+
+
+@pytest.mark.parametrize("how", [
+    "loop: {r: 1, k: 8}, trim: {k: split}, skip: {r: {test: mask}}",
+    "loop: {r: 1, k: 8}, trim: [k], skip: {r: {test: step}}",
+    "loop: {k: 8, r: 2}, trim: [k], skip: {r: {test: mask}}",
+])  # fmt: skip
+@pytest.mark.parametrize("around", ["grid: {i: 1}, persistent: {programs: 3}", "grid: {i: 4}"])
+def test_one_loop_is_trimmed_and_another_skipped(around: str, how: str, tmp_path: Path) -> None:
+    stage = "" if "step" in how else f", stage: {{x: {{at: y.{'k' if 'r: 1' in how else 'r'}, in: shared, depth: 2, ahead: 1}}}}"
+    text = (
+        "texpr: 1\nalgorithm: two_loops\nvariants:\n- name: only\n  target: [sm_80]\n  when: R <= 40\n  kernels:\n"
+        f"  - {{name: k, writes: [y], warps: 1, {around}, place: {{y: {{{how}}}}}{stage}}}\n"
+        "- {name: rest, target: sm_80, kernels: [{name: k, writes: [y], grid: {i: 1}, "
+        "place: {y: {loop: {r: 1, k: 8}}}}]}\n"
+    )
+    built = bundle(two_loops, text, tmp_path)
+    rng = np.random.default_rng(7)
+    for m, r, k in [(1, 1, 1), (13, 7, 37), (6, 40, 9), (5, 0, 8), (5, 3, 0)]:
+        x = rng.standard_normal((m, r, k)).astype(np.float32)
+        assert worst(built, two_loops, {"x": x, "n": rng.integers(-2, k + 3, m, dtype=np.int32)}) <= 1

@@ -189,4 +189,4 @@ def check_tested_steps(context: Context, plan: KernelPlan) -> None:
 
 def _runs_ahead(stage: Stage) -> bool:
     tiled = isinstance(stage.form, AxisTile) and stage.memory is Memory.SHARED
-    return tiled and (stage.copy is Copy.ASYNC or stage.ahead > 0)
+    return tiled and (stage.copy is not Copy.SYNC or stage.ahead > 0)
