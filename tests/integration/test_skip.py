@@ -231,7 +231,8 @@ def two_loops(x: Any, n: Any, y: Any) -> None:
 ])  # fmt: skip
 @pytest.mark.parametrize("around", ["grid: {i: 1}, persistent: {programs: 3}", "grid: {i: 4}"])
 def test_one_loop_is_trimmed_and_another_skipped(around: str, how: str, tmp_path: Path) -> None:
-    stage = "" if "step" in how else f", stage: {{x: {{at: y.{'k' if 'r: 1' in how else 'r'}, in: shared, depth: 2, ahead: 1}}}}"
+    inner = "k" if "r: 1" in how else "r"
+    stage = "" if "step" in how else f", stage: {{x: {{at: y.{inner}, in: shared, depth: 2, ahead: 1}}}}"
     text = (
         "texpr: 1\nalgorithm: two_loops\nvariants:\n- name: only\n  target: [sm_80]\n  when: R <= 40\n  kernels:\n"
         f"  - {{name: k, writes: [y], warps: 1, {around}, place: {{y: {{{how}}}}}{stage}}}\n"

@@ -25,7 +25,7 @@ from texpr.math.bounds import Facts, bounds
 from texpr.math.expr import ceildiv, eq
 from texpr.math.prove import is_proved
 from texpr.plan.checks import nodes_of
-from texpr.plan.errors import SkipInvalid
+from texpr.plan.errors import NotLowered, SkipInvalid
 from texpr.plan.inline import axes_of, conjunction, conjuncts, reads_of
 from texpr.plan.ir import AxisTile, Group, KernelPlan, LoopAxis, PointList, Reduction, Skip, Stage
 from texpr.plan.resolve import Context
@@ -173,11 +173,15 @@ def check_no_skip(func: str, place: Place) -> None:
 
 def check_tested_steps(context: Context, plan: KernelPlan) -> None:
     """Where each step is tested, nothing runs ahead: copies would be started for steps that may not come, and their
-    waits would stand under the test. Raises ``SkipInvalid``."""
+    waits would stand under the test; and no role finds the steps of another. Raises ``SkipInvalid``, ``NotLowered``."""
     for node in nodes_of(plan.nodes):
         if not isinstance(node, Reduction | Group):
             continue
-        tested = [loop for loop in node.loops if loop.skip is not None and loop.skip.test is SkipTest.STEP]
+        skipped = [loop for loop in node.loops if loop.skip is not None]
+        if skipped and context.record.roles:
+            at = context.record.location_of("roles")
+            raise NotLowered(what=f"skip: {skipped[0].axis.name} in a kernel with roles", instead="warps", at=at)
+        tested = [loop for loop in skipped if loop.skip is not None and loop.skip.test is SkipTest.STEP]
         ahead = [inner for inner in node.body if isinstance(inner, Stage) and _runs_ahead(inner)]
         if tested and ahead:
             name, staged = tested[0].axis.name, ahead[0].name

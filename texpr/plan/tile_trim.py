@@ -46,10 +46,13 @@ def live_parts(
 
 def check_trimmed_tiles(context: Context, plan: KernelPlan) -> None:
     """Every axis that ``trim`` names is one of the grid, and some guard speaks of it. Raises ``TrimInvalid``,
-    ``UnknownAxis``."""
+    ``UnknownAxis``, ``NotLowered``."""
     trim = context.record.trim
     if trim is None:
         return
+    if context.record.roles:
+        what = "trim of tiles in a kernel with roles"
+        raise NotLowered(what=what, instead="warps", at=context.record.location_of("roles"))
     live = [part for node in nodes_of(plan.nodes) if isinstance(node, Reduction | Group) for part in node.live]
     for name in trim.grid:
         at = trim.location_of("grid")

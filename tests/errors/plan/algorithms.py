@@ -266,6 +266,12 @@ def sorted_rows(x: Any, y: Any) -> None:
     y[i, r] = te.sort(x[i, j], over=j, into=r)
 
 
+@te.algorithm("x: f32[M, K], w: f32[K, N] -> acc: f32[M, N]")
+def lower_product(x: Any, w: Any, acc: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="K")
+    acc[i, j] = te.sum(x[i, k] * w[k, j], over=k, where=j <= i)
+
+
 @te.algorithm("x: f32[M, 64] -> y: f32[M, 8]")
 def sorted_some(x: Any, y: Any) -> None:
     i, j, r = te.axes(i="M", j=64, r=8)
