@@ -26,6 +26,8 @@ from texpr.contracts import ContractKind, contract_text
 from texpr.domains import Domain as NamedDomain
 from texpr.dtypes import DType
 from texpr.errors import Location
+from texpr.lang.opnames import COMPARISONS as COMPARISONS
+from texpr.lang.opnames import OpName as OpName
 from texpr.lang.user_code import ExternCall, TileOp
 from texpr.math.expr import BoolExpr, IntExpr, evaluate, substitute
 
@@ -175,50 +177,6 @@ class Boundary:
 
 
 NO_BOUNDARY: Final = Boundary()
-
-
-class OpName(Enum):
-    """Scalar operations. Comparison results are bool; the rest have their operands' dtype."""
-
-    ADD = "+"
-    SUB = "-"
-    MUL = "*"
-    DIV = "/"  # true division, floats only
-    FLOORDIV = "//"  # integers (and INDEX): rounds toward minus infinity
-    MOD = "%"  # integers: sign of the divisor
-    NEG = "neg"
-    ABS = "abs"
-    MIN = "minimum"  # NaN if either operand is NaN
-    MAX = "maximum"
-    POW = "**"
-    AND = "&"
-    OR = "|"
-    XOR = "^"
-    NOT = "~"
-    SHL = "<<"
-    SHR = ">>"
-    LT = "<"
-    LE = "<="
-    GT = ">"
-    GE = ">="
-    EQ = "=="
-    NE = "!="
-    EXP = "exp"
-    EXP2 = "exp2"
-    LOG = "log"
-    LOG2 = "log2"
-    SQRT = "sqrt"
-    RSQRT = "rsqrt"
-    SIN = "sin"
-    COS = "cos"
-    TANH = "tanh"
-    ERF = "erf"
-    FLOOR = "floor"
-    CEIL = "ceil"
-    FMA = "fma"
-
-
-COMPARISONS: Final = frozenset({OpName.LT, OpName.LE, OpName.GT, OpName.GE, OpName.EQ, OpName.NE})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
