@@ -58,6 +58,7 @@ from texpr.plan.lookback import order_of, scratch_of
 from texpr.plan.mentions import check_mentions
 from texpr.plan.ranking import check_ranking
 from texpr.plan.recut import recut
+from texpr.plan.registers import check_register_budget
 from texpr.plan.resolve import (
     Context,
     axes_in_play,
@@ -206,6 +207,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     boxes.check_boxes(context, plan)
     boxes.check_boxed_stores(context, plan)
     checks.check_register_tiles(context, plan)
+    check_register_budget(context, plan)
     checks.check_shared_budget(context, plan)
     return dataclasses.replace(plan, roles=roles_of(context, plan))
 

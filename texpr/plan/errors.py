@@ -408,6 +408,13 @@ class RegistersOverLimit(PlanError):
     default_hint = "smaller tiles, more warps, or a loop"
 
 
+class RegistersNeeded(PlanError):
+    code = "TX0409"
+    title = "registers over the limit"
+    template = "a thread of {kernel} keeps {needed} registers of tiles at once; with {warps} warps a thread has {limit}"
+    default_hint = "smaller tiles, more warps, or tiles that are read again instead of kept"
+
+
 class NoInstruction(PlanError):
     code = "TX0403"
     title = "no mma instruction fits"
