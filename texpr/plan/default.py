@@ -64,7 +64,8 @@ def default_schedule(
         algorithm = definition.bind(binding, statics or {})
         known: dict[tuple[object, ...], list[_Draft]] = {}
         for target in chosen:
-            limits = (target.shared_limit, target.has_fp8_mma, target.registers_per_thread, target.max_threads)
+            units = (target.has_fp8_mma, target.has_wgmma)
+            limits = (target.shared_limit, units, target.registers_per_thread, target.max_threads)
             if limits not in known:
                 known[limits] = _reachable(list(_drafts(algorithm, target)), algorithm, target)
             drafts += [dataclasses.replace(draft, target=target.name) for draft in known[limits]]

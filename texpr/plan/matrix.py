@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from texpr.dtypes import DType
-from texpr.instructions import mma_form
+from texpr.instructions import WARPGROUP_WARPS, mma_form, warpgroup_form
 from texpr.lang.ir import Axis, BoundaryMode, Def, Read, Reduce, Tensor
 from texpr.math.expr import BoolExpr, substitute
 from texpr.math.prove import is_proved
@@ -27,19 +27,23 @@ from texpr.schedule.records import Copy, Kernel, LoopOf, Memory, Mma, MmaOp, Ord
 from texpr.schedule.records import Stage as StageRecord
 
 _STEP_BYTES = 64  # of an operand's row in one step: one swizzle period of the shared tile
+_WARPGROUP_STEP_BYTES = 128  # the widest swizzle that the instructions of a warpgroup read
 _FMA_STEP = 16  # the step where scalar units multiply: operands then sit in registers as they are
 _ASYNC_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """The tile of a contraction and the depth of its pipeline (0: operands are not staged)."""
+    """The tile of a contraction and the depth of its pipeline (0: operands are not staged). ``warpgroups``: multiplied
+    by the instructions of four warps together, which read the staged tiles themselves."""
 
     rows: int
     cols: int
     depth: int
+    warpgroups: bool = False
 
 
+_WARPGROUPS = (_Level(128, 128, 4, True), _Level(64, 128, 4, True))
 _MATRIX = (_Level(128, 128, 4), _Level(128, 128, 3), _Level(128, 64, 3))
 _MIDDLE = (_Level(64, 64, 3), _Level(64, 64, 2), _Level(64, 64, 1), _Level(32, 32, 1))
 _ELEMENTWISE = (_Level(16, 16, 0), _Level(8, 8, 0))
@@ -57,9 +61,19 @@ def contractions(job: Job, name: str, frame: Frame) -> Iterator[tuple[Kernel, ..
         levels = _ELEMENTWISE
     else:
         matrix = len(dots) == 1 and dots[0] is not None and dots[0].unit is Unit.MMA
-        levels = (*(_MATRIX if frame.wide and matrix else ()), *_MIDDLE[0 if frame.wide else 2 :], *_PLAIN)
+        grouped = matrix and _has_warpgroup_form(dots[0], frame)
+        levels = (
+            *(_WARPGROUPS if frame.wide and grouped else ()),
+            *(_MATRIX if frame.wide and matrix else ()),
+            *_MIDDLE[0 if frame.wide else 2 :],
+            *_PLAIN,
+        )
     for level in levels:
         yield (_contraction(job, name, level, frame),)
+
+
+def _has_warpgroup_form(dot: Dot | None, frame: Frame) -> bool:
+    return dot is not None and warpgroup_form(dot.a.dtype, dot.b.dtype, frame.target) is not None
 
 
 def exact_sums(job: Job, frame: Frame) -> list[BoolExpr]:
@@ -102,7 +116,7 @@ def _contraction(job: Job, name: str, level: _Level, frame: Frame) -> Kernel:
         writes=names(job.writes),
         grid=named(sizes, job.programs),
         order=_order(job),
-        warps=WARPS,
+        warps=2 * WARPGROUP_WARPS if level.warpgroups else WARPS,
         place=Map.of(place),
         stage=Map.of(stage),
     )
@@ -122,7 +136,8 @@ def _mma(job: Job, definition: Def, sizes: Mapping[Axis, int], level: _Level, fr
     dot = _dot(job, definition, sizes, frame) if definition in job.sides and level.depth else None
     if dot is None or dot.unit is not Unit.MMA:
         return None
-    return Mma(op=MmaOp.MMA, rows=tuple(a.name for a in dot.rows), cols=tuple(a.name for a in dot.cols))
+    op = MmaOp.WGMMA if level.warpgroups else MmaOp.MMA
+    return Mma(op=op, rows=tuple(a.name for a in dot.rows), cols=tuple(a.name for a in dot.cols))
 
 
 def _dot(job: Job, definition: Def, sizes: Mapping[Axis, int], frame: Frame) -> Dot | None:
@@ -146,7 +161,8 @@ def _matrix_sizes(job: Job, level: _Level, frame: Frame) -> dict[Axis, int]:
         step = _step_axis(job, definition, frame)
         sizes.update({axis: 1 for axis in sides.batch})
         widest = max((r.dtype.bits // 8 for r in memory_reads(job) if step in axes_of(r)), default=4)
-        sizes[step] = min(max(_FMA_STEP, _STEP_BYTES // max(1, widest)), power_of_two(step))
+        row = _WARPGROUP_STEP_BYTES if level.warpgroups else _STEP_BYTES
+        sizes[step] = min(max(_FMA_STEP, row // max(1, widest)), power_of_two(step))
         dot = _dot(job, definition, sizes, frame)
         if dot is None or dot.unit is Unit.FMA:
             sizes[step] = min(_FMA_STEP, sizes[step])
