@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.integration.running import bundle, halves, worst
 from tests.kernels.sass import compiled, disassembled
 from texpr.check import check
 from texpr.checking.report import table
 from texpr.checking.rows import Effort
 from texpr.compile import find_schedule, load_algorithm
+from texpr.lang.accuracy import Accuracy
+from texpr.schedule import dump_schedule
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 LINEAR = f"{KERNELS}/linear.py"
@@ -21,9 +26,7 @@ ATTENTION = f"{KERNELS}/attention.py:attention"
 @pytest.mark.parametrize(
     ("name", "dtype", "opcode", "shape"),
     [
-        ("matmul_nn", "bf16", "HGMMA", "m64n256k16"),
-        ("matmul_nt", "f16", "HGMMA", "m64n256k16"),
-        ("matmul_tn", "f16", "HGMMA", "m64n256k16"),
+        ("matmul_tn", "bf16", "HGMMA", "m64n256k16"),
         ("matmul_f8", "f8e4m3", "QGMMA", "m64n256k32"),
     ],
 )
@@ -41,6 +44,57 @@ def test_a_step_is_four_instructions_of_a_warpgroup(name: str, dtype: str, opcod
     assert step.count("LDSM") == step.count("STS") == step.count("LDG") == 0
     assert step.count("BAR") <= 2
     assert step.count("FENCE") == 1
+
+
+@pytest.mark.parametrize("name", ["matmul_nn", "matmul_nt", "batched_matmul"])
+def test_a_step_between_two_roles_is_products_and_two_phases_of_barriers(name: str) -> None:
+    """As in a kernel written by hand: four products, a wait for the boxes of the step, and an arrival that gives those
+    of the step before back. The role that fetches has a loop of its own."""
+    kernel = compiled(f"{LINEAR}:{name}", "fetched", "sm_90a", T="f16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.serialised == ""
+    code = disassembled(kernel)
+    step = code.shortest_loop("HGMMA")
+    assert len(step.opcodes) <= 60
+    assert (step.count("HGMMA"), step.count("SYNCS"), step.count("BAR")) == (4, 2, 1)
+    assert step.count("LDGSTS") == step.count("UTMALDG") == step.count("LDSM") == step.count("FENCE") == 0
+    fetches = code.shortest_loop("UTMALDG")
+    assert fetches.count("UTMALDG") >= 2 and fetches.count("HGMMA") == 0  # of 128 bytes along rows each
+    assert code.count("USETMAXREG") >= 2
+
+
+def test_an_epilogue_in_two_halves_does_not_spill() -> None:
+    kernel = compiled(f"{LINEAR}:linear_gelu", "fetched", "sm_90a", T="bf16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert disassembled(kernel).shortest_loop("HGMMA").count("HGMMA") == 8  # of 128 columns
+
+
+@pytest.mark.parametrize(("size", "products"), [(64, 4 + 8), (128, 8 + 8)])
+def test_attention_between_two_roles_waits_only_for_its_boxes(size: int, products: int) -> None:
+    kernel = compiled(ATTENTION, f"d{size}_fetched", "sm_90a", statics={"D": size}, T="f16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.serialised == ""
+    step = disassembled(kernel).shortest_loop("HGMMA")
+    assert (step.count("HGMMA"), step.count("SYNCS")) == (products, 2)
+    assert step.count("BAR") <= 2
+    assert step.count("STS") == step.count("LDG") == step.count("LDSM") == step.count("LDGSTS") == 0
+
+
+def test_attention_between_two_roles_is_right_where_tiles_and_rings_end(tmp_path: Path) -> None:
+    """Queries and keys that end inside of a tile, rows that see no key, more steps than the ring has slots."""
+    definition = load_algorithm(ATTENTION)
+    schedule = find_schedule(ATTENTION, definition, None, None)
+    fetched = tuple(one for one in schedule.variants if one.name in ("d64_fetched", "small"))
+    path = tmp_path / "fetched.yaml"
+    path.write_text(dump_schedule(dataclasses.replace(schedule, variants=fetched)))
+    run = bundle(definition, path, tmp_path, {"T": "f16"}, "sm_90a")
+    rng = np.random.default_rng(0)
+    calls = ((1, 1, 2), 130, 300, [300]), ((2, 1, 1), 64, 129, [0, 129]), ((1, 2, 1), 200, 128, [77])
+    for heads, s, keys, n in calls:
+        b, g, r = heads
+        arrays = {"q": halves(rng, b, g * r, s, 64)} | {name: halves(rng, b, g, keys, 64) for name in "kv"}
+        arrays |= {"n": np.array(n, np.int32), "scale": np.float32(0.125)}
+        assert worst(run, definition, arrays, {"T": "f16"}, Accuracy(relaxed=frozenset(["p"]))) <= 1, (heads, s, keys)
 
 
 @pytest.mark.parametrize(("size", "products"), [(64, 4 + 8), (128, 8 + 8)])

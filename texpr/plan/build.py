@@ -207,9 +207,10 @@ def plan_kernel(context: Context) -> KernelPlan:
     boxes.check_boxes(context, plan)
     boxes.check_boxed_stores(context, plan)
     checks.check_register_tiles(context, plan)
-    check_register_budget(context, plan)
     checks.check_shared_budget(context, plan)
-    return dataclasses.replace(plan, roles=roles_of(context, plan))
+    plan = dataclasses.replace(plan, roles=roles_of(context, plan))
+    check_register_budget(context, plan)
+    return plan
 
 
 # ---- tiles ----------------------------------------------------------------------------------------------------------

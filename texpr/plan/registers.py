@@ -56,7 +56,10 @@ def most_tiles(plan: KernelPlan) -> list[Tile]:
 
 
 def registers_of_thread(plan: KernelPlan) -> int:
-    """How many registers a thread has if one program has the whole multiprocessor."""
+    """How many registers a thread that computes has: as its role says, or its share of a multiprocessor."""
+    given = next((role.registers for role in plan.roles if role.default), None)
+    if given is not None:
+        return given
     share = plan.target.registers_per_sm // (32 * plan.warps) // _GRANULE * _GRANULE
     return min(plan.target.registers_per_thread, share)
 

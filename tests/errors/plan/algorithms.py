@@ -124,6 +124,15 @@ def bytes_product(a: Any, b: Any, y: Any) -> None:
     y[i, j] = te.sum(a[i, k].to("i32") * b[k, j].to("i32"), over=k)
 
 
+@te.algorithm("x: f16[M, K], w: f16[K, N], v: f16[K, N] -> y: f16[M, N]")
+def two_products(x: Any, w: Any, v: Any, y: Any) -> None:
+    i, j, k, l = te.axes(i="M", j="N", k="K", l="K")  # noqa: E741
+    first, second = te.funcs("first second")
+    first[i, j] = te.sum(x[i, k] * w[k, j], over=k)
+    second[i, j] = te.sum(x[i, l] * v[l, j], over=l)
+    y[i, j] = first[i, j] * second[i, j]
+
+
 @te.algorithm("x: f16[M, K], w: i8[K, N] -> y: f16[M, N]")
 def dequantised(x: Any, w: Any, y: Any) -> None:
     i, j, k = te.axes(i="M", j="N", k="K")
