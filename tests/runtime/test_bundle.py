@@ -270,7 +270,7 @@ print(sorted(names))
     seconds, heavy, others = result.stdout.splitlines()
     assert float(seconds) < 0.5
     assert heavy == "[]"
-    ground = ("contracts", "domains", "dtypes", "errors", "targets", "version")
+    ground = ("contracts", "domains", "dtypes", "errors", "plugins", "targets", "version")
     assert set(eval(others)) <= {f"texpr.{name}" for name in ground}
 
 
