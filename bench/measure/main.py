@@ -37,6 +37,7 @@ from texpr.runtime.manifest import read_manifest
 
 ANSWERED, SOME_WRONG, CANNOT_RUN, UNFINISHED = 0, 1, 2, 3
 """Exit statuses, as of ``run.py``."""
+_STATUSES: Final = (ANSWERED, SOME_WRONG, CANNOT_RUN, UNFINISHED)
 
 _MULTIPROCESSORS: Final = 2
 _RESTART: Final = "--until"
@@ -141,29 +142,25 @@ def _is_meant(question: Question, bench: Bench, options: Options) -> bool:
 
 
 def _check(folder: Path, journal: Path, options: Options) -> int:
-    """Run the pack's own runner, which takes no times; what it found stands in its journal."""
+    """Run the pack's own runner, which takes no times; what it found stands in its journal. A case that ends the
+    process is not tried for ever: the runner counts."""
     command = [sys.executable, str(folder / "run.py"), "--no-time", "--results", str(journal)]
     command += ["--device", options.device, "--sm", str(options.sm)]
     if options.until is not None:
         command += ["--slice", f"{max(options.until - time.time(), 0.0):.0f}s"]
-    return subprocess.run(command, check=False).returncode
+    while (status := subprocess.run(command, check=False).returncode) not in _STATUSES:
+        print(f"the checks ended with status {status}; they go on", flush=True)
+    return status
 
 
-def known_wrong(journal: Path, pack: str) -> dict[str, str]:
-    """What is against the cases of bundles that have failures: a kernel that was wrong once is timed nowhere."""
-    failed: dict[str, str] = {}
-    records = [record for record in lines_of(journal) if record.get("pack") == pack and "case" in record]
-    for record in records:
-        if record["failures"]:
-            failed[record["case"]] = record["failures"][0]["text"]
-    return failed
-
-
-def _wrong_bundles(pack: Pack, failed: dict[str, str]) -> dict[str, str]:
-    """For every case of a bundle and variant of which a case failed, that failure."""
-    of = {(case.bundle, case.entry, case.variant): failed[case.id] for case in pack.cases if case.id in failed}
+def against(pack: Pack, checks: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What keeps cases from being timed: a failure in any case of the same variant, or that they were not checked."""
+    mine = [record for record in checks if record.get("pack") == pack.id and "case" in record]
+    found = {record["case"]: record["failures"] for record in mine}
     keys = {case.id: (case.bundle, case.entry, case.variant) for case in pack.cases}
-    return {name: of[key] for name, key in keys.items() if key in of}
+    failed = {keys[name]: failures[0]["text"] for name, failures in found.items() if failures and name in keys}
+    unchecked = {name: "it was not checked" for name in keys if name not in found}
+    return unchecked | {name: failed[key] for name, key in keys.items() if key in failed}
 
 
 # ---- how long
@@ -181,7 +178,7 @@ def _answer_all(
         rules = replace(rules, budget=options.budget)
     extras = extras_of(pack.folder)
     versions, missing = _peers(wanted, extras, options.without)
-    wrong = _wrong_bundles(pack, known_wrong(paths.checks, pack.id))
+    wrong = against(pack, lines_of(paths.checks))
     field = Field(bench, pack, Entries(pack, bench.device), extras, rules, "", wrong, missing)
     if todo:
         limits = measure_limits(bench, rules)
@@ -202,7 +199,8 @@ def _answer_all(
     finally:
         write_atomically(paths.result, collected(lines_of(paths.answers), questions, pack.id))
     print(f"wrote {paths.result}")
-    return SOME_WRONG if wrong else ANSWERED
+    entrants = [each for question in wanted for each in journal.results[question.id].get("contestants", {}).values()]
+    return SOME_WRONG if any("wrong" in each for each in entrants) else ANSWERED
 
 
 def _one(question: Question, field: Field, journal: Journal) -> bool:

@@ -160,6 +160,14 @@ def test_a_kernel_that_is_wrong_is_not_timed(pack: Path, tmp_path: Path) -> None
     assert "samples" not in answer["contestants"]["texpr"] and answer["contestants"]["texpr"]["wrong"]
 
 
+def test_what_was_not_checked_is_not_timed(pack: Path, tmp_path: Path) -> None:
+    unchecked = tmp_path / "pack"
+    shutil.copytree(pack, unchecked, ignore=shutil.ignore_patterns("results"))
+    assert main(unchecked, [*EMULATED, "--only", "first/*", "--no-check"]) == 1
+    (answer,) = json.loads((unchecked / "results" / "emulator-sm80.json").read_text())["answers"]
+    assert answer["contestants"] == {"texpr": {"own": True, "wrong": "it was not checked"}}
+
+
 def test_it_needs_numpy_and_its_own_folder_only(pack: Path) -> None:
     """Nothing else is imported, neither from the environment nor from the repository."""
     program = f"""
