@@ -6,7 +6,8 @@ its own. That is right if nobody sees the difference. Nobody does if the tile ha
 loop whose reductions all leave out the points where the guard fails, and what they read there is found point by point.
 
 The copy runs ahead of the loop, so it must know the guard. An asynchronous copy leaves out whole pieces of several
-elements, so its guard must be the same along the last axis; the copy engine leaves out nothing.
+elements, so its guard must be the same along the last axis. The copy engine leaves out nothing: what it has brought is
+zeroed in shared memory, in those steps in which the guard does not hold everywhere.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ def zeroed_by_copies(
     """The stage with the guards that its copies apply, and the nodes without them. ``nodes`` are those of the tile, or
     the one whose loop the stage stands in; ``sizes`` the lanes of the axes that stand somewhere at its position."""
     form = stage.form
-    plain = isinstance(form, AxisTile) and stage.memory is Memory.SHARED and stage.copy is not Copy.TMA
-    if not isinstance(form, AxisTile) or not plain:
+    if not isinstance(form, AxisTile) or stage.memory is not Memory.SHARED:
         return stage, tuple(nodes)
     own = [axis for axis, _ in form.axes]
     known = {axis for axis, size in sizes.items() if size == 1} | {*(own[:-1] if stage.copy is Copy.ASYNC else own)}

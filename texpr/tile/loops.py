@@ -49,7 +49,7 @@ from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, stage_d
 from texpr.tile.live import Cursor, Listed, LiveSteps, Mask, advance, cursor_of, holds_somewhere, live_steps, step_at
 from texpr.tile.protocol import DotWait, FenceAsync
 from texpr.tile.scope import AxisValue, Scope, StagedTile
-from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, tile_form
+from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, tile_form, zero_in_place
 from texpr.tile.trim import Steps, steps_of
 
 Body = Callable[[Scope, Block], None]
@@ -277,6 +277,8 @@ def _pipeline(
         at = at.with_tile(tile_form(stage).read, tile_here)
     for loop in loops:
         at = at.with_fact(ge(loop.axis.extent, 1))
+    for stage in (stage for ring in rings for stage in ring.stages):
+        zero_in_place(stage, buffers[stage.name], slots[stage.name], kernel, at, inner)
     since = len(kernel.taken)
     body(at.repeating(), inner)
     kernel.release(since, inner)

@@ -20,7 +20,7 @@ from texpr.tile import build as tile
 from texpr.tile.banks import ROW_OF_BANKS, best_swizzle
 from texpr.tile.boxes import await_boxes, box_layout, fetch_boxes, give_back, go_on, rings_of
 from texpr.tile.evaluate import evaluate, is_nonempty, live, masked_load, tile_of_copy, with_absent
-from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, Space, StoreShared, Wait
+from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, SharedTile, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin, stage_dims
 from texpr.tile.layouts import Nvmma, SharedLayout, Swizzled, flat, operand_swizzle, warpgroup_operand
@@ -48,6 +48,7 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
         if kernel.fetches(node):
             fetch_boxes(ring, {node.name: buffer}, const(0), kernel, scope, block)
         block.add(await_boxes(ring, const(0)))
+        zero_in_place(node, buffer, None, kernel, scope, block)
         if ring.empty:
             kernel.taken += [give_back(ring, const(0)), *go_on(ring, const(1))]
         else:
@@ -152,6 +153,30 @@ def is_pipelined(node: Stage) -> bool:
     ``ahead``."""
     tiled = isinstance(node.form, AxisTile) and node.memory is Memory.SHARED
     return tiled and (node.copy is not Copy.SYNC or node.ahead > 0)
+
+
+def zero_in_place(
+    node: Stage, buffer: Buffer, stage: IntExpr | None, kernel: Kernel, scope: Scope, block: Block
+) -> None:
+    """Zero the elements of a tile that the copy engine has brought where a guard of the stage fails; nothing where all
+    of them hold."""
+    guards = [guard for guard in node.where if guard not in scope.holds]
+    if not guards:
+        return
+    form = tile_form(node)
+    for point in points_of(node.copies):
+        values = zip(node.copies, point, strict=True)
+        at = scope.with_axes({axis: AxisValue(const(value), 1, True) for axis, value in values})
+        slot = tile_of_copy(stage, node.copies, at) if node.copies else stage
+        space = tile_copy_space(node, form, kernel, at)
+        every = tuple(range(len(space.dims)))
+        holds = tile.both([evaluate(guard, at, space, kernel.needs) for guard in guards])
+        assert holds is not None
+        dtype = node.source.dtype
+        landed = SharedTile(buffer.name, slot, every, dtype, space, every)
+        value = tile.choose(holds, landed, tile.literal(0.0 if dtype.is_float else 0, dtype))
+        block.add(StoreShared(buffer.name, slot, value, origin=origin(node.name, node.schedule)))
+    block.add(FenceAsync("the asynchronous proxy sees the zeros"))
 
 
 def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | None = None) -> TileExpr:
