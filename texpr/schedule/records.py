@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar
 
 from texpr.dtypes import DType
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
 from texpr.schedule.base import (
-    Alike,
     Assumption,
     AxisName,
     BufferType,
@@ -28,10 +26,8 @@ from texpr.schedule.base import (
     FuncName,
     LaneCount,
     Limits,
-    LoopStep,
     Map,
     NodeName,
-    Only,
     PlainName,
     Record,
     SourceName,
@@ -43,152 +39,35 @@ from texpr.schedule.base import (
     WarpCount,
     about,
 )
-
-
-class RelaxKind(Enum):
-    """A way to depart from 'exact up to reassociation inside one fixed order'."""
-
-    ROUNDING = "rounding"
-    ORDER = "order"
-    APPROX = "approx"
-
-
-class OrderKind(Enum):
-    GROUP = "group"
-    REVERSE = "reverse"
-    HILBERT = "hilbert"
-
-
-class Start(Enum):
-    """When a kernel may start: after those before it in the stream have ended, or while the last one still runs."""
-
-    AFTER = "after"
-    EARLY = "early"
-
-
-class Memory(Enum):
-    REGISTERS = "registers"
-    SHARED = "shared"
-    GLOBAL = "global"
-
-
-class MmaOp(Enum):
-    """Who multiplies. ``AUTO`` takes the best instruction that fits, else ``FMA``; ``MMA`` is the warp-level
-    instruction of sm_80 on, ``WGMMA`` that of a warpgroup on sm_90a."""
-
-    AUTO = "auto"
-    FMA = "fma"
-    MMA = "mma"
-    WGMMA = "wgmma"
-    TCGEN05 = "tcgen05"
-
-
-class Base(Enum):
-    """How the rows of a tile walk through a ragged axis, whose points differ from row to row."""
-
-    TILE = "tile"  # together: from the first point of the first row to the last one of the last row
-    ROW = "row"  # each from its own first point, for as many steps as the longest row takes
-
-
-class Copy(Enum):
-    SYNC = "sync"
-    ASYNC = "async"
-    TMA = "tma"
-
-
-class Combine(Enum):
-    TWO_PASS = "two_pass"
-    ATOMIC = "atomic"
-    TURNSTILE = "turnstile"
-    CLUSTER = "cluster"
-
-
-class SplitBy(Enum):
-    PROGRAM = "program"
-
-
-class Aggregate(Enum):
-    WARP = "warp"
-
-
-class TrimMode(Enum):
-    """How a trimmed loop treats steps in which the guard holds at some points only. ``MASK``: one loop that tests it
-    in every step. ``SPLIT``: a loop without the test over the steps where it holds everywhere, and loops with it."""
-
-    SPLIT = "split"
-    MASK = "mask"
-
-
-class SkipTest(Enum):
-    """How a loop finds the steps that it leaves out. ``MASK``: all of them before the loop, a bit each. ``STEP``: one
-    after the other, in the loop."""
-
-    MASK = "mask"
-    STEP = "step"
-
-
-class Across(Enum):
-    LOOP = "loop"
-    TWO_PASS = "two_pass"
-    LOOKBACK = "lookback"
-
-
-NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
-    {MmaOp.TCGEN05, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
-)
-"""Words that are understood and refused with "not lowered yet"."""
-
-OnChip = Annotated[Memory, Only((Memory.REGISTERS, Memory.SHARED))]
-SharedOnly = Annotated[Memory, Only((Memory.SHARED,))]
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Once per program, before its loop over tiles."""
-
-    def __str__(self) -> str:
-        return "program"
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """Once per tile of the grid."""
-
-    def __str__(self) -> str:
-        return "tile"
-
-
-@dataclass(frozen=True, slots=True)
-class LoopOf:
-    """In every iteration of the loop in which ``func`` runs over ``axis``."""
-
-    func: str
-    axis: str
-
-    def __str__(self) -> str:
-        return f"{self.func}.{self.axis}"
-
-
-Position = Program | Tile | LoopOf
-
-
-@dataclass(frozen=True, slots=True)
-class Num(Record):
-    """A number that may be known only at launch. An integer or an expression alone is short for `{value: ...}`."""
-
-    SPELLING: ClassVar[Spelling] = Spelling.SHORT
-
-    value: IntExpr = field(
-        metadata=about(
-            """The number: an integer, or an expression over dims, statics and `sms` (the device's multiprocessors,
-            read once at init) with `+ - * // %`, `min`, `max`, `clamp`, `ceil`.""",
-            "clamp(4 * sms // B, 1, 64)",
-        )
-    )
-    max: Count | None = field(
-        default=None,
-        metadata=about("The largest value it can take, known at build time: it sizes workspace and loops.", "64"),
-    )
+from texpr.schedule.places import Group as Group
+from texpr.schedule.places import Mma as Mma
+from texpr.schedule.places import Place as Place
+from texpr.schedule.places import Scan as Scan
+from texpr.schedule.places import Skip as Skip
+from texpr.schedule.places import SplitReduction as SplitReduction
+from texpr.schedule.places import Stage as Stage
+from texpr.schedule.places import TileTrim as TileTrim
+from texpr.schedule.words import NOT_LOWERED as NOT_LOWERED
+from texpr.schedule.words import Across as Across
+from texpr.schedule.words import Aggregate as Aggregate
+from texpr.schedule.words import Base as Base
+from texpr.schedule.words import Combine as Combine
+from texpr.schedule.words import Copy as Copy
+from texpr.schedule.words import LoopOf as LoopOf
+from texpr.schedule.words import Memory as Memory
+from texpr.schedule.words import MmaOp as MmaOp
+from texpr.schedule.words import Num as Num
+from texpr.schedule.words import OnChip as OnChip
+from texpr.schedule.words import OrderKind as OrderKind
+from texpr.schedule.words import Position as Position
+from texpr.schedule.words import Program as Program
+from texpr.schedule.words import RelaxKind as RelaxKind
+from texpr.schedule.words import SharedOnly as SharedOnly
+from texpr.schedule.words import SkipTest as SkipTest
+from texpr.schedule.words import SplitBy as SplitBy
+from texpr.schedule.words import Start as Start
+from texpr.schedule.words import Tile as Tile
+from texpr.schedule.words import TrimMode as TrimMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,346 +151,6 @@ class Split(Record):
 
     into: tuple[AxisName, AxisName] = field(metadata=about("The names of the outer and the inner axis.", "[ko, ki]"))
     by: Count = field(metadata=about("The extent of the inner axis.", "64"))
-
-
-@dataclass(frozen=True, slots=True)
-class Mma(Record):
-    """How a contraction is multiplied. `mma: auto` and `mma: fma` are short for `mma: {op: auto}` and `mma: {op:
-    fma}`."""
-
-    SPELLING: ClassVar[Spelling] = Spelling.SHORT
-
-    op: MmaOp = field(
-        default=MmaOp.AUTO,
-        metadata=about(
-            """`auto`: the best tensor-core instruction that fits the types and tile, else `fma`. `fma`: ordinary
-            multiply-add. `mma`: the warp-level tensor-core instruction (sm_80 on). `wgmma`: that of four warps
-            together, which reads staged tiles in shared memory itself (sm_90a; `warps` a multiple of 4, 64 rows or
-            more). The last two are refused, with the reason, where none fits.""",
-            "mma",
-        ),
-    )
-    rows: tuple[AxisName, ...] = field(
-        default=(),
-        metadata=about(
-            "The axis or axes that form the rows of the instruction. Left out: chosen by the compiler.", "i", bare=True
-        ),
-    )
-    cols: tuple[AxisName, ...] = field(
-        default=(),
-        metadata=about("The axis or axes that form its columns. Left out: chosen by the compiler.", "j", bare=True),
-    )
-    a: OnChip | None = field(
-        default=None,
-        metadata=about(
-            """Where `wgmma` reads its A operand; B is read from shared memory. Left out: from shared memory if A is
-            staged there as it is, else from registers.""",
-            "shared",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Skip(Record):
-    """A loop that leaves out the steps in which the reduction's guard holds nowhere in the tile, whatever the guard
-    is. It has one of these keys."""
-
-    test: SkipTest | None = field(
-        default=None,
-        metadata=about(
-            """`mask`: the guard is tested for all steps before the loop, which then runs over those that are left: at
-            most 64 steps, each a bit of a word. Copies run ahead along them. `step`: the guard is tested in each step,
-            any number of them; nothing may run ahead in the loop.""",
-            "mask",
-        ),
-    )
-    list_: TensorName | None = field(
-        default=None,
-        metadata=about(
-            """An input with a row per tile of the grid's axis that the guard depends on: how many points are left, then
-            these points in ascending order, among them all at which the guard holds anywhere in the tile. It has the
-            contract `lists` of the axis' extent, and steps are of one point.""",
-            "live",
-            key="list",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Place(Record):
-    """Where a func or an output is computed, in what steps, and where its values are kept."""
-
-    LATER: ClassVar[Mapping[str, str]] = {
-        "combine": "how inverted updates of several programs meet; they are atomic, and for two passes there is "
-        "`split_reduction`",
-    }
-
-    at: Position | None = field(
-        default=None,
-        metadata=about(
-            """The level of the loop nest at which it is computed: `program` (once per program), `tile` (once per tile
-            of the grid) or `func.axis` (in every iteration of the loop in which func runs over axis).""",
-            "tile",
-        ),
-    )
-    where: Memory | None = field(
-        default=None, metadata=about("The memory that holds its tile. Left out: registers.", "registers", key="in")
-    )
-    loop: Map[AxisName, LoopStep] = field(
-        default=Map(),
-        metadata=about(
-            """The loops in which it is computed, outermost first, with the size of one step: its reduction axes, or
-            for an output axes that are neither in `grid` nor in `whole`.""",
-            "{k: 32}",
-        ),
-    )
-    base: Map[AxisName, Base] = field(
-        default=Map(),
-        metadata=about(
-            """How the loop over a ragged axis goes where the tile has several of its groups. `tile`: once over the
-            points of all of them. `row`: each group from its own first point, as many steps as the longest takes. Left
-            out: `tile`.""",
-            "{p: tile}",
-        ),
-    )
-    by: Map[AxisName, TileSize] = field(
-        default=Map(),
-        metadata=about(
-            """The tile in which it is computed and written, where it is not the whole footprint at once: an epilogue in
-            slices, or a footprint such as 34 x 128 that is no power of two.""",
-            "{j: 64}",
-        ),
-    )
-    unroll: tuple[AxisName, ...] = field(
-        default=(),
-        metadata=about(
-            """Axes whose values become separate copies of the code: loops with a constant extent, or axes of a
-            contraction that nothing else covers, which get an accumulator per point.""",
-            "[q]",
-        ),
-    )
-    with_: FuncName | None = field(
-        default=None,
-        metadata=about("Compute it in the same loops as this func, which is placed already.", "acc", key="with"),
-    )
-    into: FuncName | None = field(
-        default=None, metadata=about("Continue this func's accumulator: the sum of both is kept in one place.", "gx")
-    )
-    mma: Mma | None = field(
-        default=None,
-        metadata=about("How its contraction is multiplied. Left out: `auto`.", "{op: mma, rows: i, cols: j}"),
-    )
-    trim: Annotated[Map[AxisName, TrimMode], Alike(TrimMode.MASK)] = field(
-        default=Map(),
-        metadata=about(
-            """Loops shortened to the part where the reduction's guard can hold: its conjuncts `a*k <= e` and `a*k >= e`
-            (also `<`, `>`, `==`), where `e` does not depend on `k`, bound the loop, and `(a*k + e) % c == 0` makes it
-            step by `c`, one point at a time; in wider steps, split `k` by `c` into `[ko, ki]` and trim `ki`. `mask`
-            tests the guard in every step, `split` only in those where it may fail.""",
-            "{k: split}",
-        ),
-    )
-    skip: Map[AxisName, Skip] = field(
-        default=Map(),
-        metadata=about(
-            """Loops that leave out the steps in which the reduction's guard holds nowhere in the tile. Its conjuncts
-            that mention the axis, and no other loop of the reduction, decide; they may depend on anything that is known
-            outside of the loop. What is left out adds nothing, so results are the same.""",
-            "{v: {test: mask}}",
-        ),
-    )
-    invert: tuple[AxisName, ...] = field(
-        default=(),
-        metadata=about(
-            """Run over the axes that a written func reduces over, all of them, and update the func at the index that
-            its guard names: `where=key[i] == b`. Updates are atomic: `in: global` one by one, `in: shared` in a copy
-            per program (`at: program`, or `at: tile` one per tile), which is added to the memory in the end. Needs
-            `fill:` with the value of no points, unless the reduced axes are not in `grid` (but in `loop`) and the copy
-            in shared memory is stored. Floats need `relax: [{order: func}]`, unless their order is fixed: one program
-            has all points of an element (`split_reduction` gives each its own part), in steps of one point of the
-            reduced axes, or with `aggregate: warp` and `warps: 1` in steps of 32 points. Where no two keys are the
-            same, because an input with the contract `unique` or `permutation` says so, updates are stores, of any
-            type.""",
-            "[i]",
-            bare=True,
-        ),
-    )
-    aggregate: Aggregate | None = field(
-        default=None,
-        metadata=about(
-            """`warp`: the lanes of a warp that update the same element of an inverted func combine what they have
-            (`match.any`, shuffles), and one of them updates it: for keys of which many are the same.""",
-            "warp",
-        ),
-    )
-    once: tuple[AxisName, ...] = field(
-        default=(),
-        metadata=about(
-            "Axes of the grid that an inverted func does not run over: only their first point contributes.",
-            "[c]",
-            bare=True,
-        ),
-    )
-    via: SharedOnly | None = field(
-        default=None,
-        metadata=about(
-            "Pass the tile through this memory on its way out, so that it is written in long rows.", "shared"
-        ),
-    )
-    copy: Annotated[Copy, Only((Copy.SYNC, Copy.TMA))] = field(
-        default=Copy.SYNC,
-        metadata=about(
-            """How an output goes from shared memory to its place. `tma`: boxes that the copy engine moves while the
-            program goes on (sm_90a and newer), under the same conditions as in a stage.""",
-            "tma",
-        ),
-    )
-    depth: Count = field(
-        default=1, metadata=about("How many pieces of an output are on their way at once, with `copy: tma`.", "2")
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Stage(Record):
-    """A tile of a tensor or func that is read is held close by. How much of it is inferred from the reads."""
-
-    LATER: ClassVar[Mapping[str, str]] = {"multicast": "fetch a tile once for several programs of a cluster"}
-
-    at: Position = field(
-        metadata=about(
-            "The level of the loop nest at which the tile is fetched: `program`, `tile` or `func.axis`.", "acc.k"
-        )
-    )
-    where: OnChip = field(
-        metadata=about(
-            "`shared`: seen by all threads of the program. `registers`: loaded once, used many times.",
-            "shared",
-            key="in",
-        )
-    )
-    copy: Copy = field(
-        default=Copy.SYNC,
-        metadata=about(
-            "`sync`: through registers. `async`: cp.async, which needs `in: shared` and runs beside the computation. "
-            "`tma`: boxes that the copy engine moves by itself (sm_90a and newer), of tensors whose address and pitch "
-            "are proved to be multiples of 16 bytes.",
-            "async",
-        ),
-    )
-    depth: Count = field(
-        default=1,
-        metadata=about("How many tiles are held at once: 3 means that two are on their way while one is used.", "3"),
-    )
-    ahead: Annotated[int, Limits(0)] | None = field(
-        default=None,
-        metadata=about(
-            """How many iterations ahead the tile is fetched. Left out: `depth` - 1, or `depth` - 2 where `wgmma` reads
-            it and its product may still be going on in the next iteration.""",
-            "1",
-        ),
-    )
-    by: Map[AxisName, TileSize] = field(
-        default=Map(),
-        metadata=about("The tile of one copy, where the inferred footprint is no power of two.", "{i: 2, j: 256}"),
-    )
-    swizzle: Annotated[int, Limits(1, 64, power_of_two=True, auto=True)] | None = field(
-        default=None,
-        metadata=about(
-            """After how many rows the exclusive-or pattern of the shared buffer repeats; 1 stores rows as they are.
-            `auto` (or left out): derived from the accesses and proved free of bank conflicts.""",
-            "8",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class SplitReduction(Record):
-    """Reductions over one axis in several pieces: one grid position each, or what each program of a persistent kernel
-    comes across. A later kernel combines `func.part` over the axis `axis.part`."""
-
-    of: tuple[FuncName, ...] = field(metadata=about("The reductions that are split together.", "[acc]"))
-    over: AxisName = field(metadata=about("The reduction axis that is divided.", "k"))
-    parts: Num | None = field(
-        default=None,
-        metadata=about(
-            "How many pieces. Needs a `max` unless it is a plain number. Left out with `by`.",
-            '{value: "2 * sms", max: 64}',
-        ),
-    )
-    by: SplitBy | None = field(
-        default=None,
-        metadata=about(
-            "`program`: a piece is what lies in the tiles of one program of a persistent kernel, whose grid has the "
-            "axis. The partial results stay in registers from tile to tile.",
-            "program",
-        ),
-    )
-    combine: Combine = field(
-        default=Combine.TWO_PASS,
-        metadata=about(
-            "`two_pass`: the partial results go through workspace to a later kernel; deterministic.", "two_pass"
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Group(Record):
-    """Reductions over the same points that share one pass. Their loop is that of each of them: `at: m.j` is in it."""
-
-    LATER: ClassVar[Mapping[str, str]] = {"rule": "choose between hoisting and rescaling"}
-
-    funcs: tuple[FuncName, ...] = field(metadata=about("The reductions, all over the same axes.", "[m, l]"))
-    at: Position = field(metadata=about("The level of the loop nest at which the pass is made.", "tile"))
-    loop: Map[AxisName, LoopStep] = field(
-        metadata=about("The loops over the reduced axes, outermost first, with the size of one step.", "{j: 4096}")
-    )
-    trim: Annotated[Map[AxisName, TrimMode], Alike(TrimMode.MASK)] = field(
-        default=Map(),
-        metadata=about("Loops shortened to the part where the members' guard can hold, as in `place`.", "{j: split}"),
-    )
-    skip: Map[AxisName, Skip] = field(
-        default=Map(),
-        metadata=about(
-            "Loops that leave out the steps in which the members' guard holds nowhere in the tile, as in `place`.",
-            "{j: {test: step}}",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TileTrim(Record):
-    """Tiles in which the guards of reductions hold nowhere: they get what a reduction of no points is, and nothing is
-    computed for them."""
-
-    grid: tuple[AxisName, ...] = field(
-        metadata=about(
-            """Axes of the grid. The conjuncts that mention one of them, and no axis of a loop, tell which tiles are
-            live: affine ones by their extrema over the tile, others by a test of all its points.""",
-            "w",
-            bare=True,
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Scan(Record):
-    """How a scan goes from one tile of its axis to the next. A scan whose axis is in `whole` needs none of this."""
-
-    across: Across = field(
-        metadata=about(
-            """`loop`: one program takes the tiles one after the other, in scan order, and keeps the state in registers.
-            `two_pass`: a program takes one tile; an earlier kernel reduces every tile to `func.part`, another scans
-            these along the axis `axis.part` to `func.carry`. `lookback`: a program takes one tile, and learns from
-            those before it what they come to: one pass, in which what is scanned is read once. Sums of floats need
-            `relax: [{order: func}]`.""",
-            "loop",
-        )
-    )
-    by: Map[AxisName, TileSize] = field(metadata=about("The scan's axis, with the size of a tile.", "{i: 1024}"))
-    window: TileSize | None = field(
-        default=None,
-        metadata=about("For `lookback`: how many earlier tiles are looked at together. Left out: 32.", "32"),
-    )
 
 
 @dataclass(frozen=True, slots=True)
