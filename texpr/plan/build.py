@@ -38,7 +38,7 @@ from texpr.plan.excerpt import in_kernel, in_variant
 from texpr.plan.extern import check_externs, plan_extern, stored_by_others
 from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_members
 from texpr.plan.guards import trimmed
-from texpr.plan.inline import inline, plain_read, reads_of
+from texpr.plan.inline import inline, plain_read
 from texpr.plan.into import continue_accumulators
 from texpr.plan.invert import inverted
 from texpr.plan.ir import (
@@ -77,7 +77,7 @@ from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, pos
 from texpr.plan.shares import check_shares, is_shared, program_axes, programs_of
 from texpr.plan.skip import check_tested_steps, skipping
 from texpr.plan.tile_trim import check_trimmed_tiles, live_parts
-from texpr.plan.units import dot_again, dot_of
+from texpr.plan.units import dot_again, dot_of, in_pieces
 from texpr.plan.warpgroups import with_warpgroups
 from texpr.plan.workspace import fills_of, lives_of, shared_slots, zeroed
 from texpr.schedule.like import written_out_kernels
@@ -313,7 +313,7 @@ def _nodes(
         inner += [_write(context, f, around, _write_loops(context, f, around), (), held) for f in followers]
         when = last if is_shared(context.algorithm.definition(func)) else writes
         when.append(_write(context, func, sizes, stores[func.name], tuple(inner), held))
-    nodes = continue_accumulators(context, (*first, *_in_pieces(at_tile, writes), *writes))
+    nodes = continue_accumulators(context, (*first, *in_pieces(at_tile, writes), *writes))
     prologue, body = nodes[: len(first)], nodes[len(first) :]
     checks.check_once(context, prologue, tile)
     prologue, body = shared_windows(context, prologue, tile), shared_windows(context, body, tile)
@@ -587,21 +587,6 @@ def _write(
         place.copy,
         place.depth,
     )
-
-
-def _in_pieces(nodes: list[Node], writes: Sequence[Write]) -> list[Node]:
-    """``by`` on an output that reads an accumulator keeps that accumulator in column pieces of the same width, so that
-    the epilogue runs piece by piece and holds one piece at a time."""
-    result: list[Node] = []
-    for node in nodes:
-        if isinstance(node, Reduction) and node.dot is not None:
-            for write in writes:
-                reads = {read.source for read in reads_of(write.expr)}
-                widths = [width for name, width in write.chunk if [axis.name for axis in node.dot.cols] == [name]]
-                if node.funcs[0] in reads and widths:
-                    node = dataclasses.replace(node, dot=dataclasses.replace(node.dot, piece=widths[0]))
-        result.append(node)
-    return result
 
 
 def _schedule_line(location: Location | None) -> str:

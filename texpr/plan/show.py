@@ -22,20 +22,16 @@ from texpr.instructions import (
 from texpr.lang.ir import (
     Algorithm,
     Axis,
-    Expr,
     Func,
     Monoid,
     Present,
     Ranking,
-    Read,
     ReduceOp,
     Scalar,
     Tensor,
-    children,
     has_position,
-    walk,
 )
-from texpr.lang.show import expr_text, index_text
+from texpr.lang.show import index_text
 from texpr.lang.user_code import TileOp
 from texpr.math.bounds import Facts
 from texpr.math.expr import TRUE, BoolExpr, IntExpr, free_symbols
@@ -59,15 +55,12 @@ from texpr.plan.ir import (
     Extern,
     Group,
     KernelPlan,
-    LoopAxis,
     Node,
     Prefixes,
     Reduction,
     Scratch,
-    Skip,
     Stage,
     TileAxis,
-    Trim,
     Unit,
     Update,
     VariantPlan,
@@ -78,11 +71,11 @@ from texpr.plan.ir import (
 from texpr.plan.online import Member
 from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
+from texpr.plan.show_loops import loop_line
 from texpr.plan.show_parts import with_chunk_names
-from texpr.schedule.records import Base, Copy, Memory, Order, OrderKind, SkipTest, Start, TrimMode, Variant
+from texpr.plan.show_text import ceil_text, count_of_things, shortened
+from texpr.schedule.records import Copy, Memory, Order, OrderKind, Start, Variant
 
-_WIDEST: Final = 150  # longer expressions are cut in the middle
-_MOST_NODES: Final = 2000
 _SYMBOLS: Final = {ReduceOp.SUM: "+=", ReduceOp.PROD: "*=", ReduceOp.OR: "|=", ReduceOp.AND: "&=", ReduceOp.XOR: "^="}
 
 
@@ -144,7 +137,7 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
 def _warps_text(kernel: KernelPlan) -> str:
     """``9 warps (compute 8 x 232 registers, load 1 x 40 registers)``."""
     if not kernel.roles:
-        return _count(kernel.warps, "warp")
+        return count_of_things(kernel.warps, "warp")
     each = [
         f"{role.name} {role.warps}" + ("" if role.registers is None else f" x {role.registers} registers")
         for role in kernel.roles
@@ -227,16 +220,6 @@ def _count_text(tile: TileAxis) -> str:
     return ceil_text(tile.axis.extent, tile.size) if tile.grouped is None else f"({tile.count})"
 
 
-def ceil_text(extent: IntExpr, size: int) -> str:
-    """``ceil(M/128)``, or just the extent for tiles of one."""
-    text = str(extent)
-    if size == 1:
-        return text if text.isidentifier() or text.isdigit() else f"({text})"
-    if text.isdigit():
-        return str(-(-int(text) // size))
-    return f"ceil({text if text.isidentifier() else f'({text})'}/{size})"
-
-
 # ---- nodes -------------------------------------------------------------------------------------------------------
 
 
@@ -307,13 +290,13 @@ def _group(node: Group, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterat
         many = len(one.carried.parts) if one.carried is not None else 1
         dtype = one.exprs[0].dtype
         registers = registers_per_thread(elements_of(lanes, sizes) * many, dtype, kernel)
-        helpers = f"   with {_count(many - len(one.funcs), 'helper sum')}" if many > len(one.funcs) else ""
+        helpers = f"   with {count_of_things(many - len(one.funcs), 'helper sum')}" if many > len(one.funcs) else ""
         start = f"{', '.join(func.name for func in one.funcs)} = {_identity(one.op)}"
         yield _line(f"{start}   {_shape(lanes, sizes)} {dtype}{helpers}", registers, one.schedule)
     indent = ""
     named = ", ".join(func.name for func in node.funcs)
     for loop in node.loops:
-        yield f"{indent}{_loop_line(node.funcs[0].name, loop)}   {node.directive}: {named}"
+        yield f"{indent}{loop_line(node.funcs[0].name, loop)}   {node.directive}: {named}"
         indent += "| "
     for inner in node.body:
         if inner in members and isinstance(inner, Reduction) and inner.carried is not None:
@@ -335,10 +318,10 @@ def _carried(node: Reduction, member: Member, kernel: KernelPlan, sizes: Mapping
     """What happens to a member in a step: its rescaling, then its summand."""
     names = ", ".join(func.name for func in node.funcs)
     if member.factor_of is not None:
-        helpers = f" and {_count(len(member.parts) - 1, 'helper sum')}" if len(member.parts) > 1 else ""
+        helpers = f" and {count_of_things(len(member.parts) - 1, 'helper sum')}" if len(member.parts) > 1 else ""
         yield f"{names} *= {shortened(member.factor_of)}   online: rescale, 1 factor{helpers}"
     if member.shift_of is not None:
-        what = "shift" if len(member.parts) == 1 else f"span, {_count(len(member.parts) - 1, 'helper sum')}"
+        what = "shift" if len(member.parts) == 1 else f"span, {count_of_things(len(member.parts) - 1, 'helper sum')}"
         yield f"{names} moved by {shortened(member.shift_of)}   online: {what}"
     if node.dot is not None:
         yield _dot_line(names, node, node.dot, kernel, sizes)
@@ -485,46 +468,12 @@ def _loops(node: Reduction | Write, name: str, kernel: KernelPlan, sizes: Mappin
     early = outer_stages(node.loops, node.body)
     indent = ""
     for loop in node.loops:
-        yield indent + _loop_line(name, loop)
+        yield indent + loop_line(name, loop)
         indent += "| "
         yield from (indent + _stage_line(stage, kernel) for stage in early.get(loop.axis, ()))
     for inner in node.body:
         if not any(inner in stages for stages in early.values()):
             yield from (indent + line for line in _node(inner, kernel, sizes))
-
-
-def _loop_line(name: str, loop: LoopAxis) -> str:
-    if loop.base is not None and loop.axis.ragged is not None:
-        offsets, group = loop.axis.ragged.offsets.name, loop.axis.ragged.group.name
-        bounds = f"{offsets}[{group}] .. {offsets}[{group} + 1]"
-        return f"for {name}.{loop.axis.name} by {loop.size} in {bounds}   base: {loop.base.value}"
-    steps = ceil_text(loop.axis.extent, loop.size)
-    how = f"unrolled: {steps} copies" if loop.unrolled else f"{steps} steps"
-    if loop.trim is not None:
-        how = _trim_text(loop, loop.trim)
-    if loop.skip is not None:
-        how = _skip_text(loop.skip)
-    how += ", from the last to the first" if loop.reverse else ""
-    how += "   base: row, each with a cursor of its own" if loop.base is Base.ROW else ""
-    return f"for {name}.{loop.axis.name} by {loop.size} in 0 .. {loop.axis.extent}   {how}"
-
-
-def _trim_text(loop: LoopAxis, trim: Trim) -> str:
-    """What shortens a loop: the guard's conjuncts, and whether they are tested in the steps that are left."""
-    parts = [half.conjunct for half in trim.halves] + ([] if trim.congruence is None else [trim.congruence.conjunct])
-    texts = ", ".join(shortened(part) for part in dict.fromkeys(parts))
-    split = trim.halves and trim.mode is TrimMode.SPLIT
-    return f"trim: {texts}" + ("; tested in the steps at the edge only" if split else "")
-
-
-def _skip_text(skip: Skip) -> str:
-    """Which steps a loop leaves out, and how they are found."""
-    guard = " & ".join(shortened(part) for part in skip.guard)
-    if skip.listed is not None:
-        rows = f"{skip.listed.tensor.name}[{skip.listed.axis.name} // {skip.listed.size}]"
-        return f"skip: the points that {rows} lists, all where {guard} holds anywhere"
-    how = "tested in each step" if skip.test is SkipTest.STEP else f"a mask of at most {skip.most} steps"
-    return f"skip: steps where {guard} holds nowhere, {how}"
 
 
 # ---- words -------------------------------------------------------------------------------------------------------
@@ -568,24 +517,6 @@ def _identity(op: ReduceOp | Monoid | Ranking) -> str:
             return "all ones"
 
 
-def shortened(expr: Expr) -> str:
-    """The text of an expression; a long one is cut in the middle, with the number of its reads. One whose parts are
-    shared so often that spelling it out would take forever is only described."""
-    nodes = walk(expr)
-    spelled: dict[int, int] = {}
-    for node in nodes:
-        spelled[id(node)] = 1 + sum(spelled[id(child)] for child in children(node))
-    if spelled[id(expr)] > _MOST_NODES:
-        reads = sum(isinstance(node, Read) for node in nodes)
-        return f"... ({_count(len(nodes), 'operation')}, {_count(reads, 'read')})"
-    text = expr_text(expr)
-    if len(text) <= _WIDEST:
-        return text
-    reads = text.count("[")
-    half = (_WIDEST - 20) // 2
-    return f"{text[:half]} ... {text[-half:]} ({_count(reads, 'read')})"
-
-
 def _shape(axes: Sequence[Axis], sizes: Mapping[Axis, int]) -> str:
     return f"[{', '.join(f'{axis.name}:{sizes[axis]}' for axis in axes if axis in sizes)}]"
 
@@ -596,10 +527,6 @@ def _axes_text(axes: Sequence[Axis]) -> str:
 
 def _pairs(pairs: Sequence[tuple[str, int]]) -> str:
     return " ".join(f"{name}:{size}" for name, size in pairs)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def size_text(size: int) -> str:
