@@ -4,7 +4,7 @@
 
 Prints one JSON object; times are milliseconds. Goals: 30 from algorithm and schedule to the text of ``linear_gelu``;
 300 for ``import texpr`` and for ``texpr --help``; for Triton, reported apart, 500 for a tile of 128 x 128 x 32 on sm_80
-and 150 for row kernels.
+and 150 for row kernels, 800 for a variant of attention.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from texpr.schedule import load_schedule
 ROOT = Path(__file__).parent.parent
 TARGET = "sm_80"
 TYPES = {"T": "f16"}
-GOALS = {"linear_gelu_f16_tile128": 500.0, "softmax_f16_rows_1024": 150.0}
+GOALS = {"linear_gelu_f16_tile128": 500.0, "softmax_f16_rows_1024": 150.0, "attention_f16": 800.0}
+TRITON = ("rows.py:softmax", "linear.py:linear_gelu", "attention.py:attention")
 
 Report = dict[str, Any]
 
@@ -91,8 +92,8 @@ def imports(repeats: int) -> Report:
 
 
 def triton(compiles: int) -> Report:
-    """Triton and ptxas on kernels of ``softmax`` and ``linear_gelu``, in a worker that has compiled one before."""
-    kernels = [kernel for name in ("rows.py:softmax", "linear.py:linear_gelu") for kernel in sources(name)]
+    """Triton and ptxas on kernels of ``TRITON``, in a worker that has compiled one before."""
+    kernels = [kernel for name in TRITON for kernel in sources(name)]
     samples: dict[str, list[float]] = {}
 
     def note(progress: Progress) -> None:
