@@ -8,7 +8,9 @@ import pytest
 
 from tests.kernels.sass import Code, compiled, disassembled, parse
 from texpr.aot.cubin import compile_kernels
-from texpr.compile import build_package
+from texpr.compile import build_package, load_algorithm
+from texpr.plan.default import default_schedule
+from texpr.schedule import dump_schedule
 
 ROOT = Path(__file__).parents[2]
 ROWS = f"{ROOT}/kernels/rows.py:softmax"
@@ -56,6 +58,19 @@ def test_attention_keeps_everything_but_keys_and_values_in_registers(size: int, 
     assert step.count("STS") == step.count("STG") == step.count("LDG") == 0
     assert step.count("BAR") == 1
     assert step.count("LDGSTS", "128") == step.count("LDGSTS") == 8
+
+
+def test_attention_by_default_has_no_spills_and_at_most_twice_the_instructions(tmp_path: Path) -> None:
+    """In three kernels and without relaxing anything, for pointers without alignment."""
+    chosen = tmp_path / "default.yaml"
+    chosen.write_text(dump_schedule(default_schedule(load_algorithm(ATTENTION), ["sm_80"])))
+    found = [
+        compiled(ATTENTION, "any", "sm_80", {"D": 64}, chosen, kernel=kernel, T="f16") for kernel in ("_s", "_m", "_o")
+    ]
+    assert [(kernel.spill_store_bytes, kernel.spill_load_bytes) for kernel in found] == [(0, 0)] * 3
+    by_hand = compiled(ATTENTION, "small", "sm_80", {"D": 64}, T="f16")
+    total = sum(len(disassembled(kernel).opcodes) for kernel in found)
+    assert total <= 2 * len(disassembled(by_hand).opcodes)
 
 
 @pytest.mark.parametrize(("kernel", "products"), [("keys", 64), ("queries", 96)])
