@@ -199,6 +199,23 @@ def test_overflow_in_f32_says_nothing() -> None:
     assert np.isinf(y.bound).tolist() == [False, True, False]
 
 
+def test_tiny_products_lose_what_lies_below_the_least_number() -> None:
+    def product(x: Any, w: Any, y: Any) -> None:
+        i, j, k = te.axes(i="M", j="N", k="K")
+        y[i, j] = te.sum(x[i, k] * w[k, j], over=k)
+
+    signature = "x: f32[M, K], w: f32[K, N] -> y: f32[M, N]"
+    x = RNG.uniform(1e-38, 2e-38, (3, 47)).astype(np.float32)
+    w = RNG.uniform(1e-4, 2e-4, (47, 2)).astype(np.float32)
+    found = run(product, signature, x=x, w=w)["y"]
+    rounded = np.zeros((3, 2), np.float32)
+    for k in range(47):
+        rounded += x[:, k, None] * w[k]
+    assert (found.ratios(rounded) <= 1).all()
+    assert (found.bound < 50 * 2.0**-149).all()
+    assert (run(product, signature, x=x * 2**20, w=w * 2**20)["y"].bound < 1e-30).all()
+
+
 def test_what_is_divided_by_an_overflowing_number_is_still_known() -> None:
     """exp(100) is infinite in f32 and finite in the reference: x / (1 + exp(-x)) is 0 either way."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from texpr.lang.bound_expr import Analysis, Rectangle, bound_expr
 from texpr.lang.bounded import EXACT, NO_DOUBT, Bounded
 from texpr.lang.errors import ReferenceRangeError
 from texpr.lang.evaluate import Mask, Points, State, whole
-from texpr.lang.ir import Axis, Expr, Monoid, Ranking, Reduce, ReduceOp
+from texpr.lang.ir import Axis, Expr, Monoid, OpName, Ranking, Reduce, ReduceOp
 from texpr.lang.reduce import (
     FACTOR_LIMIT,
     at_ranks,
@@ -27,6 +28,8 @@ from texpr.lang.reduce import (
     reduce_points,
     without_ranks,
 )
+
+_F32_LEAST_NORMAL: Final = 2.0**-126
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,9 @@ def contract_bound(reduce: Reduce, left: tuple[Axis, ...], analysis: Analysis) -
     operands = [(factor, axes) for found in factors if found is not None for factor, axes in [found]]
     if len(operands) < len(factors) or not all(_is_plain(factor) for factor, _ in operands):
         return None
+    small = reduce.exprs[0].dtype is not DType.F64 and _least_product(operands) < _F32_LEAST_NORMAL
+    if small and len(operands) > 2:
+        return None  # what is lost in one product is multiplied by the next factor
     if reduce.where is not None:
         guard = _factor(reduce.where, None, order, analysis)
         if guard is None or guard[0].ambiguous.any():
@@ -272,7 +278,15 @@ def contract_bound(reduce: Reduce, left: tuple[Axis, ...], analysis: Analysis) -
     count = math.prod(analysis.state.extent(axis) for axis in reduce.axes)
     roundings = gamma(count + len(exprs) - 1, analysis.accuracy.sum_ulps * unit(dtype))
     bound = (largest - size) + (roundings + 2.0**-50) * largest
+    if small:  # every product is rounded to a multiple of the least number
+        bound = bound + np.where(size > 0, count * analysis.accuracy.of(OpName.MUL).absolute, 0.0)
     return bounded.overflow(Bounded(value, bound, NO_DOUBT), dtype)
+
+
+def _least_product(operands: Sequence[tuple[Bounded, tuple[Axis, ...]]]) -> float:
+    """No product of elements that are not zero is smaller."""
+    sizes = (np.abs(factor.value[factor.value != 0]) for factor, _ in operands)
+    return math.prod(float(size.min(initial=np.inf)) for size in sizes)
 
 
 def _is_plain(factor: Bounded) -> bool:
