@@ -153,7 +153,12 @@ def test_null_parameters_and_unsupported_forms(driver: EmulatedDriver) -> None:
     assert call(ctypes.byref(config), function, None, None) == Result.INVALID_VALUE
     assert call(ctypes.byref(config), function, pointers, pointers) == Result.NOT_SUPPORTED
     config.attribute_count = 1
+    assert call(ctypes.byref(config), function, pointers, None) == Result.INVALID_VALUE
+    attribute = (ctypes.c_uint64 * 9)(4)  # cluster dimensions
+    config.attributes = ctypes.addressof(attribute)
     assert call(ctypes.byref(config), function, pointers, None) == Result.NOT_SUPPORTED
+    attribute[0] = 6  # programmatic stream serialization
+    assert call(ctypes.byref(config), function, pointers, None) != Result.NOT_SUPPORTED
 
 
 def test_shared_memory_above_the_static_limit_is_opt_in(driver: EmulatedDriver) -> None:

@@ -180,6 +180,8 @@ class EmulatedDriver:
                 Result.NOT_SUPPORTED, "the stand-in driver takes kernel parameters through `params`, not `extra`"
             )
         launch = config.contents
+        if launch.attribute_count and not launch.attributes:
+            raise CudaError(Result.INVALID_VALUE, "the array of launch attributes is null")
         for index in range(launch.attribute_count):
             identifier = ctypes.c_uint32.from_address(launch.attributes + index * _ATTRIBUTE_BYTES).value
             if identifier != _EARLY_START:  # which changes nothing where one kernel runs after the other
