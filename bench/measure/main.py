@@ -153,11 +153,12 @@ def _check(folder: Path, journal: Path, options: Options) -> int:
     return status
 
 
-def against(pack: Pack, checks: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What keeps cases from being timed: a failure in any case of the same variant, or that they were not checked."""
+def against(pack: Pack, checks: Sequence[dict[str, Any]], multiprocessors: int) -> dict[str, str]:
+    """What keeps cases from being timed on a GPU with so many multiprocessors: a failure in any case of the variant
+    that takes them there, or that they were not checked."""
     mine = [record for record in checks if record.get("pack") == pack.id and "case" in record]
     found = {record["case"]: record["failures"] for record in mine}
-    keys = {case.id: (case.bundle, case.entry, case.variant) for case in pack.cases}
+    keys = {case.id: (case.bundle, case.entry, case.variant_on(multiprocessors)) for case in pack.cases}
     failed = {keys[name]: failures[0]["text"] for name, failures in found.items() if failures and name in keys}
     unchecked = {name: "it was not checked" for name in keys if name not in found}
     return unchecked | {name: failed[key] for name, key in keys.items() if key in failed}
@@ -178,7 +179,7 @@ def _answer_all(
         rules = replace(rules, budget=options.budget)
     extras = extras_of(pack.folder)
     versions, missing = _peers(wanted, extras, options.without)
-    wrong = against(pack, lines_of(paths.checks))
+    wrong = against(pack, lines_of(paths.checks), bench.device.multiprocessors)
     field = Field(bench, pack, Entries(pack, bench.device), extras, rules, "", wrong, missing)
     if todo:
         limits = measure_limits(bench, rules)

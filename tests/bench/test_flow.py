@@ -14,12 +14,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from bench.measure.main import UNFINISHED, main
+from bench.measure.main import UNFINISHED, against, main
 from bench.sweep.casefile import read_case
 from bench.sweep.packer import Request, write_bench_pack
 from bench.sweep.report import write_report
 from bench.sweep.yaml_lines import BenchError
 from texpr.errors import TExprError
+from texpr.packing.runner.records import read_pack
 
 pytest.importorskip("triton")
 
@@ -158,6 +159,20 @@ def test_a_kernel_that_is_wrong_is_not_timed(pack: Path, tmp_path: Path) -> None
     assert main(spoiled, [*EMULATED, "--only", "first/*"]) == 1
     (answer,) = json.loads((spoiled / "results" / "emulator-sm80.json").read_text())["answers"]
     assert "samples" not in answer["contestants"]["texpr"] and answer["contestants"]["texpr"]["wrong"]
+
+
+def test_a_failure_keeps_from_timing_what_the_same_variant_takes_there(pack: Path) -> None:
+    """Which variant takes a case may depend on the number of multiprocessors."""
+    known = read_pack(pack)
+    one, other = (replace(known.cases[0], id=name, variant=name) for name in ("one", "other"))
+    cases = (replace(one, chosen=((1, "one"), (64, "other"))), replace(other, chosen=((1, "other"),)))
+    changed = replace(known, cases=cases)
+    checks = [
+        {"pack": known.id, "case": "one", "failures": []},
+        {"pack": known.id, "case": "other", "failures": [{"text": "wrong"}]},
+    ]
+    assert against(changed, checks, 63) == {"other": "wrong"}
+    assert against(changed, checks, 64) == {"one": "wrong", "other": "wrong"}
 
 
 def test_what_was_not_checked_is_not_timed(pack: Path, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ Y = Layout("y", DType.F16, (4, 6), (10, 1), 4)
 
 def case_of(reproducible: bool = True) -> Case:
     return Case(
-        id="k/v/sm_80/0", bundle="k", entry="k", variant="v", targets=("sm_80",), text="", dims={}, statics={},
-        strides={}, scalars={}, inputs=(Input(X, Fill(Style.NORMAL, 7)),), outputs=(Output(Y, None, None),), absent=(),
-        reproducible=reproducible, large=False, work=1, emulated={}, arrays=None,
+        id="k/v/sm_80/0", bundle="k", entry="k", variant="v", chosen=((1, "v"),), targets=("sm_80",), text="", dims={},
+        statics={}, strides={}, scalars={}, inputs=(Input(X, Fill(Style.NORMAL, 7)),), outputs=(Output(Y, None, None),),
+        absent=(), reproducible=reproducible, large=False, work=1, emulated={}, arrays=None,
     )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ class ArrayDevice:
     """Memory is NumPy arrays; the kernel is a function of the bytes of x and y and of the number of the launch."""
 
     emulated = False
-    name, capability = "arrays", 80
+    name, capability, multiprocessors = "arrays", 80, 2
 
     def __init__(self, kernel: Callable[[Any, Any, int], None]) -> None:
         self.kernel = kernel

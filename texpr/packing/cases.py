@@ -6,7 +6,7 @@ Targets share cases where they have the same variants and the same accuracy; a c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from texpr.compile import domain_facts
 from texpr.lang.accuracy import Accuracy
 from texpr.lang.algorithm import AlgorithmDef
 from texpr.lang.ir import Algorithm, Scalar, Tensor
+from texpr.math.expr import free_symbols
 from texpr.math.parse import parse_bool
 from texpr.packing.emulation import Emulation
 from texpr.packing.errors import SizeRefused
@@ -37,6 +38,8 @@ from texpr.schedule.records import Variant
 
 _Json = Mapping[str, Any]
 
+_USUAL_MULTIPROCESSORS, _MOST_MULTIPROCESSORS = 108, 512
+"""Of GPUs on which variants are tried that the emulator's few do not reach; more than any GPU has."""
 _TRIED: Final = 3
 """Calls looked at for each one packed: many of those that cover sizes well are empty."""
 
@@ -110,8 +113,14 @@ class CaseMaker:
             algorithm, record, wanted, group.candidates, domain_facts(algorithm), MULTIPROCESSORS, effort.work
         )
         place = f"{writer.place}/{wanted.name}/{group.targets[0]}"
-        calls = self._small_calls(problem, key_of(effort.seed, place) % (1 << 32))
-        large = large_case(problem, calls, effort.limits) if effort.large else None
+        many = replace(problem, multiprocessors=_USUAL_MULTIPROCESSORS) if _asks_for_sms(group) else problem
+        seed = key_of(effort.seed, place) % (1 << 32)
+        calls = self._small_calls(problem, seed)
+        if many is not problem and all(is_empty(algorithm, call) for call in calls):
+            calls = self._small_calls(many, seed)
+        large = None
+        if effort.large:
+            large = large_case(problem, calls, effort.limits) or large_case(many, calls, effort.limits)
         if not calls:
             self.warnings.append(f"{place}: no small call was found that this variant takes")
         if large is None and effort.large:
@@ -205,6 +214,20 @@ def _groups(
     return found
 
 
+def _asks_for_sms(group: _Group) -> bool:
+    return any("sms" in free_symbols(candidate.guard) for candidate in group.candidates)
+
+
+def _chosen_by_multiprocessors(group: _Group, algorithm: Algorithm, call: Call) -> tuple[tuple[int, str], ...]:
+    """From how many multiprocessors on which variant takes a call, where that changes."""
+    found: list[tuple[int, str]] = []
+    for count in range(1, _MOST_MULTIPROCESSORS + 1 if _asks_for_sms(group) else 2):
+        taken = reached(group.candidates, algorithm, call, count)
+        if taken is not None and (not found or found[-1][1] != taken.name):
+            found.append((count, taken.name))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """Makes the cases of one entry and writes their arrays."""
@@ -234,19 +257,23 @@ class _Writer:
         )
         arrays = dict(prepared.arrays)
         emulated: Mapping[str, Emulated] = {}
-        if self.emulate and not large:
+        here = reached(group.candidates, self.algorithm, call, MULTIPROCESSORS)
+        if self.emulate and not large and here is not None and here.name == record.name:
             emulated, bits = self.emulation.run(prepared, record.name, group.targets)
             arrays |= bits
         file = f"cases/{name.replace('/', '.')}.npz" if arrays else None
         if file is not None:
             (self.pack / file).parent.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(self.pack / file, allow_pickle=False, **arrays)
-        variants = [each for each in self.function["variants"] if each["name"] == record.name]
+        taking = _chosen_by_multiprocessors(group, self.algorithm, call)
+        names = {record.name, *(taken for _, taken in taking)}
+        variants = [each for each in self.function["variants"] if each["name"] in names]
         return Case(
             id=name,
             bundle=self.bundle,
             entry=self.function["symbol"],
-            variant=record.name,
+            variant=record.name if here is None else here.name,
+            chosen=taking,
             targets=group.targets,
             text=call.text(),
             dims=dict(call.dims),

@@ -32,6 +32,7 @@ class Device(Protocol):
 
     name: str
     capability: int
+    multiprocessors: int
     emulated: bool
 
     def facts(self) -> dict[str, Any]:
@@ -83,11 +84,11 @@ class EmulatedDevice:
     def __init__(self, bundles: Sequence[Path], sm: int, multiprocessors: int) -> None:
         self.name = "emulator"
         self.capability = sm
-        self._multiprocessors = multiprocessors
+        self.multiprocessors = multiprocessors
         self._driver = EmulatedDriver(bundles, sm=sm, multiprocessors=multiprocessors)
 
     def facts(self) -> dict[str, Any]:
-        return {"name": self.name, "capability": self.capability, "multiprocessors": self._multiprocessors}
+        return {"name": self.name, "capability": self.capability, "multiprocessors": self.multiprocessors}
 
     def allocate(self, size: int) -> int:
         return self._driver.gpu.allocate(size, "buffer")

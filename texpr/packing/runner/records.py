@@ -96,13 +96,15 @@ class Emulated:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One call of an entry, which ``variant`` takes on all of ``targets``. ``absent`` are the optional inputs that are
-    not given. ``work`` is about the points computed; ``large`` ones are timed."""
+    """One call of an entry, which ``variant`` takes on all of ``targets`` on the emulator. ``chosen``: from how many
+    multiprocessors on which variant takes it, ascending, for guards may ask for their number. ``absent`` are the
+    optional inputs that are not given. ``work`` is about the points computed; ``large`` ones are timed."""
 
     id: str
     bundle: str
     entry: str
     variant: str
+    chosen: tuple[tuple[int, str], ...]
     targets: tuple[str, ...]
     text: str
     dims: Mapping[str, int]
@@ -117,6 +119,10 @@ class Case:
     work: int
     emulated: Mapping[str, Emulated]
     arrays: str | None
+
+    def variant_on(self, multiprocessors: int) -> str:
+        """The variant that takes the call on a GPU with so many multiprocessors."""
+        return next((name for least, name in reversed(self.chosen) if least <= multiprocessors), self.variant)
 
     @property
     def bytes(self) -> int:
@@ -201,6 +207,7 @@ def _case(data: dict[str, Any]) -> Case:
         bundle=data["bundle"],
         entry=data["entry"],
         variant=data["variant"],
+        chosen=tuple((least, name) for least, name in data["chosen"]),
         targets=tuple(data["targets"]),
         text=data["text"],
         dims=data["dims"],
