@@ -117,6 +117,13 @@ def test_strides_scalars_and_aliases_vary() -> None:
     assert {case.aliased for case in cases} == {frozenset(), frozenset(["y"])}
 
 
+def test_where_a_guard_wants_much_other_sizes_are_made_smaller() -> None:
+    asked = problem(scaled, SCALED, "wide", {"wide": "M >= 400 and N >= 40", "any": "true"}, work=400 * 64)
+    cases = choose_cases(asked, 10, 0)
+    assert len(cases) == 10
+    assert len({case.dims["N"] for case in cases}) > 2
+
+
 def test_a_variant_that_nothing_reaches_gets_no_calls() -> None:
     asked = problem(scaled, SCALED, "any", {"wide": "true", "any": "true"})
     assert choose_cases(asked, 5, 0) == []

@@ -28,7 +28,7 @@ from texpr.checking.tiles import dim_sizes, tile_sizes
 from texpr.lang.ir import Algorithm, Axis, Def, Op, OpName, Ranking, Reduce, ReduceOp, Scalar, Tensor
 from texpr.lang.reference import storage_shape
 from texpr.math.bounds import Facts
-from texpr.math.expr import Atom, AtomKind, BoolExpr, atoms_of, conjunction, evaluate, negation
+from texpr.math.expr import FALSE, Atom, AtomKind, BoolExpr, atoms_of, conjunction, evaluate, negation, substitute
 from texpr.math.model import Model, find_model
 from texpr.schedule.records import Variant
 
@@ -100,9 +100,10 @@ def choose_cases(problem: Problem, count: int, seed: int) -> list[Case]:
     found: list[Case] = []
     while len(found) < count:
         best: tuple[int, Case, set[frozenset[tuple[str, Choice]]]] | None = None
-        for choices in _tries(factors, uncovered, rng):
-            case = _reaching(problem, choices)
-            if case is None:
+        for tried in _tries(factors, uncovered, rng):
+            choices = _affordable(problem, factors, tried)
+            case = None if choices is None else _reaching(problem, choices)
+            if choices is None or case is None:
                 continue
             covered = {frozenset(pair) for pair in itertools.combinations(choices.items(), 2)} & uncovered
             if best is None or len(covered) > best[0]:
@@ -124,6 +125,32 @@ def _tries(
         if pairs and number % 4:
             choices |= dict(rng.choice(pairs))
         yield choices
+
+
+def _affordable(
+    problem: Problem, factors: Mapping[str, tuple[Choice, ...]], choices: dict[str, Choice]
+) -> dict[str, Choice] | None:
+    """The choices, with dims made smaller, the largest first, until a call of them is small enough. Guards often demand
+    several large dims at once; few random calls that have them are affordable."""
+    while True:
+        case = _case(problem, choices)
+        symbols = None if case is None else symbols_of(problem.algorithm, case, problem.multiprocessors)
+        if symbols is None or work_of(problem.algorithm, problem.record, symbols) <= problem.most_work:
+            return choices
+        sizes = {name: _number(option) for name, option in choices.items() if name.startswith("dim ")}
+        for name in sorted(sizes, key=lambda name: -sizes[name]):
+            smaller = [n for n in map(_number, factors[name]) if 0 < n < sizes[name]]
+            if smaller and _may_be(problem, choices, name, max(smaller)):
+                choices = choices | {name: max(smaller)}
+                break
+        else:
+            return None
+
+
+def _may_be(problem: Problem, choices: Choices, name: str, size: int) -> bool:
+    """Whether the guard still holds if a dim has this size, whatever the other dims are made."""
+    bound = {name.removeprefix("dim "): size}
+    return substitute(problem.wanted.guard, bound) is not FALSE
 
 
 def _sorted_text(pair: frozenset[tuple[str, Choice]]) -> list[str]:
