@@ -43,18 +43,25 @@ def kernel(writes: str, *directives: str) -> str:
     return "".join(f"  {line}\n" for line in lines)
 
 
+def relaxed(body: str) -> str:
+    """A schedule of ``sums`` whose floats may be added in any order."""
+    head = "texpr: 1\nalgorithm: sums\nvariants:\n- name: only\n  target: [sm_80]\n  relax: [{order: y}]\n"
+    return f"{head}  kernels:\n{body}"
+
+
+def numbers(rng: np.random.Generator, dtype: str, count: int) -> Any:
+    real = np.dtype(f"{dtype[0]}{int(dtype[1:]) // 8}")
+    drawn = rng.integers(0, 1 << 31, count) if real.kind in "iu" else rng.standard_normal(count)
+    return drawn.astype(real)
+
+
 @pytest.mark.parametrize("dtype", ["i32", "u32", "i64", "u64", "f32", "f64"])
 def test_sums_of_every_type(dtype: str, tmp_path: Path) -> None:
     body = kernel("y", "grid: {i: 64}", "fill: {y: 0}", "place: {y: {invert: i, in: global}}")
-    text = (
-        "texpr: 1\nalgorithm: sums\nvariants:\n- name: only\n  target: [sm_80]\n"
-        f"  relax: [{{order: y}}]\n  kernels:\n{body}"
-    )
-    built = bundle(sums, text, tmp_path, {"T": dtype})
+    built = bundle(sums, relaxed(body), tmp_path, {"T": dtype})
     rng = np.random.default_rng(1)
-    real = np.dtype(f"{dtype[0]}{int(dtype[1:]) // 8}")
     for n, b in [(0, 3), (1, 1), (200, 7)]:
-        values = rng.integers(0, 1 << 31, n).astype(real) if real.kind in "iu" else rng.standard_normal(n).astype(real)
+        values = numbers(rng, dtype, n)
         keys = rng.integers(-2, b + 2, n, dtype=np.int32)
         if n:
             keys[-1] = np.iinfo(np.int32).min

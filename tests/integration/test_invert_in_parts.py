@@ -11,7 +11,7 @@ import pytest
 
 import texpr as te
 from tests.integration.running import bundle, worst
-from tests.integration.test_invert import extremes, kernel, sums, table
+from tests.integration.test_invert import extremes, kernel, numbers, relaxed, sums, table
 from texpr.plan.build import plan_variant
 from texpr.runtime import load
 from texpr.schedule import load_schedule
@@ -100,15 +100,10 @@ def test_a_relaxed_sum_covers_its_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["i32", "u32", "i64", "u64", "f32", "f64"])
 def test_warps_combine_first(dtype: str, tmp_path: Path) -> None:
     body = kernel("y", "grid: {i: 128}", "fill: {y: 0}", "place: {y: {invert: i, in: global, aggregate: warp}}")
-    text = (
-        "texpr: 1\nalgorithm: sums\nvariants:\n- name: only\n  target: [sm_80]\n"
-        f"  relax: [{{order: y}}]\n  kernels:\n{body}"
-    )
-    built = bundle(sums, text, tmp_path, {"T": dtype})
+    built = bundle(sums, relaxed(body), tmp_path, {"T": dtype})
     rng = np.random.default_rng(4)
-    real = np.dtype(f"{dtype[0]}{int(dtype[1:]) // 8}")
     for n, b in [(1, 1), (300, 2), (130, 40)]:
-        values = rng.integers(0, 1 << 31, n).astype(real) if real.kind in "iu" else rng.standard_normal(n).astype(real)
+        values = numbers(rng, dtype, n)
         keys = rng.integers(-1, b + 1, n, dtype=np.int32)
         assert worst(built, sums, {"k": keys, "v": values, "like": np.zeros(b, np.uint8)}, {"T": dtype}) <= 1
 

@@ -133,8 +133,8 @@ def _check_sorted(jobs: Sequence[Job], frame: Frame) -> None:
                     raise NotLowered(
                         what=f"a default schedule of {name}, which sorts along {axis.name}, where rows may "
                         f"have more than {MOST_SORTED} keys,",
-                        instead=f"{bounded}at most {MOST_ROUNDS} ranks, or a sort in passes, as radix_sort in "
-                        "kernels/sorting.py",
+                        instead=f"{bounded}at most {MOST_ROUNDS} ranks, or a sort in passes of one digit each, "
+                        "written by hand (docs/language.md)",
                         at=definition.location,
                     )
 
