@@ -80,14 +80,17 @@ def test_attention_between_two_roles_waits_only_for_its_boxes(size: int, product
     assert step.count("STS") == step.count("LDG") == step.count("LDSM") == step.count("LDGSTS") == 0
 
 
-def test_attention_between_two_roles_is_right_where_tiles_and_rings_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("variant", "target"), [("d64_fetched", "sm_90a"), ("d64_boxes", "sm_120a")])
+def test_attention_between_two_roles_is_right_where_tiles_and_rings_end(
+    variant: str, target: str, tmp_path: Path
+) -> None:
     """Queries and keys that end inside of a tile, rows that see no key, more steps than the ring has slots."""
     definition = load_algorithm(ATTENTION)
     schedule = find_schedule(ATTENTION, definition, None, None)
-    fetched = tuple(one for one in schedule.variants if one.name in ("d64_fetched", "small"))
+    fetched = tuple(one for one in schedule.variants if one.name in (variant, "small"))
     path = tmp_path / "fetched.yaml"
     path.write_text(dump_schedule(dataclasses.replace(schedule, variants=fetched)))
-    run = bundle(definition, path, tmp_path, {"T": "f16"}, "sm_90a")
+    run = bundle(definition, path, tmp_path, {"T": "f16"}, target)
     rng = np.random.default_rng(0)
     calls = ((1, 1, 2), 130, 300, [300]), ((2, 1, 1), 64, 129, [0, 129]), ((1, 2, 1), 200, 128, [77])
     for heads, s, keys, n in calls:
