@@ -62,7 +62,8 @@ def compiled(
 ) -> CompiledKernel:
     """The one kernel of a variant of the algorithm's schedule, or of another one; or the one of that name."""
     package = build_package(source, None if schedule is None else str(schedule), [target], types, statics)
-    (wanted,) = (k for k in package.kernels if f"_{variant}_" in k.name and k.name.endswith(kernel))
+    start = f"{package.name}_{variant}_"
+    (wanted,) = (k for k in package.kernels if k.name.startswith(start) and k.name.endswith(kernel))
     (found,) = compile_kernels([wanted], [target])
     return found
 
