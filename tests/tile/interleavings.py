@@ -1,8 +1,9 @@
 """Every interleaving of small protocols, by brute force: what ``texpr.tile.sync`` proves from one execution.
 
 A use is active from its start to its end; engines other than the threads end whenever they like, after which waits for
-them pass. A protocol is bad if two uses of a stage, one of them a write, can be active together, if a role can wait for
-ever, if an arrival can be one too many, or if something is active when all roles have ended.
+them pass. Arrivals that wait for copies are active until they count, which is at any time after the copies have ended.
+A protocol is bad if two uses of a stage, one of them a write, can be active together, if a role can wait for ever, if
+an arrival can be one too many, or if something is active when all roles have ended.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Model:
             yield None  # the program ends under what is still in flight
             return
         for op in active:
-            yield self._ended(op, state)
+            if isinstance(self._event(op), Use) or not self._copies_before(op, active):
+                yield self._ended(op, state)
         for number, events in enumerate(self.roles):
             at = positions[number]
             if at == len(events) or (number, at) in active:
@@ -63,7 +65,7 @@ class Model:
             moved = (*positions[:number], at + 1, *positions[number + 1 :])
             match events[at]:
                 case Use() as use:
-                    if any(self._conflict(use, self._use(op)) for op in active):
+                    if any(self._conflict(use, other) for op in active if isinstance(other := self._event(op), Use)):
                         yield None
                         return
                     begun = moved if use.engine is not Engine.THREADS else positions
@@ -71,8 +73,10 @@ class Model:
                 case GroupsDone(engine=engine, pending=pending):
                     if not active & self._before(number, at, engine, pending):
                         yield moved, active, barriers
-                case Arrived(barrier=name, bytes=expected):
-                    yield self._counted(moved, active, barriers, name, 1, expected)
+                case Arrived(copies=True) if self._copies_before((number, at), active):
+                    yield moved, active | {(number, at)}, barriers
+                case Arrived(barrier=name, bytes=expected, count=count):
+                    yield self._counted(moved, active, barriers, name, count, expected)
                 case PhaseDone(barrier=name, parity=parity):
                     if (barriers[self.slots.index(name)][0] - 1) % 2 == parity:
                         yield moved, active, barriers
@@ -82,7 +86,9 @@ class Model:
     def _ended(self, op: _Op, state: _State) -> _State | None:
         positions, active, barriers = state
         number, at = op
-        use = self._use(op)
+        use = self._event(op)
+        if isinstance(use, Arrived):
+            return self._counted(positions, active - {op}, barriers, use.barrier, use.count, use.bytes)
         if use.engine is Engine.THREADS:
             positions = (*positions[:number], at + 1, *positions[number + 1 :])
         if use.barrier is None:
@@ -102,10 +108,18 @@ class Model:
             phase, arrived = phase + 1, 0
         return positions, active, (*barriers[:n], (phase, arrived, missing), *barriers[n + 1 :])
 
-    def _use(self, op: _Op) -> Use:
-        use = self.roles[op[0]][op[1]]
-        assert isinstance(use, Use)
-        return use
+    def _event(self, op: _Op) -> Use | Arrived:
+        event = self.roles[op[0]][op[1]]
+        assert isinstance(event, Use | Arrived)
+        return event
+
+    def _copies_before(self, op: _Op, active: frozenset[_Op]) -> bool:
+        """Whether copies by the threads of a role are active that an arrival after them waits for."""
+        return any(
+            number == op[0] and at < op[1] and isinstance(event := self._event((number, at)), Use)
+            and event.engine is Engine.CP_ASYNC
+            for number, at in active
+        )
 
     @staticmethod
     def _conflict(one: Use, other: Use) -> bool:

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from texpr.gluon.conditions import condition_text
 from texpr.gluon.function import Function
-from texpr.gluon.helpers import FENCE_ASYNC, MBARRIER, TENSOR_COPY, WARPGROUP_WAIT
+from texpr.gluon.helpers import ASYNC_COPY, FENCE_ASYNC, MBARRIER, TENSOR_COPY, WARPGROUP_WAIT
 from texpr.gluon.integers import NONNEGATIVE, narrow_text
 from texpr.gluon.memory import buffer_view
 from texpr.gluon.text import method
@@ -16,6 +16,7 @@ from texpr.tile.declarations import Barriers
 from texpr.tile.protocol import (
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -44,6 +45,9 @@ def protocol(f: Function, item: Protocol) -> None:
         case Arrive(barrier=barrier, slot=slot, when=when):
             f.preamble.use_import(MBARRIER)
             f.emit(f"mbarrier.arrive({_slot(f, barrier, slot)}, count=1{_predicate(f, when)})")
+        case ArriveCopies(barrier=barrier, slot=slot):
+            f.preamble.use_import(ASYNC_COPY)
+            f.emit(f"async_copy.mbarrier_arrive({_slot(f, barrier, slot)}, increment_count=False)")
         case StoreTensor(descriptor=descriptor, at=at, buffer=buffer, stage=stage):
             f.preamble.use_import(TENSOR_COPY)
             source = _box_view(f, buffer, stage, descriptor)

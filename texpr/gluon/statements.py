@@ -52,6 +52,7 @@ from texpr.tile.ir import (
 from texpr.tile.protocol import (
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -141,7 +142,7 @@ def statement(f: Function, item: Statement) -> None:
         case CopyTensor(origin=origin) | StoreTensor(origin=origin):
             _announce(f, "", origin)
             protocol(f, item)
-        case Expect() | WaitBarrier() | Arrive() | WaitStores() | FenceAsync() | DotWait() | Advance():
+        case Expect() | WaitBarrier() | Arrive() | ArriveCopies() | WaitStores() | FenceAsync() | DotWait() | Advance():
             protocol(f, item)
         case Specialise():
             specialise(f, item, statement)

@@ -46,9 +46,8 @@ def _kernel(record: Kernel, algorithm: Algorithm, stored: frozenset[Func]) -> Ke
             if kept and not any(func.name in places or func.name in members for func in definition.funcs):
                 places[definition.name] = Place(at=Tile())
     stages = {name: _stage(stage) for name, stage in record.stage.items()}
-    return dataclasses.replace(
-        record, warps=record.warps or DEFAULT_WARPS, place=Map.of(places), stage=Map.of(stages)
-    )
+    warps = None if record.roles else record.warps or DEFAULT_WARPS
+    return dataclasses.replace(record, warps=warps, place=Map.of(places), stage=Map.of(stages))
 
 
 def _place(place: Place) -> Place:

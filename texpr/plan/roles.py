@@ -3,9 +3,10 @@
     roles: {load: {warps: 1, registers: 40, runs: [stage.x, stage.w]}, compute: {warps: 8, runs: [acc, y]}}
 
 One role computes: it has the program's registers, and lays tiles out over its warps. The others fetch stages into
-shared memory ahead of it, through rings of slots: a slot is full when its boxes have landed, and empty again when the
-computing role has read it. Every role runs the same loops; what they hand over is in shared memory, since threads of
-one role do not see registers of another.
+shared memory ahead of it, by the copy engine or by copies of their own threads, which find the addresses themselves,
+through rings of slots: a slot is full when its tiles have landed, and empty again when the computing role has read it.
+Every role runs the same loops; what they hand over is in shared memory, since threads of one role do not see registers
+of another.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from texpr.errors import Location
-from texpr.plan.attach import node_body, node_names
+from texpr.plan.attach import computed_by, node_body, node_names
 from texpr.plan.boxes import check_engine
 from texpr.plan.errors import NotLowered, RegistersOfRoles, RoleCannotRun, RolesInvalid
-from texpr.plan.ir import Group, KernelPlan, Node, RolePlan, Stage, Write
+from texpr.plan.inline import reads_of
+from texpr.plan.ir import AxisTile, Group, KernelPlan, Node, RolePlan, Stage, Window, Write
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Copy, Program
 from texpr.schedule.records import Kernel as KernelRecord
+from texpr.schedule.records import Memory, Program
 from texpr.schedule.records import Role as RoleRecord
 
 WARP_GROUP = 4
@@ -50,6 +52,7 @@ def roles_of(context: Context, plan: KernelPlan) -> tuple[RolePlan, ...]:
     check_nodes_of_roles(record, plan)
     check_one_role_computes(record)
     check_what_is_fetched(record, plan)
+    check_where_tiles_are_found(record, plan)
     check_what_computes(plan, at)
     check_registers_of_roles(record, plan, at)
     found = [
@@ -131,21 +134,47 @@ def check_one_role_computes(record: KernelRecord) -> None:
 
 
 def check_what_is_fetched(record: KernelRecord, plan: KernelPlan) -> None:
-    """What roles hand over are boxes in shared memory."""
+    """What roles hand over are tiles in shared memory, one after the other."""
     stages = {node.name: node for node in _every(plan.nodes) if isinstance(node, Stage)}
     for name, role in record.roles.items():
         if _computes(role):
             continue
         for fetched in _fetched(role):
-            stage = stages[fetched]
-            if stage.copy is not Copy.TMA:
-                why = f"its copy is {stage.copy.value}, and what roles hand over arrives by the copy engine"
-                at = record.stage[fetched].location_of("copy")
-                raise RoleCannotRun(role=name, node=f"stage.{fetched}", why=why, hint="copy: tma", at=at)
+            stage, given = stages[fetched], record.stage[fetched]
             if isinstance(stage.position, Program):
-                why = "it is fetched once per program, before the roles part"
-                at = record.stage[fetched].location_of("at")
-                raise RoleCannotRun(role=name, node=f"stage.{fetched}", why=why, hint="at: tile", at=at)
+                why, word, hint = "it is fetched once per program, before the roles part", "at", "at: tile"
+            elif stage.memory is Memory.REGISTERS:
+                why, word, hint = "other roles do not see its registers", "in", "in: shared"
+            elif isinstance(stage.form, Window):
+                why, word, hint = "its readers share a window, and roles hand over tiles", "at", None
+            else:
+                continue
+            raise RoleCannotRun(role=name, node=f"stage.{fetched}", why=why, hint=hint, at=given.location_of(word))
+
+
+def check_where_tiles_are_found(record: KernelRecord, plan: KernelPlan) -> None:
+    """A role that gathers finds the points itself: what the addresses and guards of its copies depend on is in memory,
+    where it loads it."""
+    every = list(_every(plan.nodes))
+    computing = next(name for name, role in record.roles.items() if _computes(role))
+    runs = {fetched: name for name, role in record.roles.items() for fetched in _fetched(role)}
+    held = {func.name: computing for node in every for func in computed_by(node)}
+    for stage in (node for node in every if isinstance(node, Stage) and isinstance(node.form, AxisTile)):
+        role = runs[stage.name]
+        if role == computing:
+            continue
+        assert isinstance(stage.form, AxisTile)
+        for read in (read for expr in (*stage.form.read.indices, *stage.where) for read in reads_of(expr)):
+            source = read.source.name
+            if held.get(source, runs.get(source, role)) == role:
+                continue
+            if source in held:
+                where, hint = f"{computing} has in registers", f"stage.{stage.name} in {computing}"
+            else:
+                where, hint = f"{runs[source]} has staged", f"no stage of {source}"
+            why = f"its points are found by {source}, which {where}; a role that gathers loads its indices itself"
+            at = record.roles[role].location_of("runs")
+            raise RoleCannotRun(role=role, node=f"stage.{stage.name}", why=why, hint=hint, at=at)
 
 
 def check_what_computes(plan: KernelPlan, at: Location | None) -> None:

@@ -173,15 +173,16 @@ def check_no_skip(func: str, place: Place) -> None:
 
 def check_tested_steps(context: Context, plan: KernelPlan) -> None:
     """Where each step is tested, nothing runs ahead: copies would be started for steps that may not come, and their
-    waits would stand under the test; and no role finds the steps of another. Raises ``SkipInvalid``, ``NotLowered``."""
+    waits would stand under the test; nor do roles test what others must agree on. Raises ``SkipInvalid``,
+    ``NotLowered``."""
     for node in nodes_of(plan.nodes):
         if not isinstance(node, Reduction | Group):
             continue
         skipped = [loop for loop in node.loops if loop.skip is not None]
-        if skipped and context.record.roles:
-            at = context.record.location_of("roles")
-            raise NotLowered(what=f"skip: {skipped[0].axis.name} in a kernel with roles", instead="warps", at=at)
         tested = [loop for loop in skipped if loop.skip is not None and loop.skip.test is SkipTest.STEP]
+        if tested and context.record.roles:
+            name, at = tested[0].axis.name, context.record.location_of("roles")
+            raise NotLowered(what=f"skip of {name} step by step in a kernel with roles", instead="test: mask", at=at)
         ahead = [inner for inner in node.body if isinstance(inner, Stage) and _runs_ahead(inner)]
         if tested and ahead:
             name, staged = tested[0].axis.name, ahead[0].name

@@ -1,8 +1,8 @@
-"""Stages that the copy engine fetches: maps of tensors, rings of barriers, and the copies of one step.
+"""Stages whose arrival is a phase of a barrier: maps of tensors, rings of barriers, and the copies of one step.
 
-Stages of one pipeline that run equally far ahead in equally many tiles form a ring: their boxes of a step complete one
-phase of one barrier. A ring that is used again, by the next tile of a persistent program or the next turn of a loop
-outside, goes on where it was: ``done`` counts the steps before.
+Stages of one pipeline that run equally far ahead in equally many tiles form a ring: their boxes of a step, and what
+the threads of another role copy for it, complete one phase of one barrier. A ring that is used again, by the next tile
+of a persistent program or the next turn of a loop outside, goes on where it was: ``done`` counts the steps before.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from texpr.plan.boxes import Box, box_of
 from texpr.plan.copies import count_of, points_of
 from texpr.plan.errors import NotLowered
 from texpr.plan.ir import AxisTile, Stage
+from texpr.schedule.records import Copy
 from texpr.tile.declarations import Barriers, Buffer, PhysicalDim, TensorMapParam
 from texpr.tile.evaluate import tile_of_copy
 from texpr.tile.index import split
 from texpr.tile.ir import Statement
 from texpr.tile.kernel import Block, Kernel, origin, stage_dims
 from texpr.tile.layouts import Nvmma
-from texpr.tile.protocol import Advance, Arrive, CopyTensor, Expect, WaitBarrier
+from texpr.tile.protocol import WARP_THREADS, Advance, Arrive, CopyTensor, Expect, WaitBarrier
 from texpr.tile.scope import AxisValue, Scope
 
 
@@ -41,6 +42,16 @@ class Ring:
     depth: int
     ahead: int
     done: IntExpr
+
+    @property
+    def boxes(self) -> tuple[Stage, ...]:
+        """The stages that the copy engine fetches."""
+        return tuple(stage for stage in self.stages if stage.copy is Copy.TMA)
+
+    @property
+    def copied(self) -> tuple[Stage, ...]:
+        """The stages that threads of another role copy."""
+        return tuple(stage for stage in self.stages if stage.copy is not Copy.TMA)
 
     def slot(self, step: IntExpr) -> IntExpr:
         return (self.done + step) % self.depth if self.depth > 1 else const(0)
@@ -66,7 +77,8 @@ def _ring(stages: tuple[Stage, ...], depth: int, ahead: int, kernel: Kernel, sco
     if key not in kernel.rings:
         names = ", ".join(stage.name for stage in stages)
         full, empty = kernel.name("_".join(["full", *(stage.name for stage in stages)])), ""
-        kernel.barriers.append(Barriers(full, depth, 1, f"{names}: the copies of a step have landed"))
+        arrivals = _arrivals(stages, kernel)
+        kernel.barriers.append(Barriers(full, depth, arrivals, f"{names}: the copies of a step have landed"))
         if kernel.plan.role_of(stages[0]) is not None:
             empty = kernel.name("_".join(["empty", *(stage.name for stage in stages)]))
             kernel.barriers.append(Barriers(empty, depth, 1, f"{names}: the tiles of a step have been read"))
@@ -79,22 +91,32 @@ def _ring(stages: tuple[Stage, ...], depth: int, ahead: int, kernel: Kernel, sco
     return Ring(stages, full, empty, depth, ahead, done)
 
 
+def _arrivals(stages: Sequence[Stage], kernel: Kernel) -> int:
+    """What completes a phase of a ring: one arrival for its boxes, one of every thread of the role that copies
+    asynchronously, and one for all that the role stores."""
+    owner = kernel.plan.role_of(stages[0])
+    kinds = {stage.copy for stage in stages}
+    assert owner is not None or kinds == {Copy.TMA}, "threads wait for their own copies without barriers"
+    return sum(WARP_THREADS * owner.warps if copy is Copy.ASYNC and owner is not None else 1 for copy in kinds)
+
+
 def fetch_boxes(
     ring: Ring, buffers: Mapping[str, Buffer], step: IntExpr, kernel: Kernel, scope: Scope, block: Block,
     when: BoolExpr = TRUE,
 ) -> None:  # fmt: skip
-    """Start the copies of a step into its slot; ``scope`` is that of the step."""
+    """Have the copy engine start the copies of a step into its slot; ``scope`` is that of the step."""
     slot = ring.slot(step)
-    size = sum(_tile_bytes(buffers[stage.name]) * count_of(stage.copies) for stage in ring.stages)
-    block.add(Expect(ring.full, slot, size, when))
-    for stage in ring.stages:
+    size = sum(_tile_bytes(buffers[stage.name]) * count_of(stage.copies) for stage in ring.boxes)
+    if size:
+        block.add(Expect(ring.full, slot, size, when))
+    for stage in ring.boxes:
         for point in points_of(stage.copies):
             values = zip(stage.copies, point, strict=True)
             at = scope.with_axes({axis: AxisValue(const(value), 1, True) for axis, value in values})
             block.add(_copy(stage, buffers[stage.name], ring, slot, kernel, at, when))
 
 
-def await_boxes(ring: Ring, step: IntExpr) -> WaitBarrier:
+def await_step(ring: Ring, step: IntExpr) -> WaitBarrier:
     """Until the tiles of a step are there."""
     names = ", ".join(stage.name for stage in ring.stages)
     return WaitBarrier(ring.full, ring.slot(step), ring.phase(step), f"{names} of this step")

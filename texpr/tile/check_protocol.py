@@ -15,6 +15,7 @@ from texpr.tile.layouts import Nvmma
 from texpr.tile.protocol import (
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -61,7 +62,7 @@ def check_protocol(item: Protocol, context: Context) -> None:
         case WaitBarrier(barrier=barrier, slot=slot, phase=phase):
             _slot(barrier, slot, context)
             require(not isinstance(phase, Const) or phase.value in (0, 1), f"a wait for phase {phase}")
-        case Arrive(barrier=barrier, slot=slot):
+        case Arrive(barrier=barrier, slot=slot) | ArriveCopies(barrier=barrier, slot=slot):
             _slot(barrier, slot, context)
         case StoreTensor(descriptor=descriptor, at=at, buffer=buffer, stage=stage):
             _box(descriptor, at, buffer, stage, context)

@@ -57,12 +57,13 @@ class GroupsDone:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """One arrival, with ``bytes`` more to come in this phase. ``copies``: it counts only when the role's cp.async that
-    came before have landed."""
+    """``count`` arrivals at once, with ``bytes`` more to come in this phase. ``copies``: those of the role's threads,
+    each of which counts only when its cp.async that came before have landed."""
 
     barrier: tuple[str, int]
     bytes: int = 0
     copies: bool = False
+    count: int = 1
     note: str = ""
 
 

@@ -44,6 +44,7 @@ from texpr.tile.declarations import TensorMapParam as TensorMapParam
 from texpr.tile.protocol import (
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -553,7 +554,7 @@ def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
     match statement:
         case Scalar() | ProgramId() | Ticket() | FindGroup() | For() | Barrier() | Commit() | Wait() | Specialise():
             return ()
-        case Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores():
+        case Expect() | CopyTensor() | WaitBarrier() | Arrive() | ArriveCopies() | StoreTensor() | WaitStores():
             return ()
         case FenceAsync() | DotWait() | Advance() | LookBack():
             return ()

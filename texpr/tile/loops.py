@@ -42,7 +42,8 @@ from texpr.plan.ir import LoopAxis, Node, Stage
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Copy, SkipTest
 from texpr.tile import build as tile
-from texpr.tile.boxes import await_boxes, await_slot, fetch_boxes, give_back, go_on, rings_of
+from texpr.tile.boxes import await_step, fetch_boxes, give_back, go_on, rings_of
+from texpr.tile.gathering import fetch_step
 from texpr.tile.ir import Barrier, Buffer, Commit, For, If, Scalar, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, stage_dims
@@ -85,7 +86,7 @@ def emit_loops(
 
         emit_loops(dynamic[:inside], stages, below, kernel, scope, block, lower, live, drain)
         return
-    pipelined = [node for node in nodes if isinstance(node, Stage) and is_pipelined(node)]
+    pipelined = [node for node in nodes if isinstance(node, Stage) and is_pipelined(node, kernel.plan)]
     others = [node for node in nodes if node not in pipelined]
 
     def innermost(at: Scope, inner: Block) -> None:
@@ -182,9 +183,10 @@ def _pipeline(
     block: Block,
     drain: DotWait | None,
 ) -> None:
-    asynchronous = [stage for stage in stages if stage.copy is Copy.ASYNC]
-    rings = rings_of([stage for stage in stages if stage.copy is Copy.TMA], kernel, scope)
-    through_registers = [stage for stage in stages if stage.copy is Copy.SYNC]
+    mine = [stage for stage in stages if kernel.fetches(stage)]
+    asynchronous = [stage for stage in mine if stage.copy is Copy.ASYNC]
+    rings = rings_of([s for s in stages if s.copy is Copy.TMA or not kernel.fetches(s)], kernel, scope)
+    through_registers = [stage for stage in mine if stage.copy is Copy.SYNC]
     distances = [stage.ahead for stage in asynchronous]
     furthest, nearest = max(distances, default=0), min(distances, default=0)
     counter = kernel.name("step")
@@ -195,7 +197,7 @@ def _pipeline(
     masks = [loop.live for loop in loops if isinstance(loop.live, Mask)]
     cursors = {
         (copy, distance): {mask.axis: cursor_of(mask, kernel, block) for mask in masks}
-        for copy, distance in dict.fromkeys([*((stage.copy, stage.ahead) for stage in stages), (None, 0)])
+        for copy, distance in dict.fromkeys([*((stage.copy, stage.ahead) for stage in mine), (None, 0)])
     }
 
     def at_step(step: IntExpr, walk: Walk, suffix: str, into: Block) -> Scope:
@@ -251,7 +253,7 @@ def _pipeline(
     step = sym(counter)
     for distance in distances_of_rings:
         fetch_rings(step + distance, distance, inner)
-    inner.add(*(await_boxes(ring, step) for ring in rings))
+    inner.add(*(await_step(ring, step) for ring in rings))
     if asynchronous and nearest:
         inner.add(Wait(nearest - 1))
     if asynchronous:
@@ -259,7 +261,8 @@ def _pipeline(
         inner.add(Commit())
     if asynchronous and not nearest:
         inner.add(Wait(0))
-    if any(stage.multiplied for stage in asynchronous):  # after the copies: Triton adds another one else
+    copied = [*asynchronous, *(stage for ring in rings for stage in ring.copied)]
+    if any(stage.multiplied for stage in copied):  # after the copies: Triton adds another one else
         inner.add(FenceAsync())
     loaded = []
     for distance in dict.fromkeys(stage.ahead for stage in through_registers):
@@ -277,7 +280,7 @@ def _pipeline(
         at = at.with_tile(tile_form(stage).read, tile_here)
     for loop in loops:
         at = at.with_fact(ge(loop.axis.extent, 1))
-    for stage in (stage for ring in rings for stage in ring.stages):
+    for stage in (stage for ring in rings for stage in ring.boxes):
         zero_in_place(stage, buffers[stage.name], slots[stage.name], kernel, at, inner)
     since = len(kernel.taken)
     body(at.repeating(), inner)
@@ -305,7 +308,7 @@ def _pipeline(
 def _fetch(
     loops: Sequence[Steps], stages: Sequence[Stage], body: Body, kernel: Kernel, scope: Scope, block: Block
 ) -> None:
-    """The pipeline of a role that fetches for another: the boxes of every step, as soon as there is room."""
+    """The pipeline of a role that fetches for another: the tiles of every step, as soon as there is room."""
     rings = rings_of(stages, kernel, scope)
     counter, count = kernel.name("step"), kernel.name("steps")
     block.add(Scalar(count, product(loop.count for loop in loops), _steps_note(loops)))
@@ -316,8 +319,7 @@ def _fetch(
     for loop in loops:
         at = at.with_fact(ge(loop.axis.extent, 1)).with_holding(loop.holds)
     for ring in rings:
-        inner.add(await_slot(ring, step))
-        fetch_boxes(ring, buffers, step, kernel, at, inner)
+        fetch_step(ring, buffers, step, kernel, at, inner)
     body(at.repeating(), inner)
     block.add(For(counter, const(0), sym(count), const(1), tuple(inner.statements)))
     block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))

@@ -54,6 +54,7 @@ from texpr.tile.order import tile_numbers
 from texpr.tile.protocol import (
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -356,8 +357,8 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
                 for role in roles:
                     _symbols(role.body, defined, used)
             case (
-                Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync()
-                | DotWait() | Advance()
+                Expect() | CopyTensor() | WaitBarrier() | Arrive() | ArriveCopies() | StoreTensor() | WaitStores()
+                | FenceAsync() | DotWait() | Advance()
             ):  # fmt: skip
                 for part in integers_of(statement):
                     integers(part)

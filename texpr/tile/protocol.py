@@ -13,6 +13,8 @@ from typing import assert_never
 
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
 
+WARP_THREADS = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Expect:
@@ -61,6 +63,15 @@ class Arrive:
 
 
 @dataclass(frozen=True, slots=True)
+class ArriveCopies:
+    """Every thread of the role that executes it arrives at a slot, each when its asynchronous copies (cp.async) that
+    came before have landed: 32 arrivals per warp, all counted by the barrier."""
+
+    barrier: str
+    slot: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
 class StoreTensor:
     """Start copying a stage of a buffer to a box of a tensor, its first element at ``at``; elements outside of the
     tensor are dropped. Forms a group of its own. Done by the asynchronous proxy."""
@@ -103,7 +114,18 @@ class Advance:
     by: IntExpr
 
 
-Protocol = Expect | CopyTensor | WaitBarrier | Arrive | StoreTensor | WaitStores | FenceAsync | DotWait | Advance
+Protocol = (
+    Expect
+    | CopyTensor
+    | WaitBarrier
+    | Arrive
+    | ArriveCopies
+    | StoreTensor
+    | WaitStores
+    | FenceAsync
+    | DotWait
+    | Advance
+)
 
 
 def integers_of(item: Protocol) -> tuple[IntExpr | BoolExpr, ...]:
@@ -115,6 +137,8 @@ def integers_of(item: Protocol) -> tuple[IntExpr | BoolExpr, ...]:
             return (*at, slot, when, *([] if stage is None else [stage]))
         case WaitBarrier(slot=slot, phase=phase):
             return (slot, phase)
+        case ArriveCopies(slot=slot):
+            return (slot,)
         case StoreTensor(at=at, stage=stage):
             return at if stage is None else (*at, stage)
         case Advance(by=by):

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from texpr.math.expr import const
 from texpr.plan.attach import node_body
 from texpr.plan.ir import Group, KernelPlan, Node, Reduction, RolePlan, Stage, Write
-from texpr.tile.boxes import await_slot, fetch_boxes, go_on, rings_of
+from texpr.tile.boxes import go_on, rings_of
+from texpr.tile.gathering import fetch_step
 from texpr.tile.ir import Role, Specialise, Statement
 from texpr.tile.kernel import Block, Kernel, LowerNodes
 from texpr.tile.loops import emit_loops
@@ -51,8 +52,7 @@ def fetch_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Bloc
             case Stage() if kernel.fetches(node):
                 (ring,) = rings_of([node], kernel, scope)
                 buffer = stage_buffer(node, kernel, scope, depth=0)
-                block.add(await_slot(ring, const(0)))
-                fetch_boxes(ring, {node.name: buffer}, const(0), kernel, scope, block)
+                fetch_step(ring, {node.name: buffer}, const(0), kernel, scope, block)
                 block.add(*go_on(ring, const(1)))
             case Reduction() | Group() | Write() if _has_stages(node, kernel):
                 inside = [one for one in node.body if _has_stages(one, kernel)]

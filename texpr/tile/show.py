@@ -70,6 +70,7 @@ from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, MmaV3, Nvmma, Ope
 from texpr.tile.protocol import (
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -241,7 +242,7 @@ class _Printer:
                 return f"roles {', '.join(role.name for role in roles)}"
             case Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync():
                 return _noted(*protocol_text(item))
-            case DotWait() | Advance():
+            case ArriveCopies() | DotWait() | Advance():
                 return _noted(*protocol_text(item))
             case _:
                 assert_never(item)

@@ -8,6 +8,7 @@ from texpr.math.expr import TRUE, BoolExpr, IntExpr
 from texpr.tile.protocol import (
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -31,6 +32,8 @@ def protocol_text(item: Protocol) -> tuple[str, str, str]:
             return f"wait {barrier}[{slot}] phase {phase}", note, ""
         case Arrive(barrier=barrier, slot=slot, when=when):
             return f"arrive {barrier}[{slot}]{_where(when)}", "", ""
+        case ArriveCopies(barrier=barrier, slot=slot):
+            return f"arrive {barrier}[{slot}] when copies have landed", "", ""
         case StoreTensor(descriptor=descriptor, at=at, buffer=buffer, stage=stage, origin=origin):
             return f"store tensor {staged(buffer, stage)} -> {_box(descriptor, at)}", "", origin
         case WaitStores(pending=pending):

@@ -13,12 +13,12 @@ from texpr.plan.checks import nodes_of
 from texpr.plan.copies import count_of, points_of
 from texpr.plan.errors import NotLowered
 from texpr.plan.inline import key_of, reads_of, spans
-from texpr.plan.ir import AxisTile, Compute, Reduction, Stage, Window
+from texpr.plan.ir import AxisTile, Compute, KernelPlan, Reduction, Stage, Window
 from texpr.plan.resolve import origin as tile_origin
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.banks import ROW_OF_BANKS, best_swizzle
-from texpr.tile.boxes import await_boxes, box_layout, fetch_boxes, give_back, go_on, rings_of
+from texpr.tile.boxes import await_step, box_layout, fetch_boxes, give_back, go_on, rings_of
 from texpr.tile.evaluate import evaluate, is_nonempty, live, masked_load, tile_of_copy, with_absent
 from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, SharedTile, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
@@ -43,22 +43,25 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
         window = window_here(node.form, scope)
         fill_window(node.source, window, node, buffer, None, kernel, scope, block)
         return scope.with_window(node.source, StagedWindow(buffer.name, None, window))
-    if node.copy is Copy.TMA:
+    if node.copy is Copy.TMA or not kernel.fetches(node):
         (ring,) = rings_of([node], kernel, scope)
         if kernel.fetches(node):
             fetch_boxes(ring, {node.name: buffer}, const(0), kernel, scope, block)
-        block.add(await_boxes(ring, const(0)))
-        zero_in_place(node, buffer, None, kernel, scope, block)
+        block.add(await_step(ring, const(0)))
+        if node.copy is Copy.TMA:
+            zero_in_place(node, buffer, None, kernel, scope, block)
+        elif node.multiplied:
+            block.add(FenceAsync())
         if ring.empty:
             kernel.taken += [give_back(ring, const(0)), *go_on(ring, const(1))]
         else:
             block.add(*go_on(ring, const(1)))
     else:
         copy_into(node, buffer, None, kernel, scope, block)
-    if node.copy is Copy.ASYNC:
-        block.add(Commit(), Wait(0))
-    if node.multiplied and node.copy is not Copy.TMA:
-        block.add(FenceAsync())
+        if node.copy is Copy.ASYNC:
+            block.add(Commit(), Wait(0))
+        if node.multiplied:
+            block.add(FenceAsync())
     return scope.with_tile(node.form.read, StagedTile(stage_dims(node.form, kernel), buffer.name, copies=node.copies))
 
 
@@ -148,11 +151,11 @@ def tile_form(node: Stage) -> AxisTile:
     return node.form
 
 
-def is_pipelined(node: Stage) -> bool:
-    """Whether a stage in a loop runs ahead of it: copies beside the threads do, and register copies that say
-    ``ahead``."""
+def is_pipelined(node: Stage, plan: KernelPlan) -> bool:
+    """Whether a stage in a loop runs ahead of it: copies beside the threads do, those of another role, and register
+    copies that say ``ahead``."""
     tiled = isinstance(node.form, AxisTile) and node.memory is Memory.SHARED
-    return tiled and (node.copy is not Copy.SYNC or node.ahead > 0)
+    return tiled and (node.copy is not Copy.SYNC or node.ahead > 0 or plan.role_of(node) is not None)
 
 
 def zero_in_place(

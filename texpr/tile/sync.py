@@ -238,8 +238,9 @@ def _arrive(role: _Role, event: Arrived, machine: _Machine) -> None:
     slot = machine.slot(event.barrier)
     note = f" ({event.note})" if event.note else ""
     _counts_here(role, slot, f"an arrival of role {role.name}{note}")
-    if slot.arrived == slot.arrivals:
-        raise ProtocolError(Rule.MISCOUNTED, f"role {role.name}{note} arrives once more: {slot.state()}")
+    if slot.arrived + event.count > slot.arrivals:
+        often = "once more" if event.count == 1 else f"{event.count} times more"
+        raise ProtocolError(Rule.MISCOUNTED, f"role {role.name}{note} arrives {often}: {slot.state()}")
     if event.copies:
         groups = [*role.groups.pop(Engine.CP_ASYNC, []), role.started.pop(Engine.CP_ASYNC, [])]
         for record in itertools.chain.from_iterable(groups):
@@ -247,7 +248,7 @@ def _arrive(role: _Role, event: Arrived, machine: _Machine) -> None:
             machine.loads.append(record)
     role.tick()
     _join(slot.joined, role.clock)
-    slot.arrived += 1
+    slot.arrived += event.count
     slot.pending_bytes += event.bytes
     _complete(slot)
 

@@ -8,6 +8,7 @@ program) make two turns. Everything else that is unknown is some large number.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import re
@@ -64,8 +65,10 @@ from texpr.tile.ir import (
     statement_exprs,
 )
 from texpr.tile.protocol import (
+    WARP_THREADS,
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -80,6 +83,7 @@ from texpr.tile.uses import NamesOf
 
 _TILES = 2  # consecutive tiles of a persistent program
 _LARGE = 1 << 20
+_LONG = 1000  # characters of a text that grows where loops carry what it stands for
 _BEGIN, _END = ("begin", 0), ("end", 0)  # of the roles: barriers that no program has
 
 
@@ -179,10 +183,12 @@ class _Values(dict[str, int]):
 
 
 class _Role:
-    """A role while it is followed. ``names``: what its integers stand for, over parameters and data only."""
+    """A role of ``threads`` threads while it is followed. ``names``: what its integers stand for, over parameters and
+    data only."""
 
-    def __init__(self, turns: Turns, names: Mapping[str, IntExpr]) -> None:
+    def __init__(self, turns: Turns, names: Mapping[str, IntExpr], threads: int) -> None:
         self.turns = turns
+        self.threads = threads
         self.names = dict(names)
         self.values = _Values(self.names, turns)
         self.events: list[Event] = []
@@ -220,7 +226,7 @@ class _Tracer:
 
     def trace(self, turns: Turns) -> Mapping[str, Sequence[Event]]:
         """Events by role."""
-        program = _Role(turns, {})
+        program = _Role(turns, {}, WARP_THREADS * self.program.warps)
         found = {"program": program.events}
         for statement in self.program.body:
             if not isinstance(statement, Specialise):
@@ -228,7 +234,7 @@ class _Tracer:
                 continue
             program.events.append(Arrived(_BEGIN))
             for role in statement.roles:
-                inside = _Role(turns, program.names)
+                inside = _Role(turns, program.names, WARP_THREADS * role.warps)
                 inside.events.append(PhaseDone(_BEGIN, 0))
                 for inner in role.body:
                     self._follow(inner, inside)
@@ -267,6 +273,8 @@ class _Tracer:
                 add(EndGroup(Engine.WGMMA))
             case Assign(name=name) if name in self.products:
                 add(Use(name, 0, True, registers=True, note=note))
+            case Assign(name=name, value=value) if name in self.needed:
+                role.define(name, sym(_text(value, role)))
             case CopyAsync(buffer=buffer, stage=stage):
                 add(Use(buffer, role.integer(stage), True, Engine.CP_ASYNC, note=note))
             case Commit():
@@ -288,6 +296,8 @@ class _Tracer:
                 add(PhaseDone((barrier, role.integer(slot)), role.integer(phase), note=note))
             case Arrive(barrier=barrier, slot=slot, when=when) if role.holds(when):
                 add(Arrived((barrier, role.integer(slot))))
+            case ArriveCopies(barrier=barrier, slot=slot):
+                add(Arrived((barrier, role.integer(slot)), copies=True, count=role.threads))
             case StoreTensor(buffer=buffer, stage=stage):
                 add(Use(buffer, role.integer(stage), False, Engine.TMA_STORE, note=note))
                 add(EndGroup(Engine.TMA_STORE))
@@ -379,6 +389,8 @@ def _needed(statements: Sequence[Statement]) -> frozenset[str]:
                 found |= free_symbols(slot) | free_symbols(when)
             case CopyTensor(stage=stage, slot=slot, when=when):
                 found |= free_symbols(slot) | free_symbols(when) | _symbols(stage)
+            case ArriveCopies(slot=slot):
+                found |= free_symbols(slot)
             case WaitBarrier(slot=slot, phase=phase):
                 found |= free_symbols(slot) | free_symbols(phase)
             case CopyAsync(stage=stage) | StoreShared(stage=stage) | StoreTensor(stage=stage):
@@ -396,7 +408,7 @@ def _needed(statements: Sequence[Statement]) -> frozenset[str]:
             match statement:
                 case Scalar(name=name, value=value) if name in found:
                     found |= free_symbols(value)
-                case ScalarOf(name=name, value=value) if name in found:
+                case ScalarOf(name=name, value=value) | Assign(name=name, value=value) if name in found:
                     found |= names_of(value)
                 case If(condition=condition):
                     found |= names_of(condition)
@@ -428,4 +440,5 @@ def _stages(expr: Expr) -> frozenset[str]:
 
 def _text(value: Expr, role: _Role) -> str:
     """A value found in data, as text in which the role's own names are replaced by what they stand for."""
-    return re.sub(r"[A-Za-z_]\w*", lambda word: str(role.names.get(word[0], word[0])), expr_text(value))
+    text = re.sub(r"[A-Za-z_]\w*", lambda word: str(role.names.get(word[0], word[0])), expr_text(value))
+    return text if len(text) <= _LONG else f"value {hashlib.sha256(text.encode()).hexdigest()}"

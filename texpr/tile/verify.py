@@ -65,6 +65,7 @@ from texpr.tile.layouts import Nvmma
 from texpr.tile.protocol import (
     Advance,
     Arrive,
+    ArriveCopies,
     CopyTensor,
     DotWait,
     Expect,
@@ -268,8 +269,8 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
         case Specialise():
             _roles(item, state, program)
         case (
-            Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync()
-            | DotWait() | Advance()
+            Expect() | CopyTensor() | WaitBarrier() | Arrive() | ArriveCopies() | StoreTensor() | WaitStores()
+            | FenceAsync() | DotWait() | Advance()
         ):  # fmt: skip
             check_protocol(item, state.context)
             for part in integers_of(item):
@@ -291,6 +292,8 @@ def _protocol(item: Protocol, state: _State) -> None:
             state.stored.add(tensor)
         case WaitBarrier():
             state.copies.waited = True
+        case ArriveCopies():
+            state.copies.uncommitted = False
         case DotWait(names=names):
             for name in names:
                 require(name in state.types, f"{name} is waited for before it has a value")

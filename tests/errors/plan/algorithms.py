@@ -442,4 +442,15 @@ def inverse(p: Any, y: Any) -> None:
     y[k] = te.sum(i.to("i32"), over=i, where=p[i] == k)
 
 
+@te.algorithm(
+    "x: f16[P, K], at: i32[M] in [0, P), w: f16[K, N] -> y: f32[M, N]", require=["K % 8 == 0", "N % 8 == 0"]
+)
+def product_of_rows(x: Any, at: Any, w: Any, y: Any) -> None:
+    """Rows of an operand that are found in data."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    row = te.func("row", "i32")
+    row[i] = te.maximum(at[i], 0)
+    y[i, j] = te.sum(x.padded(0)[row[i], k] * w[k, j], over=k)
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
