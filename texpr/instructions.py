@@ -64,7 +64,7 @@ class WarpgroupForm:
 
     B is read from shared memory, A from there or from registers. ``any_major``: operands in shared memory may be
     contiguous along the rows or columns as well; else along K only. ``k_width`` as in :class:`MmaForm`. A 32-bit sum
-    wraps around.
+    wraps around. ``coarse``: a sum is rounded to fewer bits than f32 has with every instruction that adds to it.
     """
 
     a: DType
@@ -74,6 +74,7 @@ class WarpgroupForm:
     k_width: int
     any_major: bool
     accuracy: str
+    coarse: bool = False
 
     def name(self, columns: int) -> str:
         """As in the loop nest: ``m64n256k16``."""
@@ -92,10 +93,10 @@ WARPGROUP_FORMS: Final = (
     WarpgroupForm(DType.BF16, DType.BF16, DType.F32, 16, 2, True, _EXACT_PRODUCTS),
     WarpgroupForm(DType.TF32, DType.TF32, DType.F32, 8, 1, False, _EXACT_PRODUCTS),
     WarpgroupForm(DType.I8, DType.I8, DType.I32, 32, 4, False, "exact; sums wrap around"),
-    WarpgroupForm(DType.F8E4M3, DType.F8E4M3, DType.F32, 32, 4, False, _FP8_CHAINS),
-    WarpgroupForm(DType.F8E4M3, DType.F8E5M2, DType.F32, 32, 4, False, _FP8_CHAINS),
-    WarpgroupForm(DType.F8E5M2, DType.F8E4M3, DType.F32, 32, 4, False, _FP8_CHAINS),
-    WarpgroupForm(DType.F8E5M2, DType.F8E5M2, DType.F32, 32, 4, False, _FP8_CHAINS),
+    WarpgroupForm(DType.F8E4M3, DType.F8E4M3, DType.F32, 32, 4, False, _FP8_CHAINS, True),
+    WarpgroupForm(DType.F8E4M3, DType.F8E5M2, DType.F32, 32, 4, False, _FP8_CHAINS, True),
+    WarpgroupForm(DType.F8E5M2, DType.F8E4M3, DType.F32, 32, 4, False, _FP8_CHAINS, True),
+    WarpgroupForm(DType.F8E5M2, DType.F8E5M2, DType.F32, 32, 4, False, _FP8_CHAINS, True),
 )
 
 FMA_LEAST_K: Final = {DType.F32: 8, DType.F64: 4}

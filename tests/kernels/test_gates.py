@@ -122,7 +122,7 @@ STEPS = {
     "matmul_nt.fetched.matmul.sm_90a": Step("HGMMA", 4, "m64n256k16", 2, 1, 60),
     "matmul_tn.specialised.matmul.sm_90a": Step("HGMMA", 4, "m64n256k16", 2, 1, 60),
     "batched_matmul.fetched.matmul.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
-    "linear_gelu.fetched.linear.sm_90a": Step("HGMMA", 8, "m64n128k16", 2, 1, 80),
+    "linear_gelu.fetched.linear.sm_90a": Step("HGMMA", 4, "m64n256k16", 2, 1, 60),
     "swiglu_mlp.fetched.hidden.sm_90a": Step("HGMMA", 8, "m64n128k16", 2, 2, 70),
     "swiglu_mlp.fetched.down.sm_90a": Step("HGMMA", 4, "m64n256k16", 2, 1, 60),
     "attention.d64_fetched.forward.sm_90a": Step("HGMMA", 4 + 8, "m64n64k16", 2, 2, 540),

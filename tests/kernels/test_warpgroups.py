@@ -63,10 +63,18 @@ def test_a_step_between_two_roles_is_products_and_two_phases_of_barriers(name: s
     assert code.count("USETMAXREG") >= 2
 
 
-def test_an_epilogue_in_two_halves_does_not_spill() -> None:
-    kernel = compiled(f"{LINEAR}:linear_gelu", "fetched", "sm_90a", T="bf16")
+@pytest.mark.parametrize("name", ["matmul_nn", "linear_gelu"])
+def test_an_epilogue_in_pieces_leaves_products_wide_and_registers_where_they_are(name: str) -> None:
+    """Four products of 256 columns a step, four pieces of 64 columns that go to shared memory as matrices and from
+    there by the copy engine: no value of the accumulator moves to another thread."""
+    kernel = compiled(f"{LINEAR}:{name}", "fetched", "sm_90a", T="bf16")
     assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
-    assert disassembled(kernel).shortest_loop("HGMMA").count("HGMMA") == 8  # of 128 columns
+    assert kernel.shared_bytes < 225 * 1024  # a ring of 4 x 48 KB and two pieces of 16 KB
+    assert kernel.ptx.count("wgmma.mma_async.sync.aligned.m64n256k16.") == kernel.ptx.count("wgmma.mma_async") == 4
+    code = disassembled(kernel)
+    assert (code.count("UTMASTG"), code.count("STSM")) == (4, 128 * 256 // (8 * 32 * 8))
+    assert code.count("LDSM") == code.count("SHFL") == code.count("STG") == 0
+    assert code.count("STS") <= 2  # by which roles are started
 
 
 @pytest.mark.parametrize(("size", "products"), [(64, 4 + 8), (128, 8 + 8)])
@@ -130,6 +138,8 @@ ODD = {
     "a from registers": Odd("{i: 64, j: 64}", "rows: i, a: registers", "depth: 3, copy: async"),
     "warps along both sides": Odd("{i: 64, j: 64}", "rows: i", "depth: 3, copy: async", warps=8),
     "no step ahead, in pieces": Odd("{i: 64, j: 32}", "rows: i", "depth: 2, ahead: 0, copy: async", 4, ", by: {j: 16}"),
+    "cut where it is": Odd("{i: 64, j: 64}", "rows: i", "depth: 3, copy: async", 4, ", by: {j: 8}"),
+    "pieces of two groups": Odd("{i: 64, j: 64}", "rows: i", "depth: 3, copy: async", 8, ", by: {j: 32}"),
     "copied through registers": Odd("{i: 64, j: 32}", "rows: i", "depth: 3"),
 }  # fmt: skip
 

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 import texpr as te
+from texpr.math.bounds import Facts
+from texpr.math.expr import TRUE
 from texpr.plan.build import plan_variant
 from texpr.plan.errors import NoInstruction
-from texpr.plan.ir import Dot, KernelPlan, Reduction, Stage
+from texpr.plan.ir import Dot, KernelPlan, Reduction, Stage, Unit
+from texpr.plan.show import show_kernel
 from texpr.schedule import kernel, mma, place, stage, variant
 from texpr.schedule.records import Memory
 from texpr.targets import TARGETS
@@ -31,13 +34,16 @@ def cut(x: Any, w: Any, n: Any, y: Any) -> None:
     y[i, j] = acc[i, j]
 
 
-def planned(algorithm: Any, stages: dict[str, Any], warps: int = 4, **how: Any) -> KernelPlan:
+def planned(
+    algorithm: Any, stages: dict[str, Any], warps: int = 4, grid: Any = None, by: Any = None, **how: Any
+) -> KernelPlan:
+    how = {"op": "wgmma", "rows": "i", "cols": "j"} | how
     record = kernel(
         "product",
         writes=["y"],
-        grid={"i": 64, "j": 64},
+        grid=grid or {"i": 64, "j": 64},
         warps=warps,
-        place={"acc": place(at="tile", loop={"k": 32}, mma=mma("wgmma", rows="i", cols="j", **how))},
+        place={"acc": place(at="tile", loop={"k": 32}, mma=mma(**how)), "y": place(at="tile", by=by or {})},
         stage={name: stage(at="acc.k", in_="shared", **options) for name, options in stages.items()},
     )
     one = variant("any", target="sm_90a", when="aligned(x, w, 16)", kernels=[record])
@@ -93,3 +99,42 @@ def test_an_asynchronous_copy_leaves_out_no_single_elements() -> None:
     assert len(stages["w"].where) == 1
     with pytest.raises(NoInstruction, match="its copy cannot see to that"):
         planned(cut, {"x": {"copy": "async", "depth": 3}, "w": {"copy": "async", "depth": 3}}, a="shared")
+
+
+STAGED = {name: {"copy": "async", "depth": 3} for name in BOTH}
+OPEN = {"op": "auto", "rows": (), "cols": ()}
+
+
+def test_auto_is_a_warpgroup_where_operands_are_staged_for_it() -> None:
+    dot, stages = found(planned(product, STAGED, **OPEN))
+    assert (dot.unit, dot.a_in, dot.in_flight) == (Unit.WGMMA, Memory.SHARED, 1)
+    assert all([axis.name for axis in one.multiplied] == ["k"] for one in stages.values())
+
+
+def test_auto_turns_the_product_round_where_only_columns_fill_a_warpgroup() -> None:
+    dot, _ = found(planned(product, STAGED, grid={"i": 16, "j": 128}, **OPEN))
+    assert (dot.unit, [axis.name for axis in dot.rows]) == (Unit.WGMMA, ["j"])
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"stages": {"x": {}}}, "operand B, w[k, j], is not staged"),
+        ({"stages": {"w": {"copy": "async", "depth": 3}}}, "x[i, k] is not staged"),
+        ({"warps": 2}, "groups of 4 warps; the program has 2"),
+        ({"grid": {"i": 16, "j": 128}, "rows": "i"}, "the rows tile is 16"),
+        ({"grid": {"i": 16, "j": 128}, "by": {"j": 64}}, "the rows tile is 16"),  # columns are cut, rows are not
+    ],
+)
+def test_auto_says_why_it_is_no_warpgroup(options: dict[str, Any], why: str) -> None:
+    plan = planned(product, **({"stages": STAGED} | OPEN | options))
+    dot, _ = found(plan)
+    assert dot.unit is Unit.MMA and why in dot.instead
+    assert f"instead of wgmma: {dot.instead}" in show_kernel(plan, TRUE, Facts())
+
+
+def test_an_accumulator_is_cut_where_it_is_if_warps_lie_along_rows() -> None:
+    dot, _ = found(planned(product, STAGED, by={"j": 16}))
+    assert dot.piece == 0
+    dot, _ = found(planned(product, STAGED, warps=8, by={"j": 16}))  # two groups, 32 columns each
+    assert dot.piece == 16

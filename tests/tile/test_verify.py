@@ -41,6 +41,7 @@ from texpr.tile.ir import (
     Expr,
     For,
     Full,
+    Half,
     If,
     Lane,
     Load,
@@ -58,7 +59,7 @@ from texpr.tile.ir import (
     Var,
     Wait,
 )
-from texpr.tile.layouts import Blocked, Linear, MmaV2, Operand, Swizzled
+from texpr.tile.layouts import Blocked, Linear, MmaV2, MmaV3, Operand, Swizzled
 from texpr.tile.verify import TileError, verify
 
 LAYOUT = Blocked((1, 4), (4, 8), (4, 1), (1, 0))
@@ -100,6 +101,14 @@ OPERAND_B = space("b", Operand(1, MMA, 2), ("k", 16), ("j", 32))
 A_TILE = Full(lit(0.0, DType.F16), DType.F16, OPERAND_A, (0, 1))
 B_TILE = Full(lit(0.0, DType.F16), DType.F16, OPERAND_B, (0, 1))
 MMA_ZERO = Full(ZERO, DType.F32, MMA_ACC, (0, 1))
+WIDE_8 = space("wide", MmaV3((4, 2), (16, 32, 16)), ("i", 64), ("j", 64))
+NARROW_8 = space("narrow", MmaV3((4, 2), (16, 32, 16)), ("i", 64), ("j", 32))
+
+
+def full(where: Space) -> Full:
+    return Full(ZERO, DType.F32, where, (0, 1))
+
+
 ORDERED = ir.Monoid("ordered", (ir.Var("a", DType.F32),), (ir.Var("b", DType.F32),), (), (), commutative=False)
 
 BROKEN: dict[str, tuple[Callable[[], TileProgram], str]] = {
@@ -215,6 +224,21 @@ BROKEN: dict[str, tuple[Callable[[], TileProgram], str]] = {
     "ordered monoid": (lambda: made(over(Reduce(ORDERED, (X,), 1, 0, DType.F32, TILE, (0,)))), "not commutative"),
     "relayout of other dims": (lambda: made(over(Relayout(X, DType.F32, LINE, (0,)))), "change of layout from dims"),
     "relayout of a uniform": (lambda: made(over(Relayout(uni(1), DType.I32, LINE, (0,)))), "no layout to change"),
+    "half of a tile": (lambda: made(over(Half(X, False, DType.F32, TILE, (0, 1)))), "no warpgroup has computed"),
+    "half in several warps": (
+        lambda: made(over(Half(full(WIDE_8), False, DType.F32, NARROW_8, (0, 1))), warps=8),
+        "columns lie in several warps",
+    ),
+    "a quarter": (
+        lambda: made(over(Half(full(space("wide", MmaV3((4, 1), (16, 64, 16)), ("i", 64), ("j", 64))), False,
+                               DType.F32, space("half", MmaV3((4, 1), (16, 16, 16)), ("i", 64), ("j", 16)), (0, 1)))),
+        "half of 64 x 64 values is 64 x 16",
+    ),
+    "half elsewhere": (
+        lambda: made(over(Half(full(space("wide", MmaV3((4, 1), (16, 16, 16)), ("i", 64), ("j", 64))), True,
+                               DType.F32, space("half", MmaV3((4, 1), (16, 32, 16)), ("i", 64), ("j", 32)), (0, 1)))),
+        "columns change their threads",
+    ),
     "product layout": (
         lambda: made(over(DotStep(MMA_ZERO, B_TILE, MMA_ZERO, True, DType.F32, MMA_ACC, (0, 1)))),
         "not in an operand layout",

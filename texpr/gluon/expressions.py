@@ -34,6 +34,7 @@ from texpr.tile.ir import (
     Elementwise,
     Expr,
     Full,
+    Half,
     InlinePtx,
     Lane,
     Literal,
@@ -204,6 +205,8 @@ def render(f: Function, expr: Expr, hint: Hint) -> Text:
             return _scan(f, expr, inner)
         case Relayout():
             return _relayout(f, expr, inner)
+        case Half():
+            return _half(f, expr, inner)
         case DotStep():
             return _dot(f, expr, inner)
         case Uniform() | Argument() | Literal() | Var() | Full():
@@ -524,6 +527,15 @@ def _relayout(f: Function, node: Relayout, hint: Hint) -> Text:
         return call("gl.convert_layout", tile, f.layout(node.space, node.dims))
 
     return combined(f, [(source, hint)], build, lambda _, text: text)
+
+
+def _half(f: Function, node: Half, hint: Hint) -> Text:
+    function = f.preamble.use("half_of_columns")
+
+    def build(texts: list[Text]) -> Text:
+        return call(function, texts[0], str(int(node.second)), f.layout(node.space, node.dims))
+
+    return combined(f, [(node.value, hint)], build, lambda _, text: text)
 
 
 def _same_dim(source: Expr, node: Relayout, dim: int) -> int:

@@ -86,6 +86,12 @@ def find_group(offsets, groups, slot, size: gl.constexpr):
         high = gl.where(before, high, middle)
     return low
 '''),
+    "half_of_columns": _function('''
+def half_of_columns(x, second: gl.constexpr, layout: gl.constexpr):
+    """The first or second half of the columns of a matrix, where no value moves to another thread."""
+    halves = x.reshape([x.shape[0], 2, x.shape[1] // 2]).permute((0, 2, 1)).split()
+    return gl.convert_layout(halves[second], layout, assert_trivial=True)
+'''),
     "lanes_alike": _function('''
 def lanes_alike(key):
     """A bit for every lane of the warp that has the same 32-bit key."""

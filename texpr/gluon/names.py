@@ -15,6 +15,7 @@ from texpr.tile.ir import (
     Choose,
     Elementwise,
     Expr,
+    Half,
     Lane,
     Literal,
     Load,
@@ -96,6 +97,8 @@ def suggestions(expr: Expr, hint: Hint) -> tuple[str, ...]:
             return (f"{stem}_ranked",)
         case Scan():
             return (f"{stem}_prefixes",)
+        case Half(space=space):
+            return (f"{space.name.lower()}",)
         case Relayout(space=space):
             name = space.name.lower()
             return (name if name.startswith(stem) else f"{stem}_{name}", f"{stem}_{name}")

@@ -56,6 +56,7 @@ from texpr.plan.ir import (
 from texpr.plan.leaders import leaders_of
 from texpr.plan.lookback import order_of, scratch_of
 from texpr.plan.mentions import check_mentions
+from texpr.plan.pieces import check_accumulator_pieces, check_pieces, in_pieces
 from texpr.plan.ranking import check_ranking
 from texpr.plan.recut import recut
 from texpr.plan.registers import check_register_budget
@@ -77,7 +78,7 @@ from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, pos
 from texpr.plan.shares import check_shares, is_shared, program_axes, programs_of
 from texpr.plan.skip import check_tested_steps, skipping
 from texpr.plan.tile_trim import check_trimmed_tiles, live_parts
-from texpr.plan.units import dot_again, dot_of, in_pieces
+from texpr.plan.units import dot_again, dot_of
 from texpr.plan.warpgroups import with_warpgroups
 from texpr.plan.workspace import fills_of, lives_of, shared_slots, zeroed
 from texpr.schedule.like import written_out_kernels
@@ -197,13 +198,13 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_fills(context, plan)
     updates.check_updates(context, plan)
     legality.check_window_pieces(context, plan)
-    legality.check_accumulator_pieces(context, plan)
     legality.check_map(context, plan)
     legality.check_stages_have_effect(context, plan)
     legality.check_aliases(context, plan)
     checks.check_alignment_of_reads(context, plan)
-    checks.check_pieces(context, plan)
-    plan = with_warpgroups(context, plan)
+    plan = in_pieces(with_warpgroups(context, plan))
+    check_accumulator_pieces(context, plan)
+    check_pieces(context, plan)
     boxes.check_boxes(context, plan)
     boxes.check_boxed_stores(context, plan)
     checks.check_register_tiles(context, plan)
@@ -313,7 +314,7 @@ def _nodes(
         inner += [_write(context, f, around, _write_loops(context, f, around), (), held) for f in followers]
         when = last if is_shared(context.algorithm.definition(func)) else writes
         when.append(_write(context, func, sizes, stores[func.name], tuple(inner), held))
-    nodes = continue_accumulators(context, (*first, *in_pieces(at_tile, writes), *writes))
+    nodes = continue_accumulators(context, (*first, *at_tile, *writes))
     prologue, body = nodes[: len(first)], nodes[len(first) :]
     checks.check_once(context, prologue, tile)
     prologue, body = shared_windows(context, prologue, tile), shared_windows(context, body, tile)

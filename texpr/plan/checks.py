@@ -21,7 +21,6 @@ from texpr.plan.errors import (
     NeverComputed,
     NotAligned,
     NotLowered,
-    PieceOfRegisters,
     RankTooHigh,
     RegistersOverLimit,
     ReplicatedWrite,
@@ -324,36 +323,6 @@ def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
                             at=context.record.location if place is None else place.location,
                             hint=hint,
                         )
-
-
-def check_pieces(context: Context, plan: KernelPlan) -> None:
-    """A store in pieces reads only what exists in pieces: registers cannot be sliced."""
-    whole: dict[str, tuple[Axis, ...]] = {}
-    for node in nodes_of(plan.nodes):
-        match node:
-            case Stage(memory=Memory.REGISTERS, source=source, form=AxisTile(axes=axes)):
-                whole[source.name] = tuple(axis for axis, _ in axes)
-            case Compute(func=func, axes=axes, memory=Memory.REGISTERS):
-                whole[func.name] = axes
-            case Prefixes(funcs=funcs, axes=axes):
-                whole.update({func.name: axes for func in funcs})
-            case Reduction(funcs=funcs, dot=dot) if dot is None or not dot.piece:
-                whole.update({func.name: node.result for func in funcs})
-            case _:
-                pass
-    for node in nodes_of(plan.nodes):
-        if not isinstance(node, Write):
-            continue
-        for read in reads_of(node.expr):
-            for axis in whole.get(read.source.name, ()):
-                if any(axis.name == name for name, _ in node.chunk):
-                    place = context.record.place.get(node.func.name)
-                    raise PieceOfRegisters(
-                        output=node.func.name,
-                        axis=axis.name,
-                        name=read.source.name,
-                        at=place.location_of("by") if place is not None else context.record.location,
-                    )
 
 
 def check_register_tiles(context: Context, plan: KernelPlan) -> None:

@@ -191,7 +191,7 @@ def _unit(
 ) -> Unit | NoDot:
     extents = tuple(_product(sizes[axis] for axis in group) for group in (rows, cols, reduced))
     if record.op is MmaOp.WGMMA:
-        return _warpgroup(a, b, accumulator, extents, target)
+        return warpgroup_unit(a, b, accumulator, extents, target)
     form = mma_form(a.dtype, b.dtype, target)
     if form is not None and (form.accumulator is not accumulator or (record.op is MmaOp.AUTO and a.dtype is DType.F64)):
         form = None  # f64 matrix instructions are slow outside data-centre parts: only on request
@@ -220,7 +220,7 @@ def _unit(
             return NoDot(f"{record.op.value} is not lowered yet", "op: mma")
 
 
-def _warpgroup(a: Expr, b: Expr, accumulator: DType, extents: Sequence[int], target: Target) -> Unit | NoDot:
+def warpgroup_unit(a: Expr, b: Expr, accumulator: DType, extents: Sequence[int], target: Target) -> Unit | NoDot:
     """The instruction of a warpgroup, or why it does not multiply these operands."""
     if not target.has_wgmma:
         return NoDot(f"{target} has no wgmma, only sm_90a does", "op: mma, or a variant for sm_90a alone")

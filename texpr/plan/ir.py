@@ -238,7 +238,8 @@ class Dot:
     stripped), ``a_where`` and ``b_where`` the guards that zero them. ``where`` zeroes sums as a whole: it depends on no
     axis that is reduced. The accumulator is kept in column pieces of ``piece`` columns (0: in one). ``a_in``: where a
     warpgroup's instruction reads operand A; B it reads from shared memory. ``in_flight``: how many steps are still
-    being multiplied when the next one begins.
+    being multiplied when the next one begins. ``instead``: why it is not a warpgroup that multiplies, where the
+    schedule leaves that open.
     """
 
     unit: Unit
@@ -252,6 +253,7 @@ class Dot:
     piece: int = 0
     a_in: Memory = Memory.REGISTERS
     in_flight: int = 0
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,27 +354,6 @@ def check_stages_have_effect(context: Context, plan: KernelPlan) -> None:
             raise NotLowered(what=what, instead="copy: sync", at=record.location_of("copy"))
 
 
-def check_accumulator_pieces(context: Context, plan: KernelPlan) -> None:
-    """An accumulator that one output wants in pieces exists in those pieces only."""
-    sizes = {t.axis: t.size for t in plan.tile}
-    for node, local in sized_nodes(plan.nodes, sizes):
-        if not isinstance(node, Reduction) or node.dot is None or not node.dot.piece:
-            continue
-        (column,) = node.dot.cols
-        pieces = ((column.name, node.dot.piece),)
-        readers = [n for n in nodes_of(plan.nodes) if any(_mentions(e, node.funcs[0]) for e in node_exprs(n))]
-        if node.dot.piece >= local[column] and all(not isinstance(n, Write) or len(n.chunk) < 2 for n in readers):
-            continue
-        others = [n for n in readers if not isinstance(n, Write) or n.chunk != pieces]
-        if others:
-            cut = next(n for n in readers if isinstance(n, Write) and n.chunk)
-            name = node_names(others[0])[0]
-            why = f"{node.funcs[0].name} is kept in pieces of {node.dot.piece} along {column.name}, and {name} reads it"
-            place = context.record.place[cut.func.name]
-            hint = f"by: {{{column.name}: {node.dot.piece}}}, and nothing else, for every output that reads it"
-            raise ByInvalid(func=cut.func.name, why=f"{why} otherwise", at=place.location_of("by"), hint=hint)
-
-
 def _mentions(expr: Expr, func: Func) -> bool:
     return any(read.source is func for read in reads_of(expr))
 

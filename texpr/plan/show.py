@@ -415,7 +415,8 @@ def _dot_line(names: str, node: Reduction, dot: Dot, kernel: KernelPlan, sizes: 
     form = mma_form(dot.a.dtype, dot.b.dtype, kernel.target)
     assert form is not None
     each = max(1, rows * cols * steps // (form.m * form.n * form.k * kernel.warps))
-    return f"{left}   mma {form.name} {dot.a.dtype} x {dot.b.dtype}, {tile}: {each} a warp"
+    instead = f"   instead of wgmma: {dot.instead}" if dot.instead else ""
+    return f"{left}   mma {form.name} {dot.a.dtype} x {dot.b.dtype}, {tile}: {each} a warp{instead}"
 
 
 def _warpgroup_text(dot: Dot, rows: int, cols: int, steps: int, kernel: KernelPlan) -> str:

@@ -4,14 +4,13 @@ allow, the schedule asks for, and the guards permit."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from texpr.lang.ir import Axis, Def, Expr, Monoid, Ranking, Reduce
 from texpr.plan import checks, legality
 from texpr.plan.contraction import NoDot, match_dot, one_sided
 from texpr.plan.errors import NoInstruction
-from texpr.plan.inline import reads_of
-from texpr.plan.ir import Dot, Node, Reduction, Write
+from texpr.plan.ir import Dot, Reduction
 from texpr.plan.resolve import Context
 from texpr.schedule.records import Mma, Place
 
@@ -55,18 +54,3 @@ def dot_of(
             return None  # nobody asked for a matrix unit: the guard is then applied to every summand
         checks.check_finite_side(context, definition, guard, other)
     return found
-
-
-def in_pieces(nodes: list[Node], writes: Sequence[Write]) -> list[Node]:
-    """``by`` on an output that reads an accumulator keeps that accumulator in column pieces of the same width, so that
-    the epilogue runs piece by piece and holds one piece at a time."""
-    result: list[Node] = []
-    for node in nodes:
-        if isinstance(node, Reduction) and node.dot is not None:
-            for write in writes:
-                reads = {read.source for read in reads_of(write.expr)}
-                widths = [width for name, width in write.chunk if [axis.name for axis in node.dot.cols] == [name]]
-                if node.funcs[0] in reads and widths:
-                    node = dataclasses.replace(node, dot=dataclasses.replace(node.dot, piece=widths[0]))
-        result.append(node)
-    return result

@@ -14,20 +14,22 @@ in the next step: with those there is nothing in flight.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from texpr.instructions import WARPGROUP_WARPS, warpgroup_form
-from texpr.lang.ir import Axis, Expr, Func, Read
+from texpr.lang.ir import Axis, Expr, Func, Read, Tensor
 from texpr.lang.show import expr_text
 from texpr.plan import checks
 from texpr.plan.attach import computed_by, node_loops
 from texpr.plan.checks import nodes_of
+from texpr.plan.contraction import NoDot, warpgroup_unit
 from texpr.plan.errors import NoInstruction
 from texpr.plan.inline import Key, key_of
 from texpr.plan.ir import AxisTile, Dot, Group, KernelPlan, Node, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Memory, Place
+from texpr.schedule.records import Memory, MmaOp, Place
 
 _OVERLAP = 2  # depth - ahead from which one step may be in flight
 
@@ -105,9 +107,64 @@ def _visit(
         local = {**sizes, **{loop.axis: loop.size for loop in node_loops(node)}}
         if isinstance(node, Reduction | Write | Group):
             _visit(context, plan, node.body, seen, local, decisions)
-        if isinstance(node, Reduction) and node.dot is not None and node.dot.unit is Unit.WGMMA:
+        if isinstance(node, Reduction) and node.dot is not None:
             own = {key_of(s.form.read): s for s in node.body if isinstance(s, Stage) and isinstance(s.form, AxisTile)}
-            _settle(context, plan, node, node.dot, {**seen, **own}, local, decisions)
+            if node.dot.unit is Unit.WGMMA:
+                problem = _settle(context, plan, node, node.dot, {**seen, **own}, local, decisions)
+                if problem is not None:
+                    at = context.record.place[node.funcs[0].name].location_of("mma")
+                    raise NoInstruction(func=node.funcs[0].name, why=problem.why, hint=problem.hint, at=at)
+            elif node.dot.unit is Unit.MMA and plan.target.has_wgmma and _is_open(context, node):
+                _choose(context, plan, node, node.dot, {**seen, **own}, local, decisions)
+
+
+def _is_open(context: Context, node: Reduction) -> bool:
+    """Whether the schedule asks for whatever instruction is best: ``mma: auto``."""
+    place = context.record.place.get(node.funcs[0].name, Place())
+    return place.mma is not None and place.mma.op is MmaOp.AUTO
+
+
+def _choose(
+    context: Context,
+    plan: KernelPlan,
+    node: Reduction,
+    dot: Dot,
+    stages: Mapping[Key, Stage],
+    sizes: Mapping[Axis, int],
+    decisions: _Decisions,
+) -> None:
+    """A warpgroup's instruction if it can read the operands as they are staged, the other way round if it must and the
+    schedule leaves that open; else the instruction of a warp, with the reason."""
+    asked = context.record.place[node.funcs[0].name].mma
+    assert asked is not None
+    cut = {name for one in nodes_of(plan.nodes) if isinstance(one, Write) for name, _ in one.chunk}
+    fixed = asked.rows or asked.cols or any(axis.name in cut for axis in dot.cols)
+    reasons = []
+    for one in (dot,) if fixed else (dot, _turned_round(dot)):
+        extents = [math.prod(sizes.get(axis, 1) for axis in axes) for axes in (one.rows, one.cols, node.axes)]
+        unit = warpgroup_unit(one.a, one.b, node.exprs[0].dtype, extents, plan.target)
+        form = warpgroup_form(one.a.dtype, one.b.dtype, plan.target)
+        if isinstance(unit, NoDot):
+            reasons.append(unit.why)
+            continue
+        if form is not None and form.coarse:
+            reasons.append(f"{form.accuracy}; op: wgmma asks for it")
+            continue
+        if isinstance(one.a, Read) and key_of(one.a) not in stages and isinstance(one.a.source, Tensor):
+            reasons.append(f"{expr_text(one.a)} is not staged")
+            continue
+        problem = _settle(context, plan, node, dataclasses.replace(one, unit=unit), stages, sizes, decisions)
+        if problem is None:
+            return
+        reasons.append(problem.why)
+    decisions.dots[id(node)] = dataclasses.replace(dot, instead=reasons[0])
+
+
+def _turned_round(dot: Dot) -> Dot:
+    """The transposed product, which has the same sums."""
+    return dataclasses.replace(
+        dot, rows=dot.cols, cols=dot.rows, a=dot.b, b=dot.a, a_where=dot.b_where, b_where=dot.a_where
+    )
 
 
 def _settle(
@@ -118,28 +175,24 @@ def _settle(
     stages: Mapping[Key, Stage],
     sizes: Mapping[Axis, int],
     decisions: _Decisions,
-) -> None:
+) -> _Problem | None:
+    """Decide how a warpgroup multiplies a contraction; or what is in the way, and nothing is decided."""
     place = context.record.place.get(node.funcs[0].name, Place())
     asked = None if place.mma is None else place.mma.a
-
-    def refuse(problem: _Problem) -> NoInstruction:
-        at = place.location_of("mma")
-        return NoInstruction(func=node.funcs[0].name, why=problem.why, hint=problem.hint, at=at)
-
     if plan.warps % WARPGROUP_WARPS:
         why = f"wgmma takes groups of {WARPGROUP_WARPS} warps; the program has {plan.warps}"
-        raise refuse(_Problem(why, f"warps: {WARPGROUP_WARPS}"))
+        return _Problem(why, f"warps: {WARPGROUP_WARPS}")
     reduced, rows, cols = (_wide(axes, sizes) for axes in (node.axes, dot.rows, dot.cols))
     tiles = _Tiles(node, dot, reduced, stages, plan)
     second = _Operand("B", dot.b, cols, _needed(context, tiles), _turned(dot, cols))
     b = _stage_of(second, tiles)
     if isinstance(b, _Problem):
-        raise refuse(b)
+        return b
     direct = [(second, b)]
     first = _Operand("A", dot.a, rows, dot.a_where, "a: registers")
     a = None if asked is Memory.REGISTERS else _stage_of(first, tiles)
     if isinstance(a, _Problem) and asked is Memory.SHARED:
-        raise refuse(a)
+        return a
     in_flight, a_in = 0, Memory.REGISTERS
     if isinstance(a, Stage):
         direct.append((first, a))
@@ -148,6 +201,7 @@ def _settle(
         known = decisions.multiplied.get(id(stage), ())
         decisions.multiplied[id(stage)] = tuple(dict.fromkeys((*known, *reduced)))
     decisions.dots[id(node)] = dataclasses.replace(dot, a_in=a_in, in_flight=in_flight)
+    return None
 
 
 def _needed(context: Context, tiles: _Tiles) -> tuple[Expr, ...]:

@@ -49,10 +49,11 @@ class Mma(Record):
     op: MmaOp = field(
         default=MmaOp.AUTO,
         metadata=about(
-            """`auto`: the best tensor-core instruction that fits the types and tile, else `fma`. `fma`: ordinary
-            multiply-add. `mma`: the warp-level tensor-core instruction (sm_80 on). `wgmma`: that of four warps
-            together, which reads staged tiles in shared memory itself (sm_90a; `warps` a multiple of 4, 64 rows or
-            more). The last two are refused, with the reason, where none fits.""",
+            """`auto`: the best tensor-core instruction that fits the types and tile (`wgmma` where the operands are
+            staged for it, else `mma`), else `fma`. `fma`: ordinary multiply-add. `mma`: the warp-level tensor-core
+            instruction (sm_80 on). `wgmma`: that of four warps together, which reads staged tiles in shared memory
+            itself (sm_90a; `warps` a multiple of 4, 64 rows or more). The last two are refused, with the reason, where
+            none fits.""",
             "mma",
         ),
     )

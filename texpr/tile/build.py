@@ -9,7 +9,22 @@ from typing import Final
 from texpr.dtypes import DType
 from texpr.lang.ir import COMPARISONS, OpName
 from texpr.math.expr import IntExpr, const
-from texpr.tile.ir import Cast, Choose, Dims, Elementwise, Expr, InlinePtx, Lane, Literal, Relayout, Space, Uniform
+from texpr.tile.ir import (
+    Cast,
+    Choose,
+    Dims,
+    Elementwise,
+    Expr,
+    Half,
+    InlinePtx,
+    Lane,
+    Literal,
+    PhysicalDim,
+    Relayout,
+    Space,
+    Uniform,
+)
+from texpr.tile.layouts import MmaV3
 
 _ORDERINGS: Final = frozenset({OpName.LT, OpName.LE, OpName.GT, OpName.GE})
 
@@ -130,6 +145,21 @@ def relayout(value: Expr, space: Space) -> Expr:
         return value
     dims = tuple(sorted(_matching(value.space, dim, space) for dim in value.dims))
     return Relayout(value, value.dtype, space, dims)
+
+
+def columns(value: Expr, start: int, width: int) -> Expr:
+    """``width`` columns of a warpgroup's accumulator from ``start`` on, halves of halves of it."""
+    while (space := value.space) is not None and space.dims[1].size > width:
+        assert isinstance(space.layout, MmaV3)
+        half = space.dims[1].size // 2
+        ((axis, _),) = space.dims[1].axes
+        dims = (space.dims[0], PhysicalDim(((axis, half),)))
+        rows, most, depth = space.layout.instruction
+        layout = MmaV3(space.layout.warps, (rows, min(most, half), depth))
+        name = f"{space.name.split('_columns')[0]}_columns{half}"
+        value = Half(value, start >= half, value.dtype, Space(name, dims, layout), value.dims)
+        start %= half
+    return value
 
 
 def spread(value: Expr, space: Space, dim: int) -> Expr:

@@ -22,6 +22,7 @@ from texpr.tile.ir import (
     Elementwise,
     Expr,
     Full,
+    Half,
     InlinePtx,
     Lane,
     Literal,
@@ -111,6 +112,8 @@ def check_node(expr: Expr, context: Context) -> None:
             _scan(expr)
         case Relayout():
             _relayout(expr)
+        case Half():
+            _half(expr)
         case DotStep():
             _dot(expr, context)
         case Full(value=value, dtype=dtype):
@@ -313,6 +316,21 @@ def _relayout(expr: Relayout) -> None:
     before = sorted(str(value.space.dims[dim]) for dim in value.dims)
     after = sorted(str(expr.space.dims[dim]) for dim in expr.dims)
     require(before == after, f"a change of layout from dims {before} to {after}")
+
+
+def _half(expr: Half) -> None:
+    """All warps lie along the rows: then every thread has some of its columns in either half."""
+    value, every = expr.value, (0, 1)
+    require(value.space is not None and value.dims == expr.dims == every, "half of what is no matrix")
+    assert value.space is not None
+    require(value.dtype is expr.dtype, "half of a matrix has another type")
+    whole, layout = value.space.layout, expr.space.layout
+    require(isinstance(whole, MmaV3) and isinstance(layout, MmaV3), "half of what no warpgroup has computed")
+    assert isinstance(whole, MmaV3) and isinstance(layout, MmaV3)
+    require(whole.warps == layout.warps and whole.warps[1] == 1, "half of a matrix whose columns lie in several warps")
+    (rows, cols), half = value.space.shape, expr.space.shape
+    require(half == (rows, cols // 2), f"half of {rows} x {cols} values is {half[0]} x {half[1]}")
+    require(layout.instruction[1] == min(whole.instruction[1], half[1]), "columns change their threads")
 
 
 def _dot(expr: DotStep, context: Context) -> None:

@@ -7,7 +7,7 @@
                   | Protocol | Specialise
     Specialise  ::= Role*                                      Role ::= Statement*
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
-                  | Load | SharedTile | SharedGather | Reduce | Scan | Rank | TileCall | Relayout | Dot | Full
+                  | Load | SharedTile | SharedGather | Reduce | Scan | Rank | TileCall | Relayout | Half | Dot | Full
 
 A *space* is an ordered list of physical dims with a distributed layout; each dim fuses one or more named axes
 row-major. An expression lives on a subset ``dims`` of its space (a slice of the layout); the empty subset is a scalar
@@ -283,6 +283,18 @@ class Relayout(Shared):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Half(Shared):
+    """The first or ``second`` half of the columns of a warpgroup's accumulator, in the registers that hold them: every
+    thread has as many of either half."""
+
+    value: Expr
+    second: bool
+    dtype: DType
+    space: Space
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class DotStep(Shared):
     """``acc + a @ b`` on a matrix unit; ``a``/``b`` live in operand spaces of ``acc``'s layout. A warpgroup's unit
     reads an operand that is a ``SharedTile`` where it lies, and has its result only after a ``DotWait``."""
@@ -324,6 +336,7 @@ Expr = (
     | Scan
     | TileCall
     | Relayout
+    | Half
     | DotStep
     | Full
 )
@@ -535,7 +548,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return args
         case Choose(condition=condition, then=then, otherwise=otherwise):
             return (condition, then, otherwise)
-        case Cast(value=value) | Relayout(value=value):
+        case Cast(value=value) | Relayout(value=value) | Half(value=value):
             return (value,)
         case Load(offset=offset, mask=mask):
             return tuple(e for e in (offset, mask) if e is not None)

@@ -26,7 +26,7 @@ from texpr.tile.groups import lower_group
 from texpr.tile.ir import Assign, Barrier, Buffer, Full, Literal, SharedTile, Space, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin, space_for
-from texpr.tile.layouts import Blocked, Linear, operand_swizzle
+from texpr.tile.layouts import Blocked, Linear, MmaV3, operand_swizzle
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine, identity
 from texpr.tile.ordered import lower_ordered
@@ -198,8 +198,20 @@ def _pieces(node: Write, scope: Scope) -> list[Scope]:
             index = max((value.start // value.size for value in piece.axes.values() if value.start), default=0)
             if len(parts) > index:
                 piece = piece.with_value(func, parts[index])
-        result.append(piece)
+        result.append(_cut_in_place(node, piece))
     return result
+
+
+def _cut_in_place(node: Write, piece: Scope) -> Scope:
+    """A piece with the columns of it that values held whole have."""
+    for func, value in piece.values.items():
+        if value.space is None or not isinstance(value.space.layout, MmaV3) or len(value.dims) < 2:
+            continue
+        name, size = value.space.dims[1].axes[0]
+        at = next((piece.axes[axis] for axis in node.axes if axis.name == name), None)
+        if at is not None and at.size < size:
+            piece = piece.with_value(func, tile.columns(value, at.start, at.size))
+    return piece
 
 
 def _store(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None:

@@ -31,6 +31,7 @@ from texpr.tile.ir import (
     FindGroup,
     For,
     Full,
+    Half,
     If,
     InlinePtx,
     IntParam,
@@ -313,6 +314,8 @@ class _Printer:
                 return f"{result}.{component}" if len(args) > 1 else result
             case Relayout(value=value, space=space):
                 return f"as_{space.name}({self.expr(value)})"
+            case Half(value=value, second=second):
+                return f"{'second' if second else 'first'}_half({self.expr(value)})"
             case DotStep(a=a, b=b, acc=acc, tensor_core=tensor_core):
                 return f"{self.expr(acc)} + {'mma' if tensor_core else 'fma'}({self.expr(a)}, {self.expr(b)})"
             case Full(value=value):
