@@ -8,6 +8,7 @@ import pytest
 from tests.emulator.faulty_ptx import CASES, MODULE, PARAMS, REGISTERS, START
 from tests.emulator.snippets import kernel, run_kernel
 from texpr.emulator import Device, Fault, FaultKind, LaunchError, PtxError, SourceLine, load_ptx
+from texpr.emulator.checks import StampFormat
 
 
 def run_body(
@@ -41,8 +42,8 @@ def test_its_near_twin_is_clean(name: str, seed: int | None) -> None:
 
 
 def test_every_kind_of_fault_is_covered() -> None:
-    # These are in test_wgmma_rows.py and test_bulk_rows.py.
-    of_hopper = {FaultKind.MISSING_FENCE, FaultKind.ACCUMULATOR, FaultKind.TENSOR_MAP}
+    # These are in test_wgmma_rows.py, test_bulk_rows.py and test_clusters.py.
+    of_hopper = {FaultKind.MISSING_FENCE, FaultKind.ACCUMULATOR, FaultKind.TENSOR_MAP, FaultKind.ENDED_PROGRAM}
     assert {case.kind for case in CASES.values()} | of_hopper == set(FaultKind)
 
 
@@ -107,7 +108,8 @@ def test_without_checks_only_bounds_and_alignment_are_tested() -> None:
 
 @pytest.mark.parametrize("barrier", ["bar.sync 0;", ""])
 def test_races_are_seen_when_epochs_are_counted_anew(barrier: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("texpr.emulator.checks._LAST_EPOCH", 7)
+    few = StampFormat(0x3FF, 0x800, 0x7FF, 12, last_epoch=7)
+    monkeypatch.setattr(StampFormat, "for_threads", lambda threads: few)
     body = f"""
         st.shared.b32 [%s], %t; mov.u32 %r1, 0; bar.sync 0;
         LOOP: xor.b32 %r2, %s, 128; ld.shared.b32 %r0, [%r2]; bar.sync 0; st.shared.b32 [%s], %r1; bar.sync 0;

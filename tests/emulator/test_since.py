@@ -50,8 +50,9 @@ def test_a_version_too_old_for_its_target_is_refused() -> None:
 
 @pytest.mark.parametrize(("opcode", "reason"), [
     ("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32", "tensor memory"),
-    ("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster", "clusters"),
-    ("barrier.cluster.arrive.aligned", "clusters"), ("mma.sp::ordered_metadata.sync.aligned.m16n8k32", "sparse"),
+    ("clusterlaunchcontrol.try_cancel.async.shared::cta.mbarrier::complete_tx::bytes.b128", "cancelled"),
+    ("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32", "other programs"),
+    ("mma.sp::ordered_metadata.sync.aligned.m16n8k32", "sparse"),
     ("mma.sync.aligned.m16n8k32.row.col.kind::mxf8f6f4.block_scale.f32.e4m3.e4m3.f32.ue8m0", "block scales"),
     ("cp.async.bulk.tensor.2d.shared::cta.global.tile::gather4.mbarrier::complete_tx::bytes", "gather"),
     ("wmma.load.a.sync.aligned.row.m16n16k16.f16", "matrix instructions"), ("tex.1d.v4.f32.s32", "textures"),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from texpr.emulator.checks import ASYNC, ASYNC_SHIFT, EPOCH_SHIFT, IN_FLIGHT, MANY, THREAD, WARP, SharedShadow
+from texpr.emulator.checks import ASYNC, ASYNC_SHIFT, IN_FLIGHT, WARP, SharedShadow
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import Array, Mask
@@ -34,10 +34,11 @@ class AsyncShadow(SharedShadow):
     """The shadow memory of kernels that use the async proxy."""
 
     def __init__(self, batch: Batch, window: int, base: int, granule: int) -> None:
-        super().__init__(batch, window, base, granule, ACTORS)
+        actors = ACTORS * batch.shape.cluster_size
+        super().__init__(batch, window, base, granule, actors)
         self._fenced_globally_from = self._fenced_from + self._warps
         self._readers = np.zeros(window * batch.shape.programs // granule, np.int16)
-        self._epochs = np.zeros((batch.shape.programs, ACTORS), np.int64)
+        self._epochs = np.zeros((batch.shape.programs, actors), np.int64)
 
     def clear(self) -> None:
         super().clear()
@@ -59,20 +60,22 @@ class AsyncShadow(SharedShadow):
 
     def epochs(self, lanes: Array) -> Array:
         """The epochs of the lanes' warps."""
-        return np.asarray(self._stamp[lanes] >> EPOCH_SHIFT)
+        return np.asarray(self._stamp[lanes] >> self.form.shift)
 
     def known(self, lanes: Array, warps: Array) -> Array:
         """Per lane: up to which epoch of a warp of its program everything is ordered before what it does now."""
-        return np.asarray(self._clock[self.batch.slot[lanes], self._lane_warp[lanes], warps])
+        columns = self.batch.rank[self.batch.slot[lanes]] * self._rows + warps
+        return np.asarray(self._clock[self.batch.slot[lanes], self._lane_warp[lanes], columns])
 
     def fenced_globally(self, lane: int, warps: Array) -> Array:
         """Up to which epochs of warps of its program a lane knows global memory to be fenced."""
         slot, own = int(self.batch.slot[lane]), int(self._lane_warp[lane])
-        return np.asarray(self._clock[slot, own, self._fenced_globally_from + warps])
+        first = self._fenced_globally_from + int(self.batch.rank[slot]) * self._rows
+        return np.asarray(self._clock[slot, own, first + warps])
 
     def position(self, lane: int) -> tuple[int, int]:
-        """A lane's warp and that warp's epoch: when something happens now."""
-        return int(self._lane_warp[lane]), int(self._stamp[lane]) >> EPOCH_SHIFT
+        """A lane's warp, by its number in the cluster, and that warp's epoch: when something happens now."""
+        return int(self._lane_column[lane]), int(self._stamp[lane]) >> self.form.shift
 
     def is_fenced(self, lane: int, warp: int, epoch: int) -> bool:
         """Whether a proxy fence lies between what a warp did in an epoch and what the lane does now."""
@@ -81,8 +84,8 @@ class AsyncShadow(SharedShadow):
 
     def knows(self, lane: int, warp: int, epoch: int) -> bool:
         """Whether what a warp did in an epoch is ordered before what the lane does now."""
-        own = int(self._lane_warp[lane])
-        return warp == own or epoch < int(self._clock[int(self.batch.slot[lane]), own, warp])
+        known = int(self._clock[int(self.batch.slot[lane]), int(self._lane_warp[lane]), warp])
+        return warp == int(self._lane_column[lane]) or epoch < known
 
     def finish_phase(self, slot: int, actor: int, published: NDArray[np.int32]) -> None:
         """A phase of an mbarrier is complete: those who wait know its copies (noted in `published`)."""
@@ -123,7 +126,7 @@ class AsyncShadow(SharedShadow):
         """The lane has waited: from now on that was a read of its warp."""
         assert self._readers is not None
         self._readers[granules] -= 1
-        self._read[granules, self._lane_warp[lane]] = self._stamp[lane] | MANY
+        self._read[granules, self._lane_column[lane]] = self._stamp[lane] | self.form.many
 
     def begin_async_write(self, site: Instruction, lane: int, granules: Array) -> None:
         """A bulk copy issued by `lane` will write."""
@@ -140,14 +143,13 @@ class AsyncShadow(SharedShadow):
         """What threads wrote here is fenced for the async proxy."""
         plain = written < ASYNC
         slot, own = int(self.batch.slot[lane]), int(self._lane_warp[lane])
-        writer = np.where(plain, (written & THREAD) // WARP, 0)
+        writer = np.where(plain, (written & self.form.thread) // WARP, 0)
         fenced = self._clock[slot, own, self._fenced_from + writer]
-        missing = np.flatnonzero(plain & (written >> EPOCH_SHIFT >= fenced))
+        missing = np.flatnonzero(plain & (written >> self.form.shift >= fenced))
         if len(missing):
             first = int(missing[0])
-            place, thread = self._place(int(granules[first])), int(written[first]) & THREAD
+            place, who = self._place(int(granules[first])), self._writer(int(written[first]), lane)
             message = (
-                f"{place}: an asynchronous operation follows a write by thread {thread} with no fence.proxy.async "
-                "between"
+                f"{place}: an asynchronous operation follows a write by {who} with no fence.proxy.async between"
             )
             raise self._fault(FaultKind.MISSING_FENCE, message, site, lane, int(granules[first]), "wrote")

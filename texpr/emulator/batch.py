@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from texpr.emulator.async_copies import AsyncCopies
 from texpr.emulator.bulk_copies import BulkCopies
+from texpr.emulator.cluster_barriers import ClusterBarriers
+from texpr.emulator.cluster_space import ClusterSpace
 from texpr.emulator.conflicts import GlobalConflicts
 from texpr.emulator.faults import Fault, FaultKind
 from texpr.emulator.fragments import FragmentCache
@@ -46,11 +48,17 @@ class Shape:
     shared_bytes: int
     checks: bool
     counters: bool = False
+    cluster: tuple[int, int, int] = (1, 1, 1)
 
     @property
     def threads(self) -> int:
         """Threads of one program that exist."""
         return self.block[0] * self.block[1] * self.block[2]
+
+    @property
+    def cluster_size(self) -> int:
+        """Programs of a cluster; they have consecutive slots."""
+        return self.cluster[0] * self.cluster[1] * self.cluster[2]
 
     @property
     def padded_threads(self) -> int:
@@ -73,23 +81,32 @@ class Batch:
         self.warps_per_program = shape.padded_threads // WARP
         self.slot = np.repeat(np.arange(shape.programs), shape.padded_threads)
         self.thread = np.tile(np.arange(shape.padded_threads), shape.programs)
+        self.rank = np.arange(shape.programs) % shape.cluster_size
+        """Per slot: the program's number in its cluster."""
         self.exists = self.thread < shape.threads
         self.programs: NDArray[np.int64] = np.zeros(shape.programs, np.int64)
         self.grid = (1, 1, 1)
-        self.specials = SpecialRegisters(self.thread, self.slot, shape.block, shape.shared_bytes)
+        ranks = self.rank[self.slot]
+        self.specials = SpecialRegisters(self.thread, ranks, shape.block, shape.cluster, shape.shared_bytes)
         self.carry = np.zeros(self.lanes, np.bool_)
         self.params = np.zeros(max((p.offset + p.size for p in kernel.params), default=0), np.uint8)
         self.memory = memory
         self.global_space = GlobalSpace(self, memory)
         self.shared_space = SharedSpace(self, shape.shared_bytes, [v for v in self._variables() if v.space == "shared"])
         self.local_space = LocalSpace(self, [v for v in kernel.variables if v.space in ("local", "param")])
+        self.cluster_space = self.shared_space if shape.cluster_size == 1 else ClusterSpace(self.shared_space)
+        """Shared memory by addresses that may lead to other programs of the cluster."""
         self.generic_space = GenericSpace(self)
         param_symbols = {param.name: param.offset for param in kernel.params}
         self.symbols = symbols | param_symbols | self.shared_space.symbols | self.local_space.symbols
-        self.registers = RegisterFile(kernel.registers, self.lanes, self.specials.rows, self.symbols)
+        windows = self.shared_space.symbols_by_lane() if shape.cluster_size > 1 else {}
+        self.registers = RegisterFile(kernel.registers, self.lanes, self.specials.rows, self.symbols, windows)
         self.fragments = FragmentCache()
         self.copies = AsyncCopies(self)
         self.mbarriers = Mbarriers(self)
+        self.cluster_barriers = ClusterBarriers(self)
+        self.woken: Array | None = None
+        """Lanes whose wait has ended, until the machine takes them."""
         self.bulk = BulkCopies(self)
         self.wgmma = WgmmaState(self)
         self.alive = self.exists.copy()
@@ -121,12 +138,18 @@ class Batch:
         self.local_space.clear()
         self.copies.clear()
         self.mbarriers.clear()
+        self.cluster_barriers.clear()
+        self.woken = None
         self.bulk.clear()
         if self.global_space.bulk is not None:
             self.global_space.bulk.clear()
         self.wgmma.clear()
         self.warnings.clear()
         self.global_space.begin(conflicts)
+
+    def wake(self, lanes: Mask) -> None:
+        """Lanes (as a mask) need not wait any more."""
+        self.woken = lanes if self.woken is None or lanes is None else self.woken | lanes
 
     def active(self, mask: Mask) -> Array | None:
         """The lanes of a mask as indices; None stands for all lanes."""

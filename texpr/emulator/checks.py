@@ -30,21 +30,13 @@ from texpr.emulator.watch import Conflict
 if TYPE_CHECKING:
     from texpr.emulator.batch import Batch
 
-# A stamp is epoch << 12 | atomic << 11 | thread; threads of a program are numbered below 1024.  What a bulk copy
-# wrote has a stamp from ASYNC on: ASYNC + (epoch << 10 | actor), where each mbarrier is one actor.
-EPOCH_SHIFT = 12
-THREAD = 0x3FF
-_ATOMIC = 0x800
-MANY = 0x7FF
-"""Instead of a thread: several threads of the warp have read this granule in this epoch."""
-_WHO = 0x7FF
-_REST = 0xFFF
-_WARP_AND_EPOCH = ~(_ATOMIC | (1 << 5) - 1)
-_LAST_EPOCH = 300_000
+# What a bulk copy wrote has a stamp from ASYNC on: ASYNC + (epoch << 10 | actor), where each mbarrier is one actor.
 ASYNC = 0x5000_0000
 ASYNC_SHIFT = 10
 _ACTOR = 0x3FF
 IN_FLIGHT = 0x7FFF_FFFE
+_SETTLED = np.int32(-(1 << 30))
+"""Makes a stamp negative: earlier than any epoch."""
 _UNINITIALISED = 0x7FFF_FFFF
 WARP = 32
 GLOBAL_COLUMNS = 2
@@ -53,6 +45,35 @@ GLOBAL_COLUMNS = 2
 EQUAL_STORES = "threads store equal values to one shared address without synchronisation"
 """A warning: replicated layouts do this, and it is harmless."""
 
+
+@dataclass(frozen=True, slots=True)
+class StampFormat:
+    """How a stamp says who did something and when: epoch << `shift` | atomic | thread.
+
+    `thread` is the mask of the thread's number, `many` stands for several threads of a warp that read a granule in
+    one epoch, and is a mask too.  Threads are numbered through all programs of a cluster, from one program to the next
+    in whole warps; a program alone has at most 1024.
+    """
+
+    thread: int
+    atomic: int
+    many: int
+    shift: int
+    last_epoch: int
+
+    @staticmethod
+    def for_threads(threads: int) -> StampFormat:
+        bits = max(10, (threads - 1).bit_length())
+        return StampFormat((1 << bits) - 1, 2 << bits, (2 << bits) - 1, bits + 2, 300_000 >> (bits - 10))
+
+    @property
+    def rest(self) -> int:
+        """All but the epoch."""
+        return (1 << self.shift) - 1
+
+    @property
+    def warp_and_epoch(self) -> int:
+        return ~(self.atomic | WARP - 1)
 
 
 @dataclass(slots=True)
@@ -83,23 +104,33 @@ class SharedShadow:
         self.granule = granule
         self._base = base
         self._window = window
-        programs, warps = batch.shape.programs, batch.warps_per_program
+        programs, rows = batch.shape.programs, batch.warps_per_program
+        warps = rows * batch.shape.cluster_size
+        self._rows = rows
         self._warps = warps
+        self.form = StampFormat.for_threads(warps * WARP)
         granules = window * programs // granule
         self._written = np.empty(granules, np.int32)
         self._read = np.empty((granules, warps), np.int32)
         self.global_from = warps + actors
         self._fenced_from = self.global_from + warps + GLOBAL_COLUMNS
-        self._clock = np.empty((programs, warps, self._fenced_from + (2 * warps if actors else 0)), np.int32)
-        """What each warp knows: epochs of the warps, of the actors, what `global_clocks.py` keeps here, and epochs of
-        the warps as far as proxy-fenced (twice: for shared and for global memory)."""
+        self._clock = np.empty((programs, rows, self._fenced_from + (2 * warps if actors else 0)), np.int32)
+        """What each warp [program, warp] knows: epochs of the warps of its cluster (of its program, if there are no
+        clusters), of the actors, what `global_clocks.py` keeps here, and epochs of the warps as far as proxy-fenced
+        (twice: for shared and for global memory)."""
         self.time = Time()
         self.followers: list[Callable[[int], None]] = []
         """Told when epochs are counted anew, and how many are forgotten."""
         self._readers: NDArray[np.int16] | None = None
         """Per granule: how many asynchronous operations may still be reading it."""
-        self._diagonal = np.arange(warps)
+        slots, own_rows = np.arange(programs)[:, None], np.arange(rows)[None, :]
+        columns = batch.rank[:, None] * rows + own_rows
+        self._own = (slots, own_rows, columns)
+        """Where each warp keeps its own epoch, and its own time."""
+        self._own_time = (slots, own_rows, self.global_from + columns)
         self._lane_warp = batch.thread // WARP
+        self._lane_thread = batch.thread + batch.rank[batch.slot] * batch.shape.padded_threads
+        self._lane_column = self._lane_thread // WARP
         self._stamp = np.empty(batch.lanes, np.int32)
         """Per lane: its warp's epoch and its thread, as a stamp."""
         self._floor = 0
@@ -112,14 +143,14 @@ class SharedShadow:
         if self._readers is not None:
             self._readers.fill(0)
         self._clock.fill(0)
-        self._clock[:, self._diagonal, self._diagonal] = 1
+        self._clock[self._own] = 1
         self._clock[:, :, self.global_from : self.global_from + self._warps] = 1
         self._clocks_changed()
 
     # Synchronisation ----------------------------------------------------------------------------------------
 
     def release(self, participants: Mask) -> NDArray[np.int32]:
-        """Those who arrive publish what they did: the joined clocks per program [programs, warps]."""
+        """Those who arrive publish what they did: the joined clocks per program [programs, columns]."""
         published = self._publish(participants)
         self._restamp()  # what they do from now on is not published
         return published
@@ -146,16 +177,23 @@ class SharedShadow:
         self._clocks_changed()
 
     def _participating(self, lanes: Mask) -> NDArray[np.bool_]:
-        shape = (self.batch.shape.programs, self._warps)
+        shape = (self.batch.shape.programs, self._rows)
         if lanes is None:
             return np.ones(shape, np.bool_)
         return np.asarray(lanes.reshape(*shape, WARP).any(axis=2))
 
     def _advance(self, warps: NDArray[np.bool_]) -> None:
-        self._clock[:, self._diagonal, self._diagonal] += warps
+        self._clock[self._own] += warps
         self.time.now += 1
-        own = self._clock[:, self._diagonal, self.global_from + self._diagonal]
-        self._clock[:, self._diagonal, self.global_from + self._diagonal] = np.where(warps, self.time.now, own)
+        self._clock[self._own_time] = np.where(warps, self.time.now, self._clock[self._own_time])
+
+    def epoch_of(self, lane: int) -> int:
+        """The epoch of a lane's warp."""
+        return int(self._stamp[lane]) >> self.form.shift
+
+    def known_to_program(self, slot: int, lane: int) -> int:
+        """Up to which epoch of a lane's warp everything is ordered before what some warp of a program does next."""
+        return int(self._clock[slot, :, self._lane_column[lane]].max())
 
     # Synchronisation through global memory ------------------------------------------------------------------
 
@@ -178,20 +216,20 @@ class SharedShadow:
         self._clocks_changed()
 
     def _clocks_changed(self) -> None:
-        epochs = self._clock[:, self._diagonal, self._diagonal]
+        epochs = self._clock[self._own]
         # Programs that have ended need no ordering any more.
         living = self.batch.alive.reshape(len(self._clock), -1).any(axis=1)
         known = self._clock[:, :, : self._warps]
         oldest = int(known[living].min()) if living.any() else int(known.min())
-        if int(epochs.max()) > _LAST_EPOCH:
+        if int(epochs.max()) > self.form.last_epoch:
             self._begin_epochs_anew(oldest - 1)
             oldest = 1
-        self._floor = oldest << EPOCH_SHIFT
+        self._floor = oldest << self.form.shift
         self._restamp()
 
     def _restamp(self) -> None:
-        epochs = self._clock[:, self._diagonal, self._diagonal]
-        self._stamp[:] = (np.repeat(epochs.reshape(-1), WARP) << EPOCH_SHIFT) | self.batch.thread
+        epochs = self._clock[self._own]
+        self._stamp[:] = (np.repeat(epochs.reshape(-1), WARP) << self.form.shift) | self._lane_thread
 
     def _begin_epochs_anew(self, past: int) -> None:
         """Stamps hold a limited number of epochs: forget the first `past` of them, which order everything."""
@@ -202,9 +240,9 @@ class SharedShadow:
             follow(past)
         real = self._written < ASYNC
         for stamps, counted in ((self._written, real), (self._read, True)):
-            epochs = np.maximum((stamps >> EPOCH_SHIFT) - past, 0)
-            np.copyto(stamps, (epochs << EPOCH_SHIFT) | (stamps & _REST), where=counted)
-        if int(self._clock[:, :, : self._warps].max()) > _LAST_EPOCH:
+            epochs = np.maximum((stamps >> self.form.shift) - past, 0)
+            np.copyto(stamps, (epochs << self.form.shift) | (stamps & self.form.rest), where=counted)
+        if int(self._clock[:, :, : self._warps].max()) > self.form.last_epoch:
             raise OverflowError("too many barriers that not all warps take part in for the race check")
 
     # Accesses -----------------------------------------------------------------------------------------------
@@ -217,20 +255,20 @@ class SharedShadow:
         if late.any():
             self._judge_read(site, granules, lane, written, np.flatnonzero(late))
         stamp = self._stamp if lane is None else self._stamp[lane]
-        cell = granules * self._warps + (self._lane_warp if lane is None else self._lane_warp[lane])
+        cell = granules * self._warps + (self._lane_column if lane is None else self._lane_column[lane])
         readers = self._read.reshape(-1)
         if collective:
-            readers[cell] = stamp | MANY
+            readers[cell] = stamp | self.form.many
             return
         before = readers[cell]
-        shared = ((before ^ stamp) >> EPOCH_SHIFT == 0) & (before != stamp)
+        shared = ((before ^ stamp) >> self.form.shift == 0) & (before != stamp)
         if shared.any():
-            stamp = np.where(shared, stamp | MANY, stamp)
+            stamp = np.where(shared, stamp | self.form.many, stamp)
         readers[cell] = stamp
         lost = readers[cell] != stamp
         if lost.any():
             # Several lanes of this very instruction read the same granule.
-            readers[cell[lost]] |= MANY
+            readers[cell[lost]] |= self.form.many
 
     def write(
         self, site: Instruction, lanes: Array | None, index: Array, size: int, same: Same, explain: Explain
@@ -251,6 +289,11 @@ class SharedShadow:
         granules, lane = self._cover(lanes, index, size)
         self._before_write(site, granules, lane, size, None)
         self._written[granules] = IN_FLIGHT
+
+    def settle(self, index: Array, size: int) -> None:
+        """What is written here is ordered before everything from now on, for everybody."""
+        granules, _ = self._cover(None, index, size)
+        self._written[granules] |= _SETTLED
 
     def end_copy(self, lanes: Array, index: Array, size: int, promised: Array | None) -> None:
         """Copies have landed: from now on these are writes of the issuing lanes, done when the `promised` stamps were
@@ -278,17 +321,18 @@ class SharedShadow:
         """Lanes update atomically; atomics do not race with each other. Unless it `hides`, later ones are still
         compared with the plain write before."""
         granules, lane = self._cover(lanes, index, size)
+        atomic = self.form.atomic
         written = self._written[granules]
         late = np.flatnonzero(written >= self._floor)
         if len(late):
-            plain = late[(written[late] & _ATOMIC == 0) | (written[late] >= ASYNC)]
+            plain = late[(written[late] & atomic == 0) | (written[late] >= ASYNC)]
             self._judge_read(site, granules, lane, written, plain)
         self._require_reads_done(site, granules, lane)
         stamp = self._stamp if lane is None else self._stamp[lane]
         # A plain write of the same warp and epoch: whoever is not ordered behind the one is not behind the other.
-        plain_before = (written & _ATOMIC == 0) & (written < ASYNC) & (written >= self._floor)
-        plain_same = plain_before & ((written ^ stamp) & _WARP_AND_EPOCH == 0)
-        stamp = np.where(plain_same, stamp, stamp | _ATOMIC)
+        plain_before = (written & atomic == 0) & (written < ASYNC) & (written >= self._floor)
+        plain_same = plain_before & ((written ^ stamp) & self.form.warp_and_epoch == 0)
+        stamp = np.where(plain_same, stamp, stamp | atomic)
         self._written[granules] = stamp if hides else np.where(plain_before, written, stamp)
 
     def strong_access(self, site: Instruction, lanes: Array | None, index: Array, size: int) -> None:
@@ -313,12 +357,12 @@ class SharedShadow:
 
     def _unordered(self, lane: Array, stamps: Array) -> Array:
         """Which of these earlier accesses (stamps with a thread) are not ordered before the lanes' accesses."""
-        thread = stamps & THREAD
+        thread = stamps & self.form.thread
         bulk = stamps >= ASYNC
         column = np.where(bulk, self._warps + (stamps & _ACTOR), thread // WARP) if bulk.any() else thread // WARP
-        epoch = np.where(bulk, (stamps - ASYNC) >> ASYNC_SHIFT, stamps >> EPOCH_SHIFT)
+        epoch = np.where(bulk, (stamps - ASYNC) >> ASYNC_SHIFT, stamps >> self.form.shift)
         known = self._clock[self.batch.slot[lane], self._lane_warp[lane], column]
-        ordered = (~bulk & (thread == self.batch.thread[lane])) | (epoch < known)
+        ordered = (~bulk & (thread == self._lane_thread[lane])) | (epoch < known)
         return np.asarray(~ordered)
 
     def _judge_read(
@@ -337,7 +381,7 @@ class SharedShadow:
             if stamps[first] >= ASYNC:
                 message = f"{self._place(place)} is read before the mbarrier of the copy to it was waited for"
                 raise self._fault(FaultKind.ASYNC_NOT_WAITED, message, site, by, place, "wrote")
-            raise self._race(site, place, by, f"reads what {_writer(int(stamps[first]))} wrote", "wrote")
+            raise self._race(site, place, by, f"reads what {self._writer(int(stamps[first]), by)} wrote", "wrote")
 
     def _before_write(
         self,
@@ -382,7 +426,7 @@ class SharedShadow:
             self.batch.warn(EQUAL_STORES)
         if len(racing):
             first = int(racing[0])
-            writer = _writer(int(stamps[first]))
+            writer = self._writer(int(stamps[first]), int(lanes[first]))
             position = int(suspects[first]) // max(1, size // self.granule)
             raise self._race(
                 site,
@@ -408,21 +452,37 @@ class SharedShadow:
         suspects, warps = np.nonzero(late)
         lanes = suspects if lane is None else lane[suspects]
         stamps = reads[suspects, warps]
-        own = (stamps & _WHO) == self.batch.thread[lanes]
+        own = (stamps & self.form.many) == self._lane_thread[lanes]
         known = self._clock[self.batch.slot[lanes], self._lane_warp[lanes], warps]
-        racing = np.flatnonzero(~own & (stamps >> EPOCH_SHIFT >= known))
+        racing = np.flatnonzero(~own & (stamps >> self.form.shift >= known))
         if len(racing):
             first = int(racing[0])
-            who = int(stamps[first]) & _WHO
-            reader = f"warp {int(warps[first])}" if who == MANY else f"thread {who}"
-            raise self._race(
-                site, int(granules[suspects[first]]), int(lanes[first]), f"overwrites what {reader} read", "read"
-            )
+            who = int(stamps[first]) & self.form.many
+            by, place = int(lanes[first]), int(granules[suspects[first]])
+            reader = self._warp_name(int(warps[first]), by) if who == self.form.many else self._name(who, by)
+            raise self._race(site, place, by, f"overwrites what {reader} read", "read")
 
     # Reports ------------------------------------------------------------------------------------------------
 
+    def _writer(self, stamp: int, lane: int) -> str:
+        """Who left a stamp, as seen by a lane."""
+        return "a bulk copy" if stamp >= ASYNC else self._name(stamp & self.form.thread, lane)
+
+    def _name(self, thread: int, lane: int) -> str:
+        """A thread of a lane's cluster, by its number there."""
+        per_program = self.batch.shape.padded_threads
+        return f"thread {thread % per_program}{self._of_program(thread // per_program, lane)}"
+
+    def _warp_name(self, column: int, lane: int) -> str:
+        return f"warp {column % self._rows}{self._of_program(column // self._rows, lane)}"
+
+    def _of_program(self, rank: int, lane: int) -> str:
+        own = int(self.batch.rank[self.batch.slot[lane]])
+        return "" if rank == own else f" of program {rank} of the cluster"
+
     def _place(self, granule: int) -> str:
-        return f"shared offset {granule * self.granule % self._window - self._base}"
+        place = granule * self.granule
+        return self.batch.shared_space.name_of(place)
 
     def _empty(self, site: Instruction, granule: int, lane: int, stamp: int) -> Fault:
         if stamp == _UNINITIALISED:
@@ -452,7 +512,3 @@ class SharedShadow:
             notes += space.earlier_accesses(granule * self.granule % self._window, verb, site)
             space.conflict = Conflict(granule * self.granule, self.granule, verb)
         return self.batch.fault(kind, message, site, lane, buffer="shared memory", notes=notes)
-
-
-def _writer(stamp: int) -> str:
-    return "a bulk copy" if stamp >= ASYNC else f"thread {stamp & THREAD}"

@@ -229,6 +229,8 @@ class GlobalConflicts:
         program = (stamps >> PROGRAM) & (MOST_PROGRAMS - 1)
         inside = program == self._batch.programs[slot]
         ordered = inside & ((warp == own) | (time < self.clocks.known_inside(slot, own, warp % self.clocks.warps)))
+        if self._batch.shape.cluster_size > 1 and not inside.all():
+            inside = self._order_in_cluster(ordered, slot, own, program, warp, time) | inside
         if self.synchronises and not inside.all():
             outside = np.flatnonzero(~inside)
             for one_slot, one_warp, some in self._warps(lane[outside]):
@@ -237,6 +239,19 @@ class GlobalConflicts:
                     which = outside[some]
                     ordered[which] = time[which] < known[program[which] * self.clocks.warps + warp[which]]
         return np.asarray(ordered)
+
+    def _order_in_cluster(
+        self, ordered: Array, slot: Array, own: Array, program: Array, warp: Array, time: Array
+    ) -> Array:
+        """Fill in which accesses by other programs of the same cluster are ordered; gives which are by such."""
+        near = np.zeros(len(slot), np.bool_)
+        first = slot - self._batch.rank[slot]
+        for rank in range(self._batch.shape.cluster_size):
+            here = (self._batch.programs[first + rank] == program) & (first + rank != slot)
+            known = self.clocks.known_in_cluster(slot, own, np.full(len(slot), rank), warp % self.clocks.warps)
+            ordered |= here & (time < known)
+            near |= here
+        return near
 
     def _unordered_writers(
         self, lane: Array | None, who: Stamps, stamps: Stamps, ordering: Ordering, seen: Stamps | None = None

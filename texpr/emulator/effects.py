@@ -29,6 +29,7 @@ class Orders(Enum):
     WARP = "the lanes of a warp"
     BARRIER = "a named barrier"
     MBARRIER = "an mbarrier"
+    CLUSTER = "the barrier of a cluster"
     CP_ASYNC = "cp.async"
     BULK = "bulk copies"
     WGMMA = "wgmma"

@@ -34,6 +34,7 @@ class FaultKind(Enum):
     MISSING_FENCE = "missing fence"
     ACCUMULATOR = "registers of an unfinished wgmma"
     TENSOR_MAP = "tensor map misuse"
+    ENDED_PROGRAM = "shared memory of a program that has ended"
     TRAP = "trap"
 
 

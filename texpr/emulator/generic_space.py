@@ -78,7 +78,7 @@ class GenericSpace:
         in_local = window == LOCAL_WINDOW >> WINDOW_BITS
         spaces: tuple[tuple[Space, Array, int], ...] = (
             (self.batch.global_space, ~(in_shared | in_local), 0),
-            (self.batch.shared_space, in_shared, SHARED_WINDOW),
+            (self.batch.cluster_space, in_shared, SHARED_WINDOW),
             (self.batch.local_space, in_local, LOCAL_WINDOW),
         )
         for space, belongs, base in spaces:

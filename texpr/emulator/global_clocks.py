@@ -4,7 +4,7 @@ Inside of a program, barriers and mbarriers pass knowledge on; `checks.py` keeps
 has columns of that clock: up to which time of every warp of the program everything is ordered before what the warp
 does next, and two numbers that stand for more than fits into a column: what is known of other programs, and what has
 been fenced.  Both are logs per program, each entry of which includes the ones before it, so that the larger number
-knows more.
+knows more.  The programs of a cluster have columns for each other's warps, and share these logs.
 
 Between programs, knowledge travels through global memory as the memory model of PTX says:
 
@@ -78,11 +78,14 @@ class GlobalClocks:
         """The programs of a batch start: they know nothing."""
         self._shadow = shadow
         self._programs = batch.programs
+        self._rank = batch.rank
+        self._cluster = batch.shape.cluster_size
         self._own = shadow.global_from
-        self._foreign = self._own + self.warps
+        self._foreign = self._own + self.warps * self._cluster
         self._sequence = self._foreign + 1
-        self._known = [[None] for _ in range(batch.shape.programs)]
-        self._sequential = [[None] for _ in range(batch.shape.programs)]
+        clusters = batch.shape.programs // self._cluster
+        self._known = [[None] for _ in range(clusters)]
+        self._sequential = [[None] for _ in range(clusters)]
         self._fenced.clear()
         self._read.clear()
 
@@ -90,11 +93,15 @@ class GlobalClocks:
 
     def known_inside(self, slots: Array, warps: Array, others: Array) -> Array:
         """Up to which time warps know other warps of their program."""
-        return np.asarray(self._shadow.clock[slots, warps, self._own + others])
+        return self.known_in_cluster(slots, warps, self._rank[slots], others)
+
+    def known_in_cluster(self, slots: Array, warps: Array, ranks: Array, others: Array) -> Array:
+        """Up to which time warps know other warps of the programs with these ranks in their cluster."""
+        return np.asarray(self._shadow.clock[slots, warps, self._own + ranks * self.warps + others])
 
     def known_of_others(self, slot: int, warp: int) -> Times | None:
         """Up to which time a warp knows the warps of other programs; None: nothing."""
-        return self._known[slot][int(self._shadow.clock[slot, warp, self._foreign])]
+        return self._known[slot // self._cluster][int(self._shadow.clock[slot, warp, self._foreign])]
 
     # Operations ---------------------------------------------------------------------------------------------
 
@@ -106,12 +113,12 @@ class GlobalClocks:
         if not ordering.releases:
             return
         row = self._close_epoch(slot, warp)
-        fenced = _Fenced(row, self._known[slot][int(row[self._foreign])])
+        fenced = _Fenced(row, self._known[slot // self._cluster][int(row[self._foreign])])
         self._fenced[slot, warp, Scope.PROGRAM] = fenced
         if ordering.scope is Scope.GPU:
             self._fenced[slot, warp, Scope.GPU] = fenced
             if ordering.sequential:
-                log = self._sequential[slot]
+                log = self._sequential[slot // self._cluster]
                 log.append(_later(log[-1], self._times(slot, fenced)))
                 self._shadow.clock[slot, warp, self._sequence] = len(log) - 1
 
@@ -131,7 +138,8 @@ class GlobalClocks:
         inside = self._fenced.get((slot, warp, Scope.PROGRAM))
         outside = self._fenced.get((slot, warp, Scope.GPU)) if ordering.scope is Scope.GPU else None
         published = None if inside is None else self._publish(slot, warp, inside, outside)
-        sequential = self._sequential[slot][int(self._shadow.clock[slot, warp, self._sequence])]
+        log = self._sequential[slot // self._cluster]
+        sequential = log[int(self._shadow.clock[slot, warp, self._sequence])]
         if sequential is None or ordering.scope is not Scope.GPU:
             return published
         program = int(self._programs[slot])
@@ -163,14 +171,23 @@ class GlobalClocks:
 
     def _times(self, slot: int, what: _Fenced) -> Times:
         times = np.zeros(self._total, np.int32) if what.known is None else what.known.copy()
-        first = int(self._programs[slot]) * self.warps
-        own = times[first : first + self.warps]
-        np.maximum(own, what.row[self._own : self._own + self.warps], out=own)
+        for program, columns in self._neighbours(slot):
+            part = times[program * self.warps : (program + 1) * self.warps]
+            np.maximum(part, what.row[columns], out=part)
         return times
+
+    def _neighbours(self, slot: int) -> list[tuple[int, slice]]:
+        """The programs of a cluster (one, if there are no clusters), each with the columns of its warps' times."""
+        first = slot - int(self._rank[slot])
+        starts = [self._own + rank * self.warps for rank in range(self._cluster)]
+        return [
+            (int(self._programs[first + rank]), slice(start, start + self.warps)) for rank, start in enumerate(starts)
+        ]
 
     def _publish(self, slot: int, warp: int, inside: _Fenced, outside: _Fenced | None) -> Published:
         program = int(self._programs[slot])
-        own = slice(self._own, self._own + self.warps)
+        first = self._own + int(self._rank[slot]) * self.warps
+        own = slice(first, first + self.warps)
         self._note(self.released_inside, program, inside.row[own])
         if outside is None:
             return Published(None, program, inside.row, warp)
@@ -187,7 +204,7 @@ class GlobalClocks:
             self._shadow.learn(slot, warp, published.row)
         if scope is not Scope.GPU or published.times is None:
             return
-        log = self._known[slot]
+        log = self._known[slot // self._cluster]
         newest = log[-1]
         if newest is not published.times:
             later = _later(newest, published.times)
@@ -195,8 +212,9 @@ class GlobalClocks:
                 log.append(later)
         clock = self._shadow.clock[slot, warp]
         clock[self._foreign] = len(log) - 1
-        inside = clock[self._own : self._own + self.warps]
-        np.maximum(inside, published.times[program * self.warps : (program + 1) * self.warps], out=inside)
+        for neighbour, columns in self._neighbours(slot):
+            inside = clock[columns]
+            np.maximum(inside, published.times[neighbour * self.warps : (neighbour + 1) * self.warps], out=inside)
 
 
 def _later(a: Times | None, b: Times | None) -> Times | None:

@@ -83,9 +83,8 @@ SINCE_EVERYWHERE = (
 
 NOT_EMULATED: tuple[tuple[str, str], ...] = (
     (r"tcgen05\.|.*\.tcgen05", "tensor memory (sm_100 and later)"),
-    (r"clusterlaunchcontrol\.|barrier\.cluster\.", "clusters of more than one program"),
-    (r".*\.multicast::cluster", "clusters of more than one program"),
-    (r"(st|red)\.async\.|cp\.async\.bulk\.shared::cluster\.shared", "shared memory of other programs"),
+    (r"clusterlaunchcontrol\.", "launches that are cancelled while they run"),
+    (r"(st|red)\.async\.|cp\.async\.bulk\.shared::cluster\.shared", "asynchronous stores to other programs"),
     (r"multimem\.", "memory of several GPUs"),
     (r"(mma|wgmma)\.sp|mma\..*\.sp::", "sparse matrices"),
     (r"mma\..*block_scale", "matrices with block scales"),

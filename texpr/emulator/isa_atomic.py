@@ -126,7 +126,7 @@ def _atomic(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
     values = [per_lane(batch, item, scalar) for item in vector_items(operands[1], count)]
     second: Operand | None = operands[2] if operation == "cas" else None
     swap = None if second is None else per_lane(batch, second, scalar)
-    name = modifiers.pick("words", ("global", "shared"), "generic")
+    name = modifiers.pick("words", ("global", "shared", "shared::cluster"), "generic")
     space = space_named(batch, name)
     space.declare_access(scalar.bytes * count, stores=True)
     ordering = ordering_of(words, atomic=True)

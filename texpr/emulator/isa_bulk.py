@@ -6,18 +6,20 @@ A lane that executes one of these issues one whole copy.  See `bulk_copies.py` f
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane
+from texpr.emulator.cluster_space import moved_to, rank_of
 from texpr.emulator.effects import Effects, Memory, Orders, Proxy
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.isa_mbarrier import shared_addresses
 from texpr.emulator.isa_memory import address_source
 from texpr.emulator.mbarriers import Mbarrier
 from texpr.emulator.memory import Part
-from texpr.emulator.ptx import Instruction, Integer
+from texpr.emulator.ptx import Instruction, Integer, Operand
 from texpr.emulator.reductions import reduce_global
 from texpr.emulator.registers import OperandError
 from texpr.emulator.rows import Array, Mask, Modifiers, Row, Step, special
@@ -53,23 +55,69 @@ def put_global(batch: Batch, site: Instruction, lane: int, address: Array, octet
     batch.global_space.store(site, np.full(len(address), lane), address, rows, by_copy=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Pieces of shared memory into which a copy writes, and the mbarrier to which it reports that."""
+
+    shared: Array
+    barrier: Mbarrier
+
+
+def bind_destinations(
+    batch: Batch, instruction: Instruction, modifiers: Modifiers, at: Operand, mask: Operand | None
+) -> Callable[[int, Array], list[Destination]]:
+    """A function that says where a copy goes, given the issuing lane and the pieces as the instruction names them:
+    there, or, for a multicast, to the same places of all programs of the cluster whose bits are set in `mask`.
+    """
+    barriers = shared_addresses(batch, at, generic=False)
+    cluster = modifiers["to"] == "shared::cluster"
+    if mask is None:
+
+        def alone(lane: int, shared: Array) -> list[Destination]:
+            barrier = batch.mbarriers.find(instruction, lane, barriers(np.array([lane])), cluster=cluster)
+            if shared.size and int(rank_of(shared[:1])[0]) != int(batch.rank[barrier.slot]):
+                message = "a bulk copy reports to an mbarrier of another program than it writes to"
+                raise batch.fault(FaultKind.BARRIER_MISUSE, message, instruction, lane, buffer="shared memory")
+            return [Destination(shared, barrier)]
+
+        return alone
+    masks = per_lane(batch, mask, TYPES["u16"])
+    size = batch.shape.cluster_size
+
+    def everywhere(lane: int, shared: Array) -> list[Destination]:
+        chosen = int(masks[lane])
+        if not chosen or chosen >> size:
+            message = f"a multicast to the programs in the mask 0x{chosen:x} of a cluster of {size}"
+            raise batch.fault(FaultKind.OUT_OF_BOUNDS, message, instruction, lane, buffer="shared memory")
+        found: list[Destination] = []
+        for rank in range(size):
+            if chosen >> rank & 1:
+                there = np.array([rank])
+                at = moved_to(barriers(np.array([lane])), there)
+                barrier = batch.mbarriers.find(instruction, lane, at, cluster=True)
+                found.append(Destination(moved_to(shared, there), barrier))
+        return found
+
+    return everywhere
+
+
 def start_load(
     batch: Batch,
     site: Instruction,
     lane: int,
-    shared: Array,
+    destination: Destination,
     size: int,
-    barrier: Mbarrier,
     given: Array,
     fetch: Callable[[], Array],
 ) -> None:
     """Begin a copy into pieces of shared memory; `given` are the addresses of those that come from global memory, and
     `fetch` gives all bytes when they arrive.
     """
+    shared, barrier = destination.shared, destination.barrier
     parts = _locate(batch, site, lane, given, size)
     tracker = batch.global_space.bulk
     read = None if tracker is None else tracker.begin_read(site, lane, parts, size)
-    index, granules = batch.shared_space.region(site, lane, shared, size, "wrote")
+    index, granules = batch.shared_space.region(site, lane, shared, size, "wrote", cluster=True)
     shadow = batch.shared_space.async_shadow
     if shadow is not None and granules is not None:
         shadow.begin_async_write(site, lane, granules)
@@ -126,26 +174,27 @@ def _range(batch: Batch, site: Instruction, lane: int, start: int, size: int) ->
 
 
 def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
-    """cp.async.bulk.shared.global [shared], [global], size, [mbarrier]"""
+    """cp.async.bulk.shared.global [shared], [global], size, [mbarrier], programs"""
     to, given, size_operand, at = instruction.operands[:4]
+    several = instruction.operands[4] if "several" in modifiers else None
     declare(batch, PIECE)
     shared = shared_addresses(batch, to, generic=False)
     addresses = address_source(batch, given)
     sizes = per_lane(batch, size_operand, TYPES["u32"])
-    barriers = shared_addresses(batch, at, generic=False)
+    destinations = bind_destinations(batch, instruction, modifiers, at, several)
 
     def run(mask: Mask) -> None:
         for lane in each_lane(batch, mask):
             one = np.array([lane])
             size = int(sizes[lane])
-            barrier = batch.mbarriers.find(instruction, lane, barriers(one))
             source = _range(batch, instruction, lane, int(addresses(one)[0]), size)
             pieces = _range(batch, instruction, lane, int(shared(one)[0]), size)
 
             def fetch(lane: int = lane, source: Array = source) -> Array:
                 return fetch_global(batch, instruction, lane, source, PIECE)
 
-            start_load(batch, instruction, lane, pieces, PIECE, barrier, source, fetch)
+            for destination in destinations(lane, pieces):
+                start_load(batch, instruction, lane, destination, PIECE, source, fetch)
 
     return run
 
@@ -196,7 +245,8 @@ def nothing(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
     return lambda mask: None
 
 
-_SHARED = "(shared::cta|shared::cluster)"
+TO_SHARED = "to:(shared::cta|shared::cluster)"
+MULTICAST = "several:(multicast::cluster)?"
 HINT = "L2::cache_hint?"
 REPORT = "mbarrier::complete_tx::bytes"
 _BITWISE = "op:(and|or|xor).type:(b32|b64)"
@@ -211,7 +261,8 @@ REDUCES = Effects((Memory.SHARED, Memory.GLOBAL), (Memory.GLOBAL,), proxy=Proxy.
 _GROUPS = Effects(orders=(Orders.BULK,))
 
 ROWS: tuple[Row, ...] = (
-    special(f"cp.async.bulk.{_SHARED}.global.{REPORT}.{HINT}", "address address u32 address any?", _load,
+    special(f"cp.async.bulk.{TO_SHARED}.global.{REPORT}.{MULTICAST}.{HINT}", "address address u32 address any? any?",
+            _load,
             effects=LOADS, since="sm_90 ptx8.0, cp+shared::cta: ptx8.6"),
     special(f"cp.async.bulk.global.shared::cta.bulk_group.{HINT}", "address address u32 any?", _store,
             effects=STORES, since=SINCE),

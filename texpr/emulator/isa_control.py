@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+
 from texpr.emulator.batch import Batch
 from texpr.emulator.effects import Effects, Orders
 from texpr.emulator.faults import FaultKind
+from texpr.emulator.isa_warp import require_whole_warps
 from texpr.emulator.ordering import ordering_of
 from texpr.emulator.ptx import Instruction
-from texpr.emulator.rows import ControlKind, Mask, Modifiers, Row, Step, control, special
+from texpr.emulator.rows import Array, ControlKind, Mask, Modifiers, Row, Step, control, special
 
 
 def _nothing(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
@@ -31,7 +36,34 @@ def _fence(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step
     return lambda mask: batch.global_space.fence(batch.active(mask), ordering)
 
 
+def _arrive(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
+    releases = modifiers.get("order") != "relaxed"
+
+    def run(mask: Mask) -> None:
+        if "aligned" in modifiers:
+            require_whole_warps(batch, instruction, mask)
+        lanes = batch.alive.copy() if mask is None else mask
+        batch.cluster_barriers.arrive(instruction, lanes, releases=releases)
+
+    return run
+
+
+def bind_cluster_wait(
+    batch: Batch, instruction: Instruction, modifiers: Modifiers
+) -> Callable[[Mask], Array]:
+    """A function that gives those lanes of a mask which cannot go on yet."""
+
+    def wait(mask: Mask) -> Array:
+        if "aligned" in modifiers:
+            require_whole_warps(batch, instruction, mask)
+        lanes = np.flatnonzero(batch.alive if mask is None else mask)
+        return batch.cluster_barriers.wait(instruction, lanes, acquires=True)
+
+    return wait
+
+
 _BARRIER = Effects(orders=(Orders.BARRIER,))
+_CLUSTER = Effects(orders=(Orders.CLUSTER,))
 _MEMORY = Effects(orders=(Orders.MEMORY,))
 
 ROWS: tuple[Row, ...] = (
@@ -47,6 +79,10 @@ ROWS: tuple[Row, ...] = (
             effects=_BARRIER, since="cta: ptx7.8"),
     control("barrier.cta?.action:arrive.aligned?", "u32 u32", ControlKind.BARRIER,
             effects=_BARRIER, since="cta: ptx7.8"),
+    special("barrier.cluster.arrive.order:(release|relaxed)?.aligned?", "", _arrive,
+            effects=_CLUSTER, since="sm_90 ptx7.8, release|relaxed: ptx8.0"),
+    control("barrier.cluster.wait.acquire?.aligned?", "", ControlKind.CLUSTER_WAIT,
+            effects=_CLUSTER, since="sm_90 ptx7.8, acquire: ptx8.0"),
     special("trap", "", _trap),
     special("brkpt", "", _trap),
     special("name:membar.scope:(cta|gl|sys)", "", _fence,

@@ -1,7 +1,6 @@
 """mbarrier.*: barriers in shared memory that count arrivals and bytes; see `mbarriers.py`.
 
-The state that an arrival gives is the number of the phase.  Nothing distinguishes addresses of the own program from
-those of a cluster of one.
+The state that an arrival gives is the number of the phase.
 """
 
 from __future__ import annotations
@@ -39,6 +38,11 @@ def _object(batch: Batch, operand: Operand, modifiers: Modifiers) -> Callable[[A
     return shared_addresses(batch, operand, generic="space" not in modifiers)
 
 
+def _reaches_cluster(modifiers: Modifiers) -> bool:
+    """Whether the address may be one of another program; a generic address says itself where it leads."""
+    return modifiers.get("space") in ("", "shared::cluster")
+
+
 def _init(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     addresses = _object(batch, instruction.operands[0], modifiers)
     counts = per_lane(batch, instruction.operands[1], TYPES["u32"])
@@ -72,6 +76,9 @@ def _arrive(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
     one = np.ones(batch.lanes, np.uint32)
     releases = modifiers.get("order") != "relaxed"
     drops = modifiers["action"] == "arrive_drop"
+    cluster = _reaches_cluster(modifiers)
+    if state is not None and modifiers.get("space") == "shared::cluster":
+        raise OperandError("an arrival at shared::cluster gives no state (write _)")
 
     def run(mask: Mask) -> None:
         lanes = _lanes(batch, mask)
@@ -83,6 +90,7 @@ def _arrive(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
             given[lanes] if expects else None,
             releases=releases,
             drops=drops,
+            cluster=cluster,
         )
         if state is not None:
             state[lanes] = phases
@@ -96,12 +104,15 @@ def _expect(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Ste
     count = per_lane(batch, instruction.operands[1], TYPES["u32"])
     none = np.zeros(batch.lanes, np.uint32)
     completes = modifiers["action"] == "complete_tx"
+    cluster = _reaches_cluster(modifiers)
 
     def run(mask: Mask) -> None:
         lanes = _lanes(batch, mask)
         size = count[lanes].astype(np.int64)
         moved = -size if completes else size
-        batch.mbarriers.arrive(instruction, lanes, addresses(lanes), none[lanes], moved, releases=False)
+        batch.mbarriers.arrive(
+            instruction, lanes, addresses(lanes), none[lanes], moved, releases=False, cluster=cluster
+        )
 
     return run
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from texpr.emulator.batch import Batch
 from texpr.emulator.bind import per_lane, source, store
+from texpr.emulator.cluster_space import moved_to, rank_of
 from texpr.emulator.effects import Effects, Memory
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.generic_space import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BITS, WINDOWS
@@ -23,7 +24,7 @@ from texpr.emulator.rows import Array, ArrayFunction, Mask, Modifiers, Row, Step
 from texpr.emulator.spaces import Space
 from texpr.emulator.types import TYPES, UNSIGNED_OF_SIZE, Kind, ScalarType
 
-_SPACES = ("global", "shared", "local", "const", "param")
+_SPACES = ("global", "shared", "shared::cluster", "local", "const", "param")
 ELEMENTS = {"": 1, "v2": 2, "v4": 4, "v8": 8}
 
 
@@ -32,6 +33,8 @@ def space_named(batch: Batch, name: str) -> Space:
     match name:
         case "shared":
             return batch.shared_space
+        case "shared::cluster":
+            return batch.cluster_space
         case "local" | "param":
             return batch.local_space
         case "global" | "const":
@@ -194,13 +197,13 @@ def _convert_address(modifiers: Modifiers) -> ArrayFunction:
 
 
 def _map_address(modifiers: Modifiers) -> ArrayFunction:
-    """mapa: the address of a shared variable in a program of the cluster; clusters have one program."""
-    return lambda address, rank: address
+    """mapa: the address of a shared variable in another program of the cluster."""
+    return moved_to
 
 
 def _rank_of_address(modifiers: Modifiers) -> ArrayFunction:
     """getctarank: which program of the cluster an address belongs to."""
-    return lambda address: np.zeros(np.shape(address), np.uint32)
+    return lambda address: rank_of(address).astype(np.uint32)
 
 
 def _policy(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:

@@ -19,10 +19,13 @@ from texpr.emulator.floats import FORMATS
 from texpr.emulator.isa_bulk import (
     HINT,
     LOADS,
+    MULTICAST,
     REDUCES,
     REPORT,
     SINCE,
     STORES,
+    TO_SHARED,
+    bind_destinations,
     declare,
     each_lane,
     fetch_global,
@@ -105,19 +108,20 @@ def read_map(batch: Batch, site: Instruction, lane: int, address: int) -> bytes:
 def _load(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:
     """Elements outside of the tensor arrive as zeros (or NaNs, if the map says so) and count as bytes all the same."""
     to, source, at = instruction.operands[:3]
+    several = instruction.operands[3] if "several" in modifiers else None
     declare(batch, 1)
     box = TensorBox(batch, instruction, source, int(modifiers["rank"][0]))
     shared = shared_addresses(batch, to, generic=False)
-    barriers = shared_addresses(batch, at, generic=False)
+    destinations = bind_destinations(batch, instruction, modifiers, at, several)
 
     def run(mask: Mask) -> None:
         for lane in each_lane(batch, mask):
             one = np.array([lane])
             tensor, pieces = box.cut(lane, int(shared(one)[0]))
-            barrier = batch.mbarriers.find(instruction, lane, barriers(one))
             fetch = _fetcher(batch, instruction, lane, tensor, pieces)
             given = pieces.address[pieces.inside]
-            start_load(batch, instruction, lane, pieces.shared, pieces.size, barrier, given, fetch)
+            for destination in destinations(lane, pieces.shared):
+                start_load(batch, instruction, lane, destination, pieces.size, given, fetch)
 
     return run
 
@@ -288,13 +292,12 @@ def _acquire(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> St
     return run
 
 
-_SPACE = "(shared::cta|shared::cluster)"
 _RANK = "rank:(1d|2d|3d|4d|5d)"
 _ORDER = "order:(acquire|release|acq_rel|sc)"
 
 ROWS: tuple[Row, ...] = (
-    special(f"cp.async.bulk.tensor.{_RANK}.{_SPACE}.global.tile?.{REPORT}.{HINT}", "address address address any?",
-            _load,
+    special(f"cp.async.bulk.tensor.{_RANK}.{TO_SHARED}.global.tile?.{REPORT}.{MULTICAST}.{HINT}",
+            "address address address any? any?", _load,
             effects=LOADS, since="sm_90 ptx8.0, shared::cta: ptx8.6"),
     special(f"cp.async.bulk.tensor.{_RANK}.global.shared::cta.tile?.bulk_group.{HINT}", "address address any?", _store,
             effects=STORES, since=SINCE),

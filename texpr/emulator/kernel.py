@@ -42,7 +42,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A decoded `.entry`; `blocks` are in scheduling order (see `cfg.py`), the first is the entry."""
+    """A decoded `.entry`; `blocks` are in scheduling order (see `cfg.py`), the first is the entry.
+
+    `cluster` are the programs per cluster that it demands, if any; `explicit_cluster`: a launch must give them too.
+    """
 
     name: str
     params: tuple[Param, ...]
@@ -51,6 +54,8 @@ class Kernel:
     blocks: tuple[Block, ...]
     registers: Mapping[str, ScalarType]
     variables: tuple[Variable, ...]
+    cluster: tuple[int, int, int] | None = None
+    explicit_cluster: bool = False
 
     @property
     def operations(self) -> list[Operation]:

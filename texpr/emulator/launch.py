@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from texpr.emulator.batch import Batch, Shape
+from texpr.emulator.clusters import cluster_of_launch, programs_by_cluster
 from texpr.emulator.conflicts import GlobalConflicts
 from texpr.emulator.counters import Counters, Launched
 from texpr.emulator.faults import LaunchError
@@ -144,12 +145,14 @@ class Device:
         block: Sequence[int],
         shared: int = 0,
         params: Sequence[bytes] = (),
+        cluster: Sequence[int] | None = None,
     ) -> LaunchStats:
         """Run a kernel to its end.
 
         `shared` is the dynamic shared memory in bytes; `params` are the parameters' bytes, little endian and of
-        the exact sizes.  Raises `LaunchError` if the launch itself is wrong, `PtxError` if an instruction cannot
-        be bound, `Fault` if the kernel commits one.
+        the exact sizes.  `cluster` are the programs per cluster; None: what the kernel says (one, if it says nothing),
+        unless it demands that the launch says so too.  Raises `LaunchError` if the launch itself is wrong, `PtxError`
+        if an instruction cannot be bound, `Fault` if the kernel commits one.
         """
         entry = self._kernel(module, kernel)
         extents = _extents(grid, "grid", kernel)
@@ -157,11 +160,12 @@ class Device:
             raise LaunchError(f"{kernel}: grid {extents} exceeds the limits {_MAX_GRID}")
         shape_block = _extents(block, "block", kernel)
         self._check_block(entry, shape_block)
+        together = cluster_of_launch(entry, extents, cluster)
         packed = _pack_params(entry, params)
         for allocation in self.memory.live():
             allocation.summarise()
         with launching():
-            return self._run(module, entry, extents, shape_block, shared, packed)
+            return self._run(module, entry, extents, shape_block, together, shared, packed)
 
     def _run(
         self,
@@ -169,24 +173,26 @@ class Device:
         entry: Kernel,
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
+        cluster: tuple[int, int, int],
         shared: int,
         packed: bytes,
     ) -> LaunchStats:
         total = grid[0] * grid[1] * grid[2]
+        together = cluster[0] * cluster[1] * cluster[2]
         nature = self._nature(module, entry)
-        size = self._batch_size(nature, total, block)
-        order = self._program_order(total)
+        size = self._batch_size(nature, total, block, together)
+        order = self._program_order(grid, cluster)
         batches = [order[start : start + size] for start in range(0, total, size)]
         # Bound here, so that processes forked later have them.
         machines = {
-            count: self._machine(module, entry, Shape(block, count, shared, self.checks, self.counters))
+            count: self._machine(module, entry, Shape(block, count, shared, self.checks, self.counters, cluster))
             for count in dict.fromkeys(map(len, batches))
         }
         for machine in machines.values():
             if machine.recorder is not None:
                 machine.recorder.clear()
         first = machines[len(batches[0])].batch
-        synchronises = first.global_space.synchronises
+        synchronises = first.global_space.synchronises or together > 1
         conflicts = GlobalConflicts(total, first.warps_per_program, synchronises=synchronises) if self.checks else None
 
         def run(some: Sequence[Sequence[int]]) -> LaunchStats:
@@ -208,22 +214,27 @@ class Device:
             self._natures[key] = nature_of(kernel)
         return self._natures[key]
 
-    def _batch_size(self, nature: Nature, total: int, block: tuple[int, int, int]) -> int:
-        """Programs per batch. It depends on the launch alone, not on the number of processes."""
+    def _batch_size(self, nature: Nature, total: int, block: tuple[int, int, int], together: int) -> int:
+        """Programs per batch, in whole clusters (of `together` programs). It depends on the launch alone, not on the
+        number of processes."""
+        clusters = total // together
         if self.batch is not None or not nature.independent:
-            return min(self.batch or _RESIDENT, total)
+            return together * min(max(1, (self.batch or _RESIDENT) // together), clusters)
         threads = block[0] * block[1] * block[2]
         if total * threads <= 2 * WIDE:
             return total
         # At least two, for two processors; as even as possible, since a batch of another size must be bound anew.
         batches = max(2, -(-total * threads // _WIDEST))
-        return -(-total // min(batches, total))
+        return together * -(-clusters // min(batches, clusters))
 
-    def _program_order(self, total: int) -> Sequence[int]:
-        """The order in which programs start: ascending, or random under a seed."""
-        if self.seed is None:
-            return range(total)
-        order: list[int] = np.random.default_rng(self.seed).permutation(total).tolist()
+    def _program_order(self, grid: tuple[int, int, int], cluster: tuple[int, int, int]) -> Sequence[int]:
+        """The order in which programs start: ascending, or random under a seed; those of a cluster together."""
+        if self.seed is None and cluster == (1, 1, 1):
+            return range(grid[0] * grid[1] * grid[2])
+        clusters = programs_by_cluster(grid, cluster)
+        if self.seed is not None:
+            clusters = clusters[np.random.default_rng(self.seed).permutation(len(clusters))]
+        order: list[int] = clusters.reshape(-1).tolist()
         return order
 
     def symbols(self, module: PtxModule) -> dict[str, int]:

@@ -17,6 +17,7 @@ from texpr.emulator.batch import WARP, Batch
 from texpr.emulator.bind import bind, guard_lanes, operand_error, source
 from texpr.emulator.conflicts import GlobalConflicts
 from texpr.emulator.faults import Fault, FaultKind
+from texpr.emulator.isa_control import bind_cluster_wait
 from texpr.emulator.isa_mbarrier import bind_wait
 from texpr.emulator.isa_warp import missing_lanes
 from texpr.emulator.kernel import Block, Operation, Transfer
@@ -24,7 +25,7 @@ from texpr.emulator.livelock import Watch
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.recorder import Recorder
 from texpr.emulator.registers import OperandError
-from texpr.emulator.rows import Array, ControlKind, Mask, Step
+from texpr.emulator.rows import Array, ControlKind, Mask, Modifiers, Step
 from texpr.emulator.scheduler import NOT_RUNNING, Lockstep, Policy, RandomBursts
 from texpr.emulator.statistics import LaunchStats
 from texpr.emulator.types import TYPES
@@ -165,11 +166,11 @@ class Machine:
         self._wake()
 
     def _wake(self) -> None:
-        """Threads whose mbarrier has completed run on."""
-        woken = self.batch.mbarriers.woken
+        """Threads whose mbarrier or cluster barrier has completed run on."""
+        woken = self.batch.woken
         if woken is not None:
             self._running |= woken
-            self.batch.mbarriers.woken = None
+            self.batch.woken = None
 
     def _execute_some(self) -> None:
         """Run one block for the warps that the policy picks."""
@@ -233,7 +234,9 @@ class Machine:
             case ControlKind.EXIT:
                 return self._exit(operation, transfer)
             case ControlKind.MBARRIER_WAIT:
-                return self._mbarrier_wait(operation, transfer)
+                return self._wait(operation, transfer, bind_wait)
+            case ControlKind.CLUSTER_WAIT:
+                return self._wait(operation, transfer, bind_cluster_wait)
             case _:
                 return self._barrier(operation, transfer)
 
@@ -305,7 +308,9 @@ class Machine:
             self._running &= ~ends
             self.batch.alive &= ~ends
             self.batch.all_alive = bool(self.batch.alive.all())
+            self.batch.shared_space.visits.ended(ends, operation.instruction)
             self._release()
+            self.batch.cluster_barriers.complete()
 
         return leave
 
@@ -345,8 +350,13 @@ class Machine:
 
         return leave
 
-    def _mbarrier_wait(self, operation: Operation, transfer: Transfer) -> Step:
-        """try_wait: threads sleep until the phase is complete, so that they never poll."""
+    def _wait(
+        self,
+        operation: Operation,
+        transfer: Transfer,
+        bind_wait: Callable[[Batch, Instruction, Modifiers], Callable[[Mask], Array]],
+    ) -> Step:
+        """Threads sleep until an mbarrier's phase or the cluster's barrier is complete, so that they never poll."""
         batch = self.batch
         guard = operation.instruction.guard
         passing = guard_lanes(batch, guard) if guard is not None else None
@@ -374,7 +384,8 @@ class Machine:
     def _stuck(self, kind: FaultKind, message: str) -> Exception:
         """A deadlock or an endless loop: say where everybody is."""
         waiting, poll = self._watch.describe()
-        notes = self._barriers.describe() + self.batch.mbarriers.describe() + waiting
+        waits = (self._barriers, self.batch.mbarriers, self.batch.cluster_barriers)
+        notes = [line for one in waits for line in one.describe()] + waiting
         if poll is not None:
             return self.batch.fault(kind, message, poll.site, int(poll.lanes[0]), notes=tuple(notes))
         if self._together is not None:
@@ -392,7 +403,7 @@ class Machine:
         block = self.batch.kernel.blocks[position]
         where = block.operations[0] if block.operations else block.transfer.operation
         assert where is not None
-        waits_at = self._barriers.waiting_site() or self.batch.mbarriers.waiting_site()
+        waits_at = next((site for one in waits if (site := one.waiting_site()) is not None), None)
         blamed = waits_at if kind is FaultKind.DEADLOCK and waits_at is not None else where.instruction
         return self.batch.fault(kind, message, blamed, lane, notes=tuple(notes))
 

@@ -8,7 +8,7 @@ pending and as many bytes have arrived as were expected.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,8 @@ class Mbarrier:
     """One object. `place` is its byte in `shared_space.data`; `missing` counts arrivals, `bytes` expected data.
 
     `published` collects what those who arrived in this phase had done, `completed` is that of the last whole phase.
+    `announced` are warps of the batch that have fenced its initialisation; one of them has arrived at the cluster's
+    barrier since if it is `carried`.
     `waited` is the number of phases that somebody knows to be complete; `load` the last copy that reports here, and
     the phase it belongs to; `armed` the last instruction that announced bytes.
     """
@@ -45,6 +47,8 @@ class Mbarrier:
     missing: int
     maker: tuple[int, int]
     visible: bool = False
+    announced: set[int] = field(default_factory=set)
+    carried: bool = False
     bytes: int = 0
     phase: int = 0
     waited: int = 0
@@ -86,14 +90,11 @@ class Mbarriers:
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.woken: Array | None = None
-        """Lanes whose wait has ended, until the machine takes them."""
         self._objects: dict[int, Mbarrier] = {}
         self._waiters: list[_Waiter] = []
         self._made = np.zeros(batch.shape.programs, np.int64)
 
     def clear(self) -> None:
-        self.woken = None
         self._objects.clear()
         self._waiters.clear()
         self._made.fill(0)
@@ -113,7 +114,7 @@ class Mbarriers:
             slot = int(self.batch.slot[lane])
             shadow = space.async_shadow
             maker = shadow.position(int(lane)) if shadow is not None else (0, 0)
-            actor = int(self._made[slot]) % ACTORS
+            actor = int(self._made[slot]) % ACTORS + ACTORS * int(self.batch.rank[slot])
             self._made[slot] += 1
             made = Mbarrier(site, slot, int(place), actor, int(count), int(count), maker)
             if shadow is not None:
@@ -140,12 +141,27 @@ class Mbarriers:
     def make_visible(self, lanes: Array) -> None:
         """fence.mbarrier_init: initialisations that the fencing threads know of become visible to the async proxy."""
         shadow = self.batch.shared_space.async_shadow
-        one_per_warp = {int(lane) // WARP: int(lane) for lane in lanes}.values()
+        one_per_warp = {int(lane) // WARP: int(lane) for lane in lanes}
         for barrier in self._objects.values():
-            barrier.visible |= any(
-                self.batch.slot[lane] == barrier.slot and (shadow is None or shadow.knows(lane, *barrier.maker))
-                for lane in one_per_warp
-            )
+            for warp, lane in one_per_warp.items():
+                if self.batch.slot[lane] == barrier.slot and (shadow is None or shadow.knows(lane, *barrier.maker)):
+                    barrier.visible = True
+                    barrier.announced.add(warp)
+
+    def carry(self, lanes: Array) -> None:
+        """Lanes arrive at the barrier of their cluster: what they have announced will be known behind it."""
+        if self.batch.shape.cluster_size > 1:
+            warps = set((lanes // WARP).tolist())
+            for barrier in self._objects.values():
+                barrier.carried |= not barrier.announced.isdisjoint(warps)
+
+    def settle(self, programs: NDArray[np.bool_]) -> None:
+        """The barriers of these programs' clusters are complete."""
+        space = self.batch.shared_space
+        for barrier in self._objects.values():
+            if barrier.carried and programs[barrier.slot] and space.shadow is not None:
+                space.shadow.settle(np.array([barrier.place]), _BYTES)
+            barrier.carried &= not programs[barrier.slot]
 
     def finish(self) -> None:
         """All programs have ended: every copy must have been waited for, and no bytes be expected."""
@@ -170,11 +186,15 @@ class Mbarriers:
         *,
         releases: bool = True,
         drops: bool = False,
+        cluster: bool = False,
     ) -> Array:
-        """Arrivals, `counts` per lane (0: only `expected` bytes are announced); gives the phases arrived in."""
+        """Arrivals, `counts` per lane (0: only `expected` bytes are announced); gives the phases arrived in.
+
+        `cluster`: addresses may belong to other programs of the cluster.
+        """
         phases = np.zeros(len(lanes), np.uint64)
         position = {int(lane): number for number, lane in enumerate(lanes)}
-        for barrier, group in self._groups(site, lanes, addresses):
+        for barrier, group in self._groups(site, lanes, addresses, cluster=cluster):
             where = np.array([position[int(lane)] for lane in group])
             phases[where] = barrier.phase
             if expected is not None:
@@ -185,18 +205,18 @@ class Mbarriers:
                 message = f"{coming} arrivals at {self._name(barrier)}, whose phase misses {barrier.missing}"
                 raise self._misuse(site, int(group[0]), message)
             if releases and barrier.published is not None and coming:
-                published = self.batch.shared_space.release(self._mask(group))
+                published = self._publish(group)
                 if published is not None:
-                    np.maximum(barrier.published, published[barrier.slot], out=barrier.published)
+                    np.maximum(barrier.published, published, out=barrier.published)
             barrier.missing -= coming
             if drops:
                 barrier.count -= coming
             self._step(barrier)
         return phases
 
-    def find(self, site: Instruction, lane: int, address: Array) -> Mbarrier:
+    def find(self, site: Instruction, lane: int, address: Array, *, cluster: bool = False) -> Mbarrier:
         """The mbarrier at an address (an array of one), for a copy that one lane issues."""
-        barrier, _ = next(self._groups(site, np.array([lane]), address))
+        barrier, _ = next(self._groups(site, np.array([lane]), address, cluster=cluster, reports=True))
         shadow = self.batch.shared_space.async_shadow
         if shadow is not None and not barrier.visible and not shadow.is_fenced(lane, *barrier.maker):
             message = (
@@ -229,9 +249,7 @@ class Mbarriers:
                     raise self._misuse(site, int(group[0]), f"{self._name(barrier)} counts more than {LARGEST_COUNT}")
                 barrier.missing += len(group)
                 self._show(barrier)
-            published = self.batch.shared_space.release(self._mask(group))
-            row = None if published is None else published[barrier.slot]
-            promises.append(Promise(site, barrier, group, row))
+            promises.append(Promise(site, barrier, group, self._publish(group)))
         return promises
 
     def keep(self, promise: Promise) -> None:
@@ -263,8 +281,7 @@ class Mbarriers:
         for waiter in self._waiters:
             if waiter.barrier is barrier and waiter.phase < barrier.phase:
                 self._pass(waiter.barrier, waiter.lanes, waiter.result, waiter.acquires)
-                mask = self._mask(waiter.lanes)
-                self.woken = mask if self.woken is None else self.woken | mask
+                self.batch.wake(self._mask(waiter.lanes))
             else:
                 still.append(waiter)
         self._waiters = still
@@ -322,14 +339,15 @@ class Mbarriers:
 
     # Details ------------------------------------------------------------------------------------------------
 
-    def _groups(self, site: Instruction, lanes: Array, addresses: Array) -> Iterator[tuple[Mbarrier, Array]]:
+    def _groups(
+        self, site: Instruction, lanes: Array, addresses: Array, *, cluster: bool = False, reports: bool = False
+    ) -> Iterator[tuple[Mbarrier, Array]]:
         """The lanes by the mbarrier they address."""
         space = self.batch.shared_space
-        places = space.mbarrier_places(site, lanes, addresses)
+        places = space.mbarrier_places(site, lanes, addresses, cluster=cluster, reports=reports)
         missing = np.flatnonzero([int(place) not in self._objects for place in places])
         if len(missing):
-            offset = space.offset_of(int(places[missing[0]]))
-            message = f"there is no mbarrier at shared offset {offset} (initialise it)"
+            message = f"there is no mbarrier at {space.name_of(int(places[missing[0]]))} (initialise it)"
             raise self._misuse(site, int(lanes[missing[0]]), message)
         space.touch_mbarriers(site, lanes, places)
         for place in np.unique(places):
@@ -338,6 +356,14 @@ class Mbarriers:
             if int(space.data[barrier.place : barrier.place + _BYTES].view(np.uint64)[0]) != barrier.word:
                 raise self._misuse(site, int(group[0]), f"{self._name(barrier)} has been overwritten")
             yield barrier, group
+
+    def _publish(self, lanes: Array) -> NDArray[np.int32] | None:
+        """What lanes, of one program or of several of a cluster, have done."""
+        published = self.batch.shared_space.release(self._mask(lanes))
+        if published is None:
+            return None
+        slots = np.unique(self.batch.slot[lanes])
+        return np.asarray(published[slots[0]] if len(slots) == 1 else published[slots].max(axis=0))
 
     def _show(self, barrier: Mbarrier) -> None:
         word = np.array([barrier.word], np.uint64)
@@ -349,7 +375,7 @@ class Mbarriers:
         return mask
 
     def _name(self, barrier: Mbarrier) -> str:
-        return f"the mbarrier at shared offset {self.batch.shared_space.offset_of(barrier.place)}"
+        return f"the mbarrier at {self.batch.shared_space.name_of(barrier.place)}"
 
     def _misuse(self, site: Instruction, lane: int, message: str) -> Fault:
         return self.batch.fault(FaultKind.BARRIER_MISUSE, message, site, lane, buffer="shared memory")

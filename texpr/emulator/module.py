@@ -64,7 +64,15 @@ def _decode_kernel(kernel: KernelText, module: ModuleText) -> Kernel:
     operations = [_decode(instruction, module) for instruction in (*kernel.instructions, end)]
     blocks = _form_blocks(operations, kernel, module)
     return Kernel(
-        kernel.name, kernel.params, kernel.reqntid, kernel.line, blocks, kernel.registers, kernel.variables
+        kernel.name,
+        kernel.params,
+        kernel.reqntid,
+        kernel.line,
+        blocks,
+        kernel.registers,
+        kernel.variables,
+        kernel.cluster,
+        kernel.explicit_cluster,
     )
 
 
@@ -172,7 +180,7 @@ def _successors(last: Operation, targets: tuple[int, ...], block: int, count: in
         return following
     always = last.instruction.guard is None
     match last.row.semantics.kind:
-        case ControlKind.BARRIER | ControlKind.MBARRIER_WAIT:
+        case ControlKind.BARRIER | ControlKind.MBARRIER_WAIT | ControlKind.CLUSTER_WAIT:
             return following
         case ControlKind.EXIT:
             return () if always else following

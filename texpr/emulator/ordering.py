@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class Scope(IntEnum):
-    """Among whom an operation is strong. `.cluster` is the program itself (clusters have one), `.sys` the GPU."""
+    """Among whom an operation is strong. `.cluster` counts as the program itself, `.sys` as the GPU."""
 
     WEAK = 0
     PROGRAM = 1

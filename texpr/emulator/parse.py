@@ -22,6 +22,7 @@ _FUNCTION = re.compile(
     r"(?:\((?P<params>[^)]*)\))?"
 )
 _TUNING = re.compile(r"\.(?P<name>\w+)\s+(?P<values>\d+(?:\s*,\s*\d+)*)")
+_EXPLICIT_CLUSTER = re.compile(r"\.explicitcluster\b")
 _LINE_DIRECTIVES = (".version", ".target", ".address_size", ".file", ".loc")
 
 
@@ -119,24 +120,27 @@ class _ModuleParser:
         if scanner.text[scanner.position] == "(":
             scanner.position += 1
             params = parse_params(scanner.take_until(")"), scanner)
-        reqntid = None
         tuning = scanner.take_until("{")
-        for directive in _TUNING.finditer(tuning):
-            if directive["name"] == "reqntid":
-                extents = [int(value) for value in directive["values"].split(",")] + [1, 1]
-                reqntid = (extents[0], extents[1], extents[2])
+        given = {directive["name"]: _extents(directive["values"]) for directive in _TUNING.finditer(tuning)}
         body = BodyParser(scanner, self.files, self.line_map)
         body.parse()
         self.kernels.append(
             KernelText(
                 match["name"],
                 params,
-                reqntid,
+                given.get("reqntid"),
                 line,
                 tuple(body.instructions),
                 dict(body.labels),
                 dict(body.branch_tables),
                 {register.name: register.type for register in body.registers},
                 tuple(body.variables),
+                given.get("reqnctapercluster"),
+                _EXPLICIT_CLUSTER.search(tuning) is not None,
             )
         )
+
+
+def _extents(values: str) -> tuple[int, int, int]:
+    extents = [int(value) for value in values.split(",")] + [1, 1]
+    return extents[0], extents[1], extents[2]

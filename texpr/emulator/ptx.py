@@ -160,6 +160,8 @@ class KernelText:
     branch_tables: Mapping[str, tuple[str, ...]]
     registers: Mapping[str, ScalarType]
     variables: tuple[Variable, ...]
+    cluster: tuple[int, int, int] | None = None
+    explicit_cluster: bool = False
 
 
 @dataclass(frozen=True, slots=True)

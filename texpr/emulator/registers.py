@@ -26,7 +26,8 @@ class OperandError(ValueError):
 class RegisterFile:
     """All registers of `lanes` threads, and what operands of their instructions refer to.
 
-    `specials` are the rows of the special registers (`%tid.x`, ...); `symbols` the addresses of variables.
+    `specials` are the rows of the special registers (`%tid.x`, ...); `symbols` the addresses of variables, `windows`
+    those that differ from lane to lane.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class RegisterFile:
         lanes: int,
         specials: Mapping[str, Array],
         symbols: Mapping[str, int],
+        windows: Mapping[str, Array],
     ) -> None:
         self.lanes = lanes
         self.specials = specials
         self.symbols = symbols
+        self.windows = windows
         self._rows: dict[str, Array] = {}
         self._banks: list[Array] = []
         by_dtype: dict[np.dtype[Any], list[str]] = {}
@@ -82,6 +85,9 @@ class RegisterFile:
             return scalar.view(self.specials[operand.name])
         if isinstance(operand, Negated):
             return self._negated(operand, prologue)
+        if isinstance(operand, Symbol) and operand.name in self.windows:
+            address = self.windows[operand.name] + np.uint64(operand.offset % (1 << 64))
+            return scalar.view(address.astype(f"u{scalar.bytes}"))
         return self._constant(operand, scalar)
 
     def destination(self, operand: Operand, scalar: ScalarType) -> Array | None:

@@ -86,7 +86,7 @@ class Modifiers:
 
     def pick(self, bag: str, choices: tuple[str, ...], default: str) -> str:
         """The word of a bag that is one of `choices` (`shared::cta` counts as `shared`)."""
-        found = [word.split("::")[0] for word in self.bag(bag)]
+        found = [word if word in choices else word.split("::")[0] for word in self.bag(bag)]
         return next((word for word in found if word in choices), default)
 
     def type(self, name: str) -> ScalarType:
@@ -116,6 +116,7 @@ class ControlKind(Enum):
     EXIT = "exit"
     BARRIER = "barrier"
     MBARRIER_WAIT = "wait for an mbarrier"
+    CLUSTER_WAIT = "wait for the barrier of a cluster"
 
 
 @dataclass(frozen=True, slots=True)

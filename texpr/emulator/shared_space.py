@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from texpr.emulator.async_checks import AsyncShadow
 from texpr.emulator.checks import EQUAL_STORES, Explain, SharedShadow
+from texpr.emulator.cluster_space import RANK_SHIFT
+from texpr.emulator.cluster_visits import Visits
 from texpr.emulator.faults import FaultKind
 from texpr.emulator.memory import WIDEST_ACCESS
 from texpr.emulator.ordering import PLAIN, RELAXED, Ordering
@@ -42,6 +44,10 @@ class SharedSpace:
         self.size = -(-self.limit // _WINDOW_MULTIPLE) * _WINDOW_MULTIPLE
         self.data = np.zeros(self.size * batch.shape.programs, np.uint8)
         self.window = batch.slot * self.size
+        self._own_rank = batch.rank[batch.slot]
+        self._first_address = self._own_rank << RANK_SHIFT
+        self.visits = Visits(batch)
+        """Who has used shared memory of other programs of the cluster."""
         self.shadow: SharedShadow | None = None
         self.async_shadow: AsyncShadow | None = None
         """The same as `shadow`, for kernels that use the async proxy."""
@@ -53,6 +59,10 @@ class SharedSpace:
         """The place that the last fault was about, if another access to it is to blame as well."""
         self.watch: Watch | None = None
         """Set while a batch runs again to find that other access."""
+
+    def symbols_by_lane(self) -> dict[str, Array]:
+        """The addresses of the variables as the lanes see them: those of a cluster differ from program to program."""
+        return {name: (address + self._first_address).astype(np.uint64) for name, address in self.symbols.items()}
 
     def declare_access(self, size: int, *, stores: bool) -> None:
         self._narrowest = min(self._narrowest, size)
@@ -77,6 +87,7 @@ class SharedSpace:
         self.data.fill(0xCD)
         self._touched.clear()
         self.conflict = None
+        self.visits.clear()
         if self.shadow is not None:
             self.shadow.clear()
 
@@ -92,10 +103,12 @@ class SharedSpace:
         *,
         ordering: Ordering = PLAIN,
         collective: bool = False,
+        cluster: bool = False,
     ) -> Array:
-        """`collective`: all lanes of the warp read together, whichever of them give the addresses."""
+        """`collective`: all lanes of the warp read together, whichever of them give the addresses. `cluster`: addresses
+        may belong to other programs of the cluster."""
         size = width * count
-        index = self._locate(site, lanes, address, size, "read")
+        index = self._locate(site, lanes, address, size, "read", cluster=cluster)
         if self.batch.observer is not None:
             first, every = int(address[0]) - SHARED_BASE, np.arange(self.batch.lanes) if lanes is None else lanes
             self.batch.observer.load(site, 1, f"shared offset {first}", "shared memory", every)
@@ -106,11 +119,18 @@ class SharedSpace:
         return self._rows(width, count).take(index // size, axis=0)
 
     def store(
-        self, site: Instruction, lanes: Array | None, address: Array, rows: Array, *, ordering: Ordering = PLAIN
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        rows: Array,
+        *,
+        ordering: Ordering = PLAIN,
+        cluster: bool = False,
     ) -> None:
         count = rows.shape[1]
         size = rows.itemsize * count
-        index = self._locate(site, lanes, address, size, "wrote")
+        index = self._locate(site, lanes, address, size, "wrote", cluster=cluster)
         cells = self._rows(rows.itemsize, count)
         row = index // size
         together: Array | None = None
@@ -132,9 +152,16 @@ class SharedSpace:
             self._require_one_value(site, lanes, lost, index, explain)
 
     def atomic_cells(
-        self, site: Instruction, lanes: Array | None, address: Array, size: int, *, ordering: Ordering = RELAXED
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        size: int,
+        *,
+        ordering: Ordering = RELAXED,
+        cluster: bool = False,
     ) -> list[Cells]:
-        index = self._locate(site, lanes, address, size, "wrote")
+        index = self._locate(site, lanes, address, size, "wrote", cluster=cluster)
         if self.shadow is not None:
             self.shadow.atomic(site, lanes, index, size)
         if self.batch.observer is not None:
@@ -170,25 +197,36 @@ class SharedSpace:
     # The async proxy ----------------------------------------------------------------------------------------
 
     def places(self, lanes: Array, address: Array) -> Array:
-        """Indices into `data` of addresses that are known to be good."""
-        return np.asarray(address.astype(np.int64) + self.window[lanes])
+        """Indices into `data` of addresses in the lanes' own programs that are known to be good."""
+        return np.asarray(address.astype(np.int64) - self._first_address[lanes] + self.window[lanes])
 
     def offset_of(self, place: int) -> int:
         """The offset in a program's shared memory of an index into `data`."""
         return place % self.size - SHARED_BASE
 
-    def mbarrier_places(self, site: Instruction, lanes: Array, address: Array) -> Array:
-        """Indices into `data` of what lanes take for mbarriers."""
-        return self._locate(site, lanes, address, 8, "wrote")
+    def name_of(self, place: int) -> str:
+        """An index into `data` in words."""
+        if self.batch.shape.cluster_size == 1:
+            return f"shared offset {self.offset_of(place)}"
+        return f"shared offset {self.offset_of(place)} of program {self.batch.rank[place // self.size]} of the cluster"
+
+    def mbarrier_places(
+        self, site: Instruction, lanes: Array, address: Array, *, cluster: bool, reports: bool
+    ) -> Array:
+        """Indices into `data` of what lanes take for mbarriers. `reports`: a copy will use them, not the lanes."""
+        return self._locate(site, lanes, address, 8, "wrote", cluster=cluster, reports=reports)
 
     def touch_mbarriers(self, site: Instruction, lanes: Array, places: Array) -> None:
         """Lanes use mbarriers, as if by atomics. Nobody may do so who is not behind the initialisation."""
         if self.shadow is not None:
             self.shadow.atomic(site, lanes, places, 8, hides=False)
 
-    def region(self, site: Instruction, lane: int, shared: Array, size: int, verb: str) -> tuple[Array, Array | None]:
-        """Where pieces of `size` bytes at shared addresses of a lane's program lie, and what granules they cover."""
-        index = self._locate(site, np.full(len(shared), lane), shared, size, verb)
+    def region(
+        self, site: Instruction, lane: int, shared: Array, size: int, verb: str, *, cluster: bool = False
+    ) -> tuple[Array, Array | None]:
+        """Where pieces of `size` bytes at a lane's shared addresses lie, and what granules they cover. `cluster`: they
+        may belong to another program, to an mbarrier of which the copy reports."""
+        index = self._locate(site, np.full(len(shared), lane), shared, size, verb, cluster=cluster, reports=cluster)
         return index, None if self.async_shadow is None else self.async_shadow.granules_of(index, size)
 
     def peek(self, index: Array, size: int) -> Array:
@@ -229,13 +267,27 @@ class SharedSpace:
     def _rows(self, width: int, count: int) -> Array:
         return self.data.view(f"u{width}").reshape(-1, count)
 
-    def _locate(self, site: Instruction, lanes: Array | None, address: Array, size: int, verb: str) -> Array:
-        """Byte indices into `data`; faults if an access is misaligned or outside the program's shared memory.
+    def _locate(
+        self,
+        site: Instruction,
+        lanes: Array | None,
+        address: Array,
+        size: int,
+        verb: str,
+        *,
+        cluster: bool = False,
+        reports: bool = False,
+    ) -> Array:
+        """Byte indices into `data`; faults if an access is misaligned or outside the program's shared memory, or, in a
+        cluster, that of the program which the address says.
 
         `verb` ("read" or "wrote") is remembered for the notes of later faults.
         """
         check_alignment(self.batch, site, lanes, address, size, "shared")
         where = address.astype(np.int64)
+        window = self.window if lanes is None else self.window[lanes]
+        if self.batch.shape.cluster_size > 1:
+            where, window = self._own_or_other(site, lanes, where, window, cluster, reports)
         low, high = int(where.min()), int(where.max()) + size
         if low < SHARED_BASE or high > self.limit:
             position = int(np.flatnonzero((where < SHARED_BASE) | (where + size > self.limit))[0])
@@ -247,10 +299,35 @@ class SharedSpace:
             key = (verb, id(site))
             _, known_low, known_high = self._touched.get(key, (site, low, high))
             self._touched[key] = (site, min(low, known_low), max(high, known_high))
-        where += self.window if lanes is None else self.window[lanes]
+        where += window
         if self.watch is not None:
             self.watch.note(verb, site, lanes, where, size)
         return where
+
+    def _own_or_other(
+        self, site: Instruction, lanes: Array | None, address: Array, window: Array, cluster: bool, reports: bool
+    ) -> tuple[Array, Array]:
+        """Addresses as in a program without a cluster, and the windows in which they lie."""
+        rank, where = address >> RANK_SHIFT, address & ((1 << RANK_SHIFT) - 1)
+        own = self._own_rank if lanes is None else self._own_rank[lanes]
+        away = rank != own
+        if not away.any():
+            return where, window
+        size = self.batch.shape.cluster_size
+        bad = away & ((rank < 0) | (rank >= size)) if cluster else away
+        if bad.any():
+            position = int(np.flatnonzero(bad)[0])
+            message = f"the shared address 0x{int(address[position]):x} "
+            if 0 <= rank[position] < size:
+                message += f"is one of program {rank[position]} of the cluster; the instruction needs shared::cluster"
+            else:
+                message += f"is in no program of the cluster (it has {size})"
+            lane = self.batch.lane_at(lanes, position)
+            raise self.batch.fault(FaultKind.OUT_OF_BOUNDS, message, site, lane, buffer="shared memory")
+        every = np.arange(self.batch.lanes) if lanes is None else lanes
+        owners = self.batch.slot[every[away]] + (rank - own)[away]
+        self.visits.note(site, every[away], owners, reports=reports)
+        return where, window + (rank - own) * self.size
 
     def _require_one_value(
         self, site: Instruction, lanes: Array | None, lost: Array, index: Array, explain: Explain
@@ -260,8 +337,7 @@ class SharedSpace:
             self.batch.warn(EQUAL_STORES)
             return
         position = int(np.flatnonzero(lost)[0])
-        offset = int(index[position]) % self.size - SHARED_BASE
-        message = f"shared offset {offset}: two threads store different values at once"
+        message = f"{self.name_of(int(index[position]))}: two threads store different values at once"
         lane = self.batch.lane_at(lanes, position)
         notes = explain(position)
         raise self.batch.fault(FaultKind.RACE, message, site, lane, buffer="shared memory", notes=notes)

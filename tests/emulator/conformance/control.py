@@ -86,6 +86,13 @@ def cases() -> Iterator[Case]:
             setp.ge.u32 %p, %t, 32; @%p bra CONSUME; st.shared.b32 [%r1], %t; {arrive} 1, 64; bra DONE;
             CONSUME: bar.sync 1, 64; ld.shared.b32 %r0, [%r1]; DONE:"""
         yield made(arrive, (arrive, "bar.sync"), body, np.where(LANES < 32, 0, LANES - 32))
+    for order in ("", ".release", ".relaxed"):
+        for aligned in ("", ".aligned"):
+            # A launch without clusters has one program in each. A relaxed arrival orders nothing.
+            acquire = "" if order else ".acquire"
+            arrive, wait = f"barrier.cluster.arrive{order}{aligned}", f"barrier.cluster.wait{acquire}{aligned}"
+            between = "bar.sync 0;" if order == ".relaxed" else ""
+            yield made(arrive, (arrive, wait), exchange.format(f"{arrive}; {wait}; {between}"), LANES ^ 33)
     plain = [
         *(f"membar.{scope}" for scope in ("cta", "gl", "sys")),
         *(

@@ -23,6 +23,7 @@ WITHOUT_CASE: dict[str, str] = {
 """Rows that have no case, by how their pattern begins, and why."""
 
 WORDS_WITHOUT_CASE: dict[str, str] = {
+    "multicast::cluster": "needs a cluster; tests/emulator/test_clusters.py",
     "shared::cluster": "means shared::cta in a program without a cluster",
     "L2::cache_hint": "a hint, tried where copies begin",
     "param": "parameters are read by every case",
