@@ -7,7 +7,8 @@ loop whose reductions all leave out the points where the guard fails, and what t
 
 The copy runs ahead of the loop, so it must know the guard. An asynchronous copy leaves out whole pieces of several
 elements, so its guard must be the same along the last axis. The copy engine leaves out nothing: what it has brought is
-zeroed in shared memory, in those steps in which the guard does not hold everywhere.
+zeroed in shared memory, in those steps in which the guard does not hold everywhere, and only for operands that the
+guard zeroes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ def zeroed_by_copies(
         for guard in guards
         if axes_of(guard) <= known and all(isinstance(read.source, Tensor) for read in reads_of(guard))
     ]
+    if stage.copy is Copy.TMA:
+        needed = {key_of(guard) for guard in _of_operand(nodes, form)}
+        applied = [guard for guard in applied if key_of(guard) in needed]
     if not applied:
         return stage, tuple(nodes)
     keys = {key_of(guard) for guard in applied}
