@@ -9,7 +9,7 @@ import pytest
 
 from tests.gluon.ring_programs import specialised, straight
 from texpr.math.expr import const
-from texpr.tile.ir import For, Specialise, Statement, TileProgram
+from texpr.tile.ir import For, If, Specialise, Statement, TileProgram
 from texpr.tile.protocol import Advance, Arrive, CopyTensor, Expect, FenceAsync, WaitBarrier, WaitStores
 from texpr.tile.sync import ProtocolError, Rule
 from texpr.tile.trace import check_synchronisation
@@ -24,7 +24,7 @@ def rewritten(body: tuple[Statement, ...], rewrite: Rewrite) -> tuple[Statement,
 
 def _rewritten(item: Statement, rewrite: Rewrite) -> Iterator[Statement]:
     match item:
-        case For(body=body):
+        case For(body=body) | If(body=body):
             yield dataclasses.replace(item, body=rewritten(body, rewrite))
         case Specialise(roles=roles):
             changed = (dataclasses.replace(role, body=rewritten(role.body, rewrite)) for role in roles)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from texpr.lang.ir import OpName
 from texpr.math.expr import (
     Add,
     BoolExpr,
@@ -31,6 +32,7 @@ from texpr.math.expr import (
     const,
     evaluate,
     free_symbols,
+    lt,
     substitute,
     sym,
 )
@@ -45,6 +47,7 @@ from texpr.tile.ir import (
     Commit,
     CopyAsync,
     DotStep,
+    Elementwise,
     Expr,
     FindGroup,
     For,
@@ -54,16 +57,19 @@ from texpr.tile.ir import (
     ScalarOf,
     SharedGather,
     SharedTile,
+    Space,
     Specialise,
     Statement,
     Store,
     StoreShared,
     TileProgram,
+    Uniform,
     Var,
     Wait,
     children,
     statement_exprs,
 )
+from texpr.tile.layouts import MmaV3
 from texpr.tile.protocol import (
     WARP_THREADS,
     Advance,
@@ -98,7 +104,7 @@ def check_synchronisation(program: TileProgram) -> None:
     turns = Turns({})
     while True:  # a loop may hide another from those who do not enter it
         known = len(turns.of)
-        tracer.trace(turns := turns.with_counts(dict.fromkeys(turns.of, 1)))
+        tracer.trace(turns := turns.with_counts(dict.fromkeys(turns.of, 2)))
         if len(turns.of) == known:
             break
     for chosen in _choices(list(turns.of), counts):
@@ -216,7 +222,7 @@ class _Tracer:
             p.name: math.prod(p.box) * p.dtype.bits // 8 for p in program.parameters if isinstance(p, TensorMapParam)
         }
         statements = list(_all(program.body))
-        self.products = frozenset(name for s in statements if isinstance(s, DotWait) for name in s.names)
+        self.products = frozenset(name for s in statements for name in _products(s))
         started = (CopyAsync, CopyTensor, StoreTensor, Specialise)
         self.is_asynchronous = bool(self.products) or any(isinstance(s, started) for s in statements)
         roles = next((len(s.roles) for s in statements if isinstance(s, Specialise)), 0)
@@ -261,8 +267,9 @@ class _Tracer:
             case For():
                 self._loop(statement, role)
             case If(condition=condition, body=body):
+                known = _compared(condition)
                 found = sym(_text(condition, role))
-                if role.turns.choose(0, found, found, 1):
+                if role.turns.choose(0, found, found, 1) if known is None else role.holds(known):
                     for inner in body:
                         self._follow(inner, role)
             case Assign(name=name, value=DotStep(a=a, b=b)) if name in self.products:
@@ -333,6 +340,9 @@ class _Tracer:
             turns = _TILES
         elif isinstance(stop, Const) and isinstance(start, Const):
             turns = len(range(start.value, stop.value, step.value))
+        elif isinstance(start, Const) and start.value > 0 and start.value % by == 0:
+            whole = role.turns.choose(0, stop, ceildiv(stop, step), by)  # as of the loop that begins at the beginning
+            turns = max(0, whole - start.value // by)
         else:
             turns = role.turns.choose(first, stop, ceildiv(stop - start, step), by)
         for turn in range(turns):
@@ -378,6 +388,17 @@ def _all(statements: Sequence[Statement]) -> Iterator[Statement]:
                 pass
 
 
+def _products(statement: Statement) -> tuple[str, ...]:
+    """The accumulators that a statement shows to be those of products that go on after they were started."""
+    match statement:
+        case Assign(name=name, value=DotStep(space=Space(layout=MmaV3()))):
+            return (name,)
+        case DotWait(names=names):
+            return names
+        case _:
+            return ()
+
+
 def _needed(statements: Sequence[Statement]) -> frozenset[str]:
     """The integers on which loops, slots, phases and conditions depend."""
     found: set[str] = set()
@@ -418,6 +439,15 @@ def _needed(statements: Sequence[Statement]) -> frozenset[str]:
                     pass
         grown = len(found) > before
     return frozenset(found)
+
+
+def _compared(condition: Expr) -> BoolExpr | None:
+    """A condition that says that one integer is less than another; None: it depends on data."""
+    match condition:
+        case Elementwise(op=OpName.LT, args=(Uniform(value=left), Uniform(value=right))):
+            return lt(left, right)
+        case _:
+            return None
 
 
 def _symbols(e: IntExpr | None) -> frozenset[str]:
