@@ -19,10 +19,12 @@ _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-
 
 @dataclass(frozen=True)
 class Code:
-    """``opcodes`` in order; ``loops`` as (first, last) positions, from backward branches."""
+    """``opcodes`` in order, each with its ``operands`` as text; ``loops`` as (first, last) positions, from backward
+    branches."""
 
     opcodes: tuple[str, ...]
     loops: tuple[tuple[int, int], ...]
+    operands: tuple[str, ...] = ()
 
     def count(self, *parts: str) -> int:
         """Instructions whose opcode is ``parts[0]`` and has all other parts as modifiers."""
@@ -37,7 +39,9 @@ class Code:
 
     def shortest_loop(self, *parts: str) -> Code:
         """The shortest loop that has such instructions: of a loop split by a guard, the one that need not test it."""
-        bodies = [Code(self.opcodes[first : last + 1], ()) for first, last in self.loops]
+        bodies = [
+            Code(self.opcodes[first : last + 1], (), self.operands[first : last + 1]) for first, last in self.loops
+        ]
         return min((body for body in bodies if body.count(*parts)), key=lambda body: len(body.opcodes))
 
     def memory_accesses(self) -> Counter[str]:
@@ -95,4 +99,6 @@ def parse(text: str) -> Code:
         start = labels.get(target.group(0), position) if target else position
         if start < position:
             loops.append((start, position))
-    return Code(tuple(opcode for opcode, _ in instructions), tuple(loops))
+    return Code(
+        tuple(opcode for opcode, _ in instructions), tuple(loops), tuple(operands for _, operands in instructions)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,13 +80,28 @@ def test_an_epilogue_in_pieces_leaves_products_wide_and_registers_where_they_are
 
 @pytest.mark.parametrize(("size", "products"), [(64, 4 + 8), (128, 8 + 8)])
 def test_attention_between_two_roles_waits_only_for_its_boxes(size: int, products: int) -> None:
+    """For k and for v, each of which is given back by itself."""
     kernel = compiled(ATTENTION, f"d{size}_fetched", "sm_90a", statics={"D": size}, T="f16")
     assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
     assert kernel.serialised == ""
     step = disassembled(kernel).shortest_loop("HGMMA")
-    assert (step.count("HGMMA"), step.count("SYNCS")) == (products, 2)
+    assert (step.count("HGMMA"), step.count("SYNCS")) == (products, 4)
     assert step.count("BAR") <= 2
     assert step.count("STS") == step.count("LDG") == step.count("LDSM") == step.count("LDGSTS") == 0
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_the_softmax_of_a_step_is_computed_while_p_v_of_the_one_before_is_multiplied(size: int) -> None:
+    """Both products of a step are started; the first is waited for with the second still in flight; every exponential
+    comes before the wait for that one."""
+    kernel = compiled(ATTENTION, f"d{size}_fetched", "sm_90a", statics={"D": size}, T="f16")
+    step = disassembled(kernel).shortest_loop("HGMMA")
+    last_product = max(n for n, opcode in enumerate(step.opcodes) if opcode.startswith("HGMMA"))
+    waits = [n for n, opcode in enumerate(step.opcodes) if opcode.startswith("WARPGROUP.DEPBAR")]
+    assert [re.findall(r"0x\w+", step.operands[n])[-1] for n in waits] == ["0x1", "0x0"]
+    assert last_product < waits[0]
+    exponentials = [n for n, opcode in enumerate(step.opcodes) if opcode == "MUFU.EX2"]
+    assert len(exponentials) >= 64 and all(waits[0] < n < waits[1] for n in exponentials)
 
 
 @pytest.mark.parametrize(("variant", "target"), [("d64_fetched", "sm_90a"), ("d64_boxes", "sm_120a")])

@@ -56,6 +56,7 @@ from texpr.plan.ir import (
 from texpr.plan.leaders import leaders_of
 from texpr.plan.lookback import order_of, scratch_of
 from texpr.plan.mentions import check_mentions
+from texpr.plan.overlap import with_overlap
 from texpr.plan.pieces import check_accumulator_pieces, check_pieces, in_pieces
 from texpr.plan.ranking import check_ranking
 from texpr.plan.recut import recut
@@ -210,6 +211,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     checks.check_register_tiles(context, plan)
     checks.check_shared_budget(context, plan)
     plan = dataclasses.replace(plan, roles=roles_of(context, plan))
+    plan = with_overlap(context, plan)
     check_register_budget(context, plan)
     return plan
 

@@ -503,6 +503,13 @@ class BoxNotAligned(PlanError):
     default_hint = "copy: async"
 
 
+class CannotLag(PlanError):
+    code = "TX0420"
+    title = "product that cannot lag a step behind"
+    template = "overlap of {func}: {why}"
+    default_hint = "{hint}"
+
+
 def near(name: str, choices: Iterable[str]) -> str:
     """``did you mean x`` or the list of what there is."""
     options = sorted(set(choices))

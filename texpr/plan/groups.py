@@ -212,6 +212,7 @@ def gathered(
         plan.directive,
         "" if place is None else f"{Path(place.file).name}:{place.line}",
         live,
+        lagging=tuple(func for func in members if func.name in plan.record.overlap),
     )
 
 

@@ -182,6 +182,19 @@ class Window:
         return total
 
 
+class Reading(Enum):
+    """When the tile of a step is read, in loops in which products lag one step behind (``Group.lagging``)."""
+
+    STEP = "step"  # by anything in the step; given back when it ends
+    LEAD = "lead"  # by nothing but the products that the step begins with
+    LAG = "lag"  # by nothing but the products that lag behind, while the next step is under way
+    THROUGH = "through"  # from the beginning of the step until the products that lag behind have read it
+
+    @property
+    def lags(self) -> bool:
+        return self in (Reading.LAG, Reading.THROUGH)
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A tile of a tensor (or of a func that an earlier kernel has stored) fetched once and read from ``memory``:
@@ -202,6 +215,7 @@ class Stage:
     copies: tuple[Axis, ...] = ()
     where: tuple[Expr, ...] = ()
     multiplied: tuple[Axis, ...] = ()
+    reading: Reading = Reading.STEP
 
     @property
     def name(self) -> str:
@@ -296,7 +310,8 @@ class Group:
     """Reductions over ``axes`` that share ``loops``. ``body`` runs in every step, in order: stages, values that the
     members need, and for each member a ``Reduction`` that carries it on. ``live`` is that of every member. ``old`` are
     the variables that hold the values from before the step, ``seen`` the func that counts the points seen so far, with
-    its variable."""
+    its variable. ``lagging`` members multiply in every step what the step before has made, while the reductions
+    ``leading`` in the body, which read staged tiles only, are started before anything else."""
 
     funcs: tuple[Func, ...]
     axes: tuple[Axis, ...]
@@ -307,6 +322,8 @@ class Group:
     directive: str
     schedule: str = ""
     live: tuple[Expr, ...] = ()
+    lagging: tuple[Func, ...] = ()
+    leading: tuple[Func, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,10 +101,17 @@ def _in_place(made: Sequence[Tile], dying: int) -> list[Tile]:
 def _accumulators(node: Node, sizes: Mapping[Axis, int], plan: KernelPlan) -> list[Tile]:
     """What a node keeps while it runs."""
     match node:
-        case Group(body=body):
-            return [tile for one in body if _is_member(one) for tile in _own_accumulators(one, sizes, plan)]
+        case Group(body=body, lagging=lagging):
+            kept = [tile for one in body if _is_member(one) for tile in _own_accumulators(one, sizes, plan)]
+            behind = [one for one in body if isinstance(one, Reduction) and one.funcs[0] in lagging]
+            return [*kept, *(_of_the_step_before(tile) for one in behind for tile in _operand(one, sizes, plan))]
         case _:
             return [] if _is_member(node) else _own_accumulators(node, sizes, plan)
+
+
+def _of_the_step_before(operand: Tile) -> Tile:
+    """What a lagging product reads while the step makes what it will read next."""
+    return Tile(f"{operand.what}, of the step before", operand.registers)
 
 
 def _is_member(node: Node) -> bool:

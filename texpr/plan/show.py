@@ -262,6 +262,7 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
         how = f"{node.copy.value}, depth {node.depth}, {whose}"
     elif node.ahead:
         how = f"sync, {node.ahead} ahead"
+    how += ", read a step later" if node.reading.lags else ""
     by = f"   by {_pairs(node.by)}" if node.by else ""
     by += "   zero unless " + " & ".join(map(shortened, node.where)) if node.where else ""
     window = "window " if isinstance(node.form, Window) else ""
@@ -296,11 +297,13 @@ def _group(node: Group, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterat
     indent = ""
     named = ", ".join(func.name for func in node.funcs)
     for loop in node.loops:
-        yield f"{indent}{loop_line(node.funcs[0].name, loop)}   {node.directive}: {named}"
+        yield f"{indent}{loop_line(node.funcs[0].name, loop)}   {node.directive}: {named}{_overlap_text(node)}"
         indent += "| "
     for inner in node.body:
         if inner in members and isinstance(inner, Reduction) and inner.carried is not None:
-            yield from (indent + line for line in _carried(inner, inner.carried, kernel, sizes))
+            lines = _carried(inner, inner.carried, kernel, sizes)
+            late = inner.funcs[0] in node.lagging
+            yield from (indent + (line.replace(_WAITED, _LATE) if late else line) for line in lines)
         else:
             yield from (indent + line for line in _node(inner, kernel, sizes))
     for one in members:
@@ -312,6 +315,18 @@ def _group(node: Group, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterat
                 yield f"{names} = {_op_name(one.op)} of its lanes along {across}   -> {_shape(kept, sizes)}"
         if one.carried is not None and one.carried.result is not None:
             yield f"{one.funcs[0].name} = {shortened(one.carried.result)}   online: hoisted"
+
+
+_WAITED = "waited for"
+_LATE = "in flight in the next step"
+
+
+def _overlap_text(node: Group) -> str:
+    """Which products of a step are in flight at once."""
+    if not node.lagging:
+        return ""
+    leading, lagging = (", ".join(func.name for func in funcs) for funcs in (node.leading, node.lagging))
+    return f"   overlap: {leading} of a step beside {lagging} of the step before"
 
 
 def _carried(node: Reduction, member: Member, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
@@ -428,7 +443,7 @@ def _warpgroup_text(dot: Dot, rows: int, cols: int, steps: int, kernel: KernelPl
     columns = min(width, WARPGROUP_MOST_COLUMNS)
     blocks = max(1, rows // (WARPGROUP_ROWS // WARPGROUP_WARPS * along_rows))
     each = blocks * (cols // along_cols // columns) * (steps // form.k)
-    flight = f"{dot.in_flight} in flight" if dot.in_flight else "waited for"
+    flight = f"{dot.in_flight} in flight" if dot.in_flight else _WAITED
     what = f"wgmma {form.name(columns)} {dot.a.dtype} x {dot.b.dtype}, [{rows} x {steps}] x [{steps} x {cols}]"
     return f"{what}: {each} a warpgroup, a {dot.a_in.value}, b shared, {flight}"
 

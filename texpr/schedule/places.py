@@ -342,6 +342,18 @@ class Group(Record):
             "{j: {test: step}}",
         ),
     )
+    overlap: tuple[FuncName, ...] = field(
+        default=(),
+        metadata=about(
+            """Members, products of warpgroups (`op: wgmma`), that lag one step behind: they multiply what the step
+            before has left in registers, while this step computes what they will multiply next. A step then begins with
+            the products of warpgroups that read nothing but staged tiles, and both kinds are in flight at once. The
+            tiles that lagging products read stay for another step: `depth: 2` at least, 3 where no role fetches them.
+            Results are the same to the last bit.""",
+            "u",
+            bare=True,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

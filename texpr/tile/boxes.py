@@ -18,7 +18,7 @@ from texpr.plan.access import Memory, memory_of
 from texpr.plan.boxes import Box, box_of
 from texpr.plan.copies import count_of, points_of
 from texpr.plan.errors import NotLowered
-from texpr.plan.ir import AxisTile, Stage
+from texpr.plan.ir import AxisTile, Reading, Stage
 from texpr.schedule.records import Copy
 from texpr.tile.declarations import Barriers, Buffer, PhysicalDim, TensorMapParam
 from texpr.tile.evaluate import tile_of_copy
@@ -32,9 +32,9 @@ from texpr.tile.scope import AxisValue, Scope
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """Stages whose tiles of a step arrive together: ``depth`` slots, filled ``ahead`` steps before their use. ``done``
-    steps came before step 0. ``empty``: the barriers by which the role that reads them gives slots back to the role
-    that fills them; none if it is the same."""
+    """Stages whose tiles of a step arrive and are read together: ``depth`` slots, filled ``ahead`` steps before their
+    use. ``done`` steps came before step 0. ``empty``: the barriers by which the role that reads them gives slots back
+    to the role that fills them; none if it is the same."""
 
     stages: tuple[Stage, ...]
     full: str
@@ -42,6 +42,10 @@ class Ring:
     depth: int
     ahead: int
     done: IntExpr
+
+    @property
+    def reading(self) -> Reading:
+        return self.stages[0].reading
 
     @property
     def boxes(self) -> tuple[Stage, ...]:
@@ -63,13 +67,17 @@ class Ring:
 
 def rings_of(stages: Sequence[Stage], kernel: Kernel, scope: Scope) -> list[Ring]:
     """The rings of a pipeline, or of stages by themselves; the same ones if it is emitted again, for another role or
-    for the next part of a loop."""
-    kinds: dict[tuple[str, int, int], list[Stage]] = {}
+    for the next part of a loop. Those whose slots come free last are filled last."""
+    kinds: dict[tuple[str, int, int, Reading], list[Stage]] = {}
     for stage in stages:
         owner = kernel.plan.role_of(stage)
         distance = stage.ahead if owner is None else 0  # another role runs as far ahead as there are slots
-        kinds.setdefault(("" if owner is None else owner.name, stage.depth, distance), []).append(stage)
-    return [_ring(tuple(alike), depth, ahead, kernel, scope) for (_, depth, ahead), alike in kinds.items()]
+        kind = "" if owner is None else owner.name, stage.depth, distance, stage.reading
+        kinds.setdefault(kind, []).append(stage)
+    return [
+        _ring(tuple(alike), depth, ahead, kernel, scope)
+        for (_, depth, ahead, _), alike in sorted(kinds.items(), key=lambda item: item[0][3].lags)
+    ]
 
 
 def _ring(stages: tuple[Stage, ...], depth: int, ahead: int, kernel: Kernel, scope: Scope) -> Ring:

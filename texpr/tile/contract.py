@@ -44,9 +44,15 @@ def lower_contraction(
 
     def compute(into: Block) -> None:
         emit_loops(node.loops, node.body, body, kernel, scope, into, lower, drain=drain)
-        _clear_guarded(node, dot, accumulators, kernel, scope, into)
+        clear_guarded(node, dot, accumulators, kernel, scope, into)
 
     only_if_live(node.live, func.name, kernel, scope, block, compute)
+    return with_product(node, accumulators, kernel, scope, block)
+
+
+def with_product(node: Reduction, accumulators: Sequence[Var], kernel: Kernel, scope: Scope, block: Block) -> Scope:
+    """The scope that knows a contraction whose sums are complete, rounded to the type of its func."""
+    (func,) = node.funcs
     dtype = node.exprs[0].dtype
     values = tuple(
         assign(func.name, tile.cast(var, func.dtype), kernel, block, node.schedule) if func.dtype is not dtype else var
@@ -83,24 +89,47 @@ def multiply_step(
     node: Reduction, dot: Dot, accumulators: Sequence[Var], kernel: Kernel, scope: Scope, block: Block
 ) -> None:
     """One step of the contraction for every piece and point of the accumulator."""
-    dtype = node.exprs[0].dtype
-    held: dict[TileExpr, TileExpr] = {}
-    for var, part in zip(accumulators, _parts(node, dot, scope), strict=True):
-        local = scope.with_axes(part)
-        a = _operand(0, dot, node, var, local if _varies(dot.a, dot.a_where, part) else scope, kernel)
-        b = _operand(1, dot, node, var, local if _varies(dot.b, dot.b_where, part) else scope, kernel)
-        if dot.unit is Unit.WGMMA and dot.a_in is Memory.REGISTERS:
-            if a not in held:
-                held[a] = assign(f"{node.funcs[0].name}_a", a, kernel, block, node.schedule)
-            a = held[a]
-        step = DotStep(a, b, var, dot.unit is not Unit.FMA, dtype, var.space, _EVERYWHERE)  # type: ignore[arg-type]
-        block.add(Assign(var.name, step, origin=origin(node.funcs[0].name, node.schedule)))
+    operands = first_operands(node, dot, accumulators, kernel, scope)
+    if dot.unit is Unit.WGMMA and dot.a_in is Memory.REGISTERS:
+        name = f"{node.funcs[0].name}_a"
+        held = {a: assign(name, a, kernel, block, node.schedule) for a in dict.fromkeys(operands)}
+        operands = tuple(held[a] for a in operands)
+    start_products(node, dot, accumulators, operands, kernel, scope, block)
     if dot.unit is Unit.WGMMA:
         names = tuple(var.name for var in accumulators)
         block.add(DotWait(dot.in_flight * len(names), names))
 
 
-def _clear_guarded(
+def first_operands(
+    node: Reduction, dot: Dot, accumulators: Sequence[Var], kernel: Kernel, scope: Scope
+) -> tuple[TileExpr, ...]:
+    """Operand A of a step for every piece and point of the accumulator."""
+    return tuple(
+        _operand(0, dot, node, var, scope.with_axes(part) if _varies(dot.a, dot.a_where, part) else scope, kernel)
+        for var, part in zip(accumulators, _parts(node, dot, scope), strict=True)
+    )
+
+
+def start_products(
+    node: Reduction,
+    dot: Dot,
+    accumulators: Sequence[Var],
+    operands: Sequence[TileExpr],
+    kernel: Kernel,
+    scope: Scope,
+    block: Block,
+) -> None:
+    """Multiply operands A of a step, one for every piece and point of the accumulator, with operand B; nothing is
+    waited for."""
+    dtype = node.exprs[0].dtype
+    for var, a, part in zip(accumulators, operands, _parts(node, dot, scope), strict=True):
+        local = scope.with_axes(part)
+        b = _operand(1, dot, node, var, local if _varies(dot.b, dot.b_where, part) else scope, kernel)
+        step = DotStep(a, b, var, dot.unit is not Unit.FMA, dtype, var.space, _EVERYWHERE)  # type: ignore[arg-type]
+        block.add(Assign(var.name, step, origin=origin(node.funcs[0].name, node.schedule)))
+
+
+def clear_guarded(
     node: Reduction, dot: Dot, accumulators: Sequence[Var], kernel: Kernel, scope: Scope, block: Block
 ) -> None:
     """Zero the sums whose guard fails: it is the same for all of their summands."""

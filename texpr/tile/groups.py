@@ -14,19 +14,27 @@ per row of the accumulator that it multiplies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from texpr.lang.ir import Expr, Func, Monoid, ReduceOp, Var
 from texpr.math.expr import const, minimum
 from texpr.math.integer import product
 from texpr.plan.inline import axes_of
-from texpr.plan.ir import Compute, Group, Node, Reduction
+from texpr.plan.ir import Compute, Dot, Group, Node, Reduction
 from texpr.plan.monoids import as_monoid
 from texpr.plan.online import Member, starts_of
 from texpr.schedule.records import Memory
 from texpr.tile import build as tile
-from texpr.tile.contract import multiply_step, start_accumulators
+from texpr.tile.contract import (
+    clear_guarded,
+    first_operands,
+    multiply_step,
+    start_accumulators,
+    start_products,
+    with_product,
+)
 from texpr.tile.evaluate import evaluate
 from texpr.tile.ir import Assign, Full, Literal, Space
 from texpr.tile.ir import Expr as TileExpr
@@ -35,7 +43,9 @@ from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, space_f
 from texpr.tile.layouts import Blocked, Linear
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine
+from texpr.tile.overlap import Overlap
 from texpr.tile.possible import only_if_live
+from texpr.tile.protocol import DotWait
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scope import AxisValue, Scope
 
@@ -43,7 +53,8 @@ from texpr.tile.scope import AxisValue, Scope
 @dataclass(frozen=True, slots=True)
 class _State:
     """How one member is kept: its accumulators, one per component, and the space its summands are evaluated in.
-    ``every_step``: reduced across lanes in every step."""
+    ``every_step``: reduced across lanes in every step. ``behind``: operands A that a lagging product multiplies in the
+    next step, one per accumulator."""
 
     node: Reduction
     member: Member
@@ -51,11 +62,14 @@ class _State:
     accumulators: tuple[TileVar, ...]
     starts: tuple[Literal, ...]
     every_step: bool
+    behind: tuple[TileVar, ...] = ()
 
 
 @dataclass(slots=True)
 class _Lowering:
-    """One group while it is lowered. ``factors`` remembers the names of factors that several members share."""
+    """One group while it is lowered. ``factors`` remembers the names of factors that several members share. Of a step
+    in which products lag (``lags``), ``started`` has the accumulators of those that lead it, and ``rescaled`` what
+    becomes of the others when they have ended."""
 
     node: Group
     kernel: Kernel
@@ -63,6 +77,9 @@ class _Lowering:
     lower: LowerNodes
     factors: dict[TileExpr, TileVar] = field(default_factory=dict)
     pending: list[tuple[TileVar, TileExpr]] = field(default_factory=list)
+    lags: bool = False
+    started: dict[Func, tuple[TileVar, ...]] = field(default_factory=dict)
+    rescaled: list[tuple[TileVar, TileExpr]] = field(default_factory=list)
 
 
 def lower_group(node: Group, kernel: Kernel, scope: Scope, block: Block, lower: LowerNodes) -> Scope:
@@ -75,18 +92,32 @@ def lower_group(node: Group, kernel: Kernel, scope: Scope, block: Block, lower: 
         for one in inner:
             if isinstance(one, Reduction) and one.carried is not None:
                 at = _update(group, states[one.funcs[0]], at, into)
+            elif isinstance(one, Reduction) and one.funcs[0] in group.started:
+                assert one.dot is not None
+                accumulators = group.started.pop(one.funcs[0])
+                clear_guarded(one, one.dot, accumulators, kernel, at, into)
+                at = with_product(one, accumulators, kernel, at, into)
             else:
                 at = lower([one], kernel, at, into)
         return at
 
-    def close(_: Scope, inner: Block) -> None:
+    def close(inner: Block) -> None:
+        for target, value in group.rescaled:
+            inner.add(Assign(target.name, value, note="rescaled"))
         for target, value in group.pending:
             inner.add(Assign(target.name, value))
+        group.rescaled.clear()
         group.pending.clear()
         group.factors.clear()  # a loop that is split by its guard has several bodies
+        group.lags = False
+
+    def body(_: Scope, inner: Block) -> None:
+        if not group.lags:
+            close(inner)
 
     def compute(into: Block) -> None:
-        emit_loops(node.loops, node.body, close, kernel, scope, into, nodes)
+        overlap = _overlap(group, close) if node.lagging else None
+        emit_loops(node.loops, node.body, body, kernel, scope, into, nodes, overlap=overlap)
 
     only_if_live(node.live, node.funcs[0].name, kernel, scope, block, compute)
     return _results(group, scope, block)
@@ -104,6 +135,8 @@ def _start(node: Group, kernel: Kernel, scope: Scope, block: Block) -> dict[Func
         match one:
             case Reduction(carried=Member() as member):
                 state = _start_member(one, member, kernel, inside, block)
+                if one.funcs[0] in node.lagging:
+                    state = dataclasses.replace(state, behind=_start_operands(state, kernel, inside, block))
                 states[one.funcs[0]] = state
                 if member.running:
                     inside = inside.with_value(member.func, state.accumulators[0])
@@ -144,6 +177,22 @@ def _start_member(node: Reduction, member: Member, kernel: Kernel, scope: Scope,
     return _State(node, member, space, tuple(accumulators), starts, every_step)
 
 
+def _start_operands(state: _State, kernel: Kernel, scope: Scope, block: Block) -> tuple[TileVar, ...]:
+    """Zeros of the kind of the operands in registers that a lagging product will be given."""
+    node, dot = state.node, state.node.dot
+    assert dot is not None
+    if dot.a_in is Memory.SHARED:
+        return ()
+    kinds: dict[TileExpr, TileVar] = {}
+    operands = first_operands(node, dot, state.accumulators, kernel, scope)
+    for value in dict.fromkeys(operands):
+        assert value.space is not None
+        name, zero = kernel.name(f"{node.funcs[0].name}_behind"), tile.literal(0.0, value.dtype)
+        block.add(Assign(name, Full(zero, value.dtype, value.space, value.dims)))
+        kinds[value] = TileVar(name, value.dtype, value.space, value.dims)
+    return tuple(kinds[value] for value in operands)
+
+
 def _dims(space: Space | None, node: Reduction, reduced: bool) -> tuple[int, ...]:
     """The dims of an accumulator: all of them, or those of kept axes."""
     if space is None:
@@ -175,6 +224,10 @@ def _counted(group: _Lowering, scope: Scope) -> Scope:
 def _update(group: _Lowering, state: _State, scope: Scope, block: Block) -> Scope:
     node, member, kernel = state.node, state.member, group.kernel
     carried = _carried(group, state, scope, block)
+    if node.dot is not None and group.lags and node.funcs[0] in group.node.lagging:
+        group.rescaled += [(old, new) for old, new in zip(state.accumulators, carried, strict=True) if old is not new]
+        _leave_behind(group, state, node.dot, scope, block)
+        return scope
     if node.dot is not None:
         (accumulator,) = state.accumulators
         if carried[0] is not accumulator:
@@ -195,6 +248,46 @@ def _update(group: _Lowering, state: _State, scope: Scope, block: Block) -> Scop
     )
     group.pending += zip(state.accumulators, named, strict=True)
     return scope.with_value(member.func, named[0]) if member.running else scope
+
+
+def _leave_behind(group: _Lowering, state: _State, dot: Dot, scope: Scope, block: Block) -> None:
+    """Work out what a lagging product will multiply in the next step."""
+    if not state.behind:
+        return
+    operands = first_operands(state.node, dot, state.accumulators, group.kernel, scope)
+    for target, value in dict(zip(state.behind, operands, strict=True)).items():
+        name = f"{state.node.funcs[0].name}_a"
+        group.pending.append((target, assign(name, value, group.kernel, block, state.node.schedule)))
+
+
+def _overlap(group: _Lowering, close: Callable[[Block], None]) -> Overlap:
+    """The parts of a step of a group in which products lag."""
+    node, kernel = group.node, group.kernel
+    leading = [one for one in node.body if isinstance(one, Reduction) and one.funcs[0] in node.leading]
+    lagging = [group.states[func] for func in node.lagging]
+    names = tuple(var.name for state in lagging for var in state.accumulators)
+
+    def lead(at: Scope, block: Block) -> None:
+        group.lags = True
+        for one in leading:
+            assert one.dot is not None
+            accumulators = start_accumulators(one, one.dot, kernel, at, block)
+            operands = first_operands(one, one.dot, accumulators, kernel, at)
+            start_products(one, one.dot, accumulators, operands, kernel, at, block)
+            group.started[one.funcs[0]] = accumulators
+
+    def lag(before: Scope, block: Block) -> None:
+        for state in lagging:
+            dot = state.node.dot
+            assert dot is not None
+            operands = state.behind or first_operands(state.node, dot, state.accumulators, kernel, before)
+            start_products(state.node, dot, state.accumulators, operands, kernel, before, block)
+
+    def await_leading(lagged: bool, block: Block) -> None:
+        led = tuple(var.name for accumulators in group.started.values() for var in accumulators)
+        block.add(DotWait(len(names) if lagged else 0, led))
+
+    return Overlap(lead, lag, await_leading, names, close)
 
 
 def _is_tuple(member: Member) -> bool:

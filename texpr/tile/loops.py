@@ -38,16 +38,17 @@ from texpr.math.expr import IntExpr, const, ge, lt, sym
 from texpr.math.integer import product
 from texpr.plan.attach import outer_stages
 from texpr.plan.inline import axes_of
-from texpr.plan.ir import LoopAxis, Node, Stage
+from texpr.plan.ir import LoopAxis, Node, Reading, Stage
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Copy, SkipTest
 from texpr.tile import build as tile
-from texpr.tile.boxes import await_step, fetch_boxes, give_back, go_on, rings_of
+from texpr.tile.boxes import Ring, await_step, fetch_boxes, give_back, go_on, rings_of
 from texpr.tile.gathering import fetch_step
 from texpr.tile.ir import Barrier, Buffer, Commit, For, If, Scalar, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, stage_dims
 from texpr.tile.live import Cursor, Listed, LiveSteps, Mask, advance, cursor_of, holds_somewhere, live_steps, step_at
+from texpr.tile.overlap import Overlap
 from texpr.tile.protocol import DotWait, FenceAsync
 from texpr.tile.scope import AxisValue, Scope, StagedTile
 from texpr.tile.stages import copied_value, copy_into, is_pipelined, stage_buffer, tile_form, zero_in_place
@@ -68,10 +69,12 @@ def emit_loops(
     lower: LowerNodes,
     found: Mapping[Axis, LiveSteps] | None = None,
     drain: DotWait | None = None,
+    overlap: Overlap | None = None,
 ) -> None:
     """Emit ``loops`` around ``nodes`` and ``body``. ``nodes`` run in the innermost dynamic loop, before the unrolled
     ones, but for the stages of outer loops. ``found``: live steps that are known already. ``drain`` ends what the last
-    step of a pipeline has left in flight."""
+    step of a pipeline has left in flight; with ``overlap`` products of a step go on in the next one, but for the few
+    steps at the edges of a loop that is split by its guard."""
     dynamic = [loop for loop in loops if not loop.unrolled]
     unrolled = [loop for loop in loops if loop.unrolled]
     live = found if found is not None else _live_of(dynamic, kernel, scope, block)
@@ -101,7 +104,10 @@ def emit_loops(
             if kernel.role is not None and not kernel.role.default:
                 _fetch(parts, pipelined, innermost, kernel, around, block)
             else:
-                _pipeline(parts, pipelined, innermost, kernel, around, block, drain)
+                inner_part = len(several) == 1 or any(loop.holds for loop in parts)
+                _pipeline(
+                    parts, pipelined, innermost, kernel, around, block, drain, overlap if inner_part else None
+                )
     else:
         inmost = innermost if not pipelined else _with(pipelined, innermost, kernel, lower)
         _nest(dynamic, live, inmost, kernel, scope, block)
@@ -182,6 +188,7 @@ def _pipeline(
     scope: Scope,
     block: Block,
     drain: DotWait | None,
+    overlap: Overlap | None,
 ) -> None:
     mine = [stage for stage in stages if kernel.fetches(stage)]
     asynchronous = [stage for stage in mine if stage.copy is Copy.ASYNC]
@@ -249,59 +256,134 @@ def _pipeline(
         )
     _copy_first(through_registers, at_step, before_end, buffers, kernel, block)
 
+    def slots_at(step: IntExpr) -> dict[str, IntExpr]:
+        found = {stage.name: _slot(step, stage.depth) for stage in stages}
+        return found | {stage.name: ring.slot(step) for ring in rings for stage in ring.stages}
+
+    def with_tiles(wanted: Sequence[Stage], step: IntExpr, at: Scope) -> Scope:
+        """The scope in which stages hold the tiles of a step."""
+        slots = slots_at(step)
+        for stage in wanted:
+            dims, name = stage_dims(tile_form(stage), kernel), buffers[stage.name].name
+            tile_here = StagedTile(dims, name, slots[stage.name], copies=stage.copies)
+            at = at.with_tile(tile_form(stage).read, tile_here)
+        return at
+
+    def zeroed(ring: Ring, step: IntExpr, at: Scope, into: Block) -> None:
+        for stage in ring.boxes:
+            zero_in_place(stage, buffers[stage.name], slots_at(step)[stage.name], kernel, at, into)
+
+    late = [ring for ring in rings if overlap is not None and ring.reading is Reading.LAG]
+    prompt = [ring for ring in rings if ring not in late]
+    shared = [ring for ring in rings if ring.empty]  # with the role that fills them
+
+    def bring(step: IntExpr, inner: Block, waits: Block) -> Sequence[tuple[Stage, TileExpr]]:
+        """Start the copies that a step starts, and wait for what it reads: in ``waits``, where a role may have fetched
+        it."""
+        for distance in distances_of_rings:
+            fetch_rings(step + distance, distance, inner)
+        waits.add(*(await_step(ring, step) for ring in prompt))
+        if asynchronous and nearest:
+            inner.add(Wait(nearest - 1))
+        if asynchronous:
+            fetch(asynchronous, step, True, inner)
+            inner.add(Commit())
+        if asynchronous and not nearest:
+            inner.add(Wait(0))
+        copied = [*asynchronous, *(stage for ring in prompt for stage in ring.copied)]
+        if any(stage.multiplied for stage in copied):  # after the copies: Triton adds another one else
+            waits.add(FenceAsync())
+        loaded = []
+        for distance in dict.fromkeys(stage.ahead for stage in through_registers):
+            at = at_step(step + distance, (Copy.SYNC, distance), "next", inner)
+            for stage in through_registers:
+                if stage.ahead == distance:
+                    value = copied_value(stage, kernel, at, before_end(stage, step + distance))
+                    loaded.append((stage, assign(f"{stage.name}_next", value, kernel, inner, stage.schedule)))
+        return loaded
+
+    def begin(step: IntExpr, inner: Block) -> Scope:
+        """The scope in which a step has all of its tiles."""
+        at = with_tiles(stages, step, at_step(step, (None, 0), "0", inner))
+        for loop in loops:
+            at = at.with_fact(ge(loop.axis.extent, 1))
+        for ring in prompt:
+            zeroed(ring, step, at, inner)
+        return at
+
+    def end(step: IntExpr, loaded: Sequence[tuple[Stage, TileExpr]], inner: Block) -> None:
+        """Store what a step has loaded for later ones."""
+        for stage, value in loaded:
+            slot = _slot(step + stage.ahead, stage.depth)
+            inner.add(StoreShared(buffers[stage.name].name, slot, value, origin=origin(stage.name, stage.schedule)))
+        if any(stage.multiplied for stage, _ in loaded):
+            inner.add(FenceAsync())
+
+    def computed(at: Scope, inner: Block) -> None:
+        since = len(kernel.taken)
+        body(at.repeating(), inner)
+        kernel.release(since, inner)
+
+    def whole(step: IntExpr, inner: Block) -> None:
+        loaded = bring(step, inner, inner)
+        computed(begin(step, inner), inner)
+        for ring in shared:  # a product in flight still reads the tiles of its step
+            inner.add(give_back(ring, step) if drain is None else give_back(ring, step - 1, ge(step, 1)))
+        end(step, loaded, inner)
+
+    def overlapping(
+        products: Overlap, step: IntExpr, first: bool, loaded: Sequence[tuple[Stage, TileExpr]], inner: Block
+    ) -> None:
+        """A step between the products that it starts and those that the step before has left."""
+        at = begin(step, inner)
+        products.lead(at, inner)
+        if not first:
+            lagging(products, step - 1, at, inner)
+        products.await_leading(not first, inner)
+        inner.add(*(give_back(ring, step) for ring in shared if ring.reading is Reading.LEAD))
+        computed(at, inner)
+        inner.add(*(give_back(ring, step) for ring in shared if ring.reading is Reading.STEP))
+        inner.add(*(await_step(ring, step) for ring in late))
+        if any(stage.multiplied for ring in late for stage in ring.copied):
+            inner.add(FenceAsync())
+        for ring in late:
+            zeroed(ring, step, at, inner)
+        if not first:
+            lagged(products, step - 1, inner)
+        products.close(inner)
+        end(step, loaded, inner)
+
+    def lagging(products: Overlap, step: IntExpr, at: Scope, inner: Block) -> None:
+        products.lag(with_tiles([stage for stage in stages if stage.reading.lags], step, at), inner)
+
+    def lagged(products: Overlap, step: IntExpr, inner: Block) -> None:
+        inner.add(DotWait(0, products.lagging))
+        inner.add(*(give_back(ring, step) for ring in shared if ring.reading.lags))
+
     inner = Block()
-    step = sym(counter)
-    for distance in distances_of_rings:
-        fetch_rings(step + distance, distance, inner)
-    inner.add(*(await_step(ring, step) for ring in rings))
-    if asynchronous and nearest:
-        inner.add(Wait(nearest - 1))
-    if asynchronous:
-        fetch(asynchronous, step, True, inner)
-        inner.add(Commit())
-    if asynchronous and not nearest:
-        inner.add(Wait(0))
-    copied = [*asynchronous, *(stage for ring in rings for stage in ring.copied)]
-    if any(stage.multiplied for stage in copied):  # after the copies: Triton adds another one else
-        inner.add(FenceAsync())
-    loaded = []
-    for distance in dict.fromkeys(stage.ahead for stage in through_registers):
-        at = at_step(step + distance, (Copy.SYNC, distance), "next", inner)
-        for stage in through_registers:
-            if stage.ahead == distance:
-                value = copied_value(stage, kernel, at, before_end(stage, step + distance))
-                loaded.append((stage, assign(f"{stage.name}_next", value, kernel, inner, stage.schedule)))
-    at = at_step(step, (None, 0), "0", inner)
-    slots = {stage.name: _slot(step, stage.depth) for stage in stages}
-    slots |= {stage.name: ring.slot(step) for ring in rings for stage in ring.stages}
-    for stage in stages:
-        dims, name = stage_dims(tile_form(stage), kernel), buffers[stage.name].name
-        tile_here = StagedTile(dims, name, slots[stage.name], copies=stage.copies)
-        at = at.with_tile(tile_form(stage).read, tile_here)
-    for loop in loops:
-        at = at.with_fact(ge(loop.axis.extent, 1))
-    for stage in (stage for ring in rings for stage in ring.boxes):
-        zero_in_place(stage, buffers[stage.name], slots[stage.name], kernel, at, inner)
-    since = len(kernel.taken)
-    body(at.repeating(), inner)
-    kernel.release(since, inner)
-    for ring in (ring for ring in rings if ring.empty):  # a product in flight still reads the tiles of its step
-        inner.add(give_back(ring, step) if drain is None else give_back(ring, step - 1, ge(step, 1)))
-    for stage, value in loaded:
-        slot = _slot(step + stage.ahead, stage.depth)
-        inner.add(StoreShared(buffers[stage.name].name, slot, value, origin=origin(stage.name, stage.schedule)))
-    if any(stage.multiplied for stage, _ in loaded):
-        inner.add(FenceAsync())
-    block.add(For(counter, const(0), sym(count), const(1), tuple(inner.statements)))
+    if overlap is None:
+        whole(sym(counter), inner)
+        block.add(For(counter, const(0), sym(count), const(1), tuple(inner.statements)))
+    else:
+        opening, ending = Block(), Block()
+        overlapping(overlap, const(0), True, bring(const(0), block, opening), opening)
+        overlapping(overlap, sym(counter), False, bring(sym(counter), inner, inner), inner)
+        sizes = {loop.axis: AxisValue(const(0), loop.size, loop.full) for loop in loops}  # tiles lie as in any step
+        lagging(overlap, sym(count) - 1, scope.with_axes(sizes), ending)
+        lagged(overlap, sym(count) - 1, ending)
+        some = tile.op(OpName.LT, tile.uniform(0), tile.uniform(sym(count)))
+        block.add(If(some, tuple(opening.statements), "the first step has none before it"))
+        block.add(For(counter, const(1), sym(count), const(1), tuple(inner.statements)))
+        block.add(If(some, tuple(ending.statements), "what the last step has left"))
     if drain is not None:
         block.add(drain)
     if furthest:
         block.add(Wait(0))
-    elif drain is not None:
+    elif drain is not None or (overlap is not None and len(shared) < len(rings)):
         block.add(Barrier("no warp reads the operands any more"))
     if drain is not None:
         last = sym(count) - 1
-        block.add(*(give_back(ring, last, ge(last, 0)) for ring in rings if ring.empty))
+        block.add(*(give_back(ring, last, ge(last, 0)) for ring in shared))
     block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))
 
 

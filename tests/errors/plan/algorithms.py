@@ -28,6 +28,19 @@ def softmax(x: Any, y: Any) -> None:
     y[i, j] = te.exp(x[i, j] - m[i]) / total[i]
 
 
+@te.algorithm("q: f16[M, D], k: f16[N, D], v: f16[N, D] -> o: f32[M, D]", require=["M >= 1", "N >= 1", "D == 64"])
+def attended(q: Any, k: Any, v: Any, o: Any) -> None:
+    """Two products with a softmax between them."""
+    i, j, d, e = te.axes(i="M", j="N", d="D", e="D")
+    s, m, p, total, u = te.funcs("s m p total u")
+    s[i, j] = te.sum(q[i, d] * k[j, d], over=d)
+    m[i] = te.max(s[i, j], over=j)
+    p[i, j] = te.exp(s[i, j] - m[i])
+    total[i] = te.sum(p[i, j], over=j)
+    u[i, e] = te.sum(p[i, j].to("f16") * v[j, e], over=j)
+    o[i, e] = u[i, e] / total[i]
+
+
 @te.algorithm("x: f32[M, N] -> y: f32[M]")
 def chained(x: Any, y: Any) -> None:
     """Reductions that read earlier ones, in ways that one pass can and cannot follow."""
