@@ -40,6 +40,11 @@ class Target:
         return self.capability >= 90
 
     @property
+    def has_multicast(self) -> bool:
+        """Whether programs form clusters for which the copy engine fetches a box once: the data centre parts."""
+        return self.capability in (90, 100, 110)
+
+    @property
     def major(self) -> int:
         return self.capability // 10
 

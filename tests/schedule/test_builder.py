@@ -112,7 +112,7 @@ def test_mistakes_name_the_line_of_the_call():
     [
         (lambda: kernel("k", writes="y", gird=dict(i=4)), UnknownKey),
         (lambda: kernel("k"), MissingKey),
-        (lambda: kernel("k", writes="y", ctas={}), NotLoweredYet),
+        (lambda: kernel("k", writes="y", programs=4), NotLoweredYet),
         (lambda: kernel("k", writes="y", warps="4"), WrongShape),
         (lambda: kernel("k", writes="y", warps=4.0), WrongShape),
         (lambda: kernel("k", writes="y", grid=["i"]), WrongShape),

@@ -3,14 +3,15 @@
 A use is active from its start to its end; engines other than the threads end whenever they like, after which waits for
 them pass. Arrivals that wait for copies are active until they count, which is at any time after the copies have ended.
 A protocol is bad if two uses of a stage, one of them a write, can be active together, if a role can wait for ever, if
-an arrival can be one too many, or if something is active when all roles have ended.
+an arrival can be one too many, if shared memory can be used after it was given back, or if something is active when all
+roles have ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from texpr.tile.events import Arrived, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
+from texpr.tile.events import Arrived, Ended, EndGroup, Engine, Event, GroupsDone, PhaseDone, Use
 
 _Op = tuple[int, int]  # role, position of the use among its events
 _Barrier = tuple[int, int, int]  # completed phases, arrivals, bytes still to come
@@ -22,7 +23,7 @@ class Model:
         self.roles = [list(events) for events in roles.values()]
         self.arrivals = arrivals
         self.slots = sorted(
-            {e.barrier for events in self.roles for e in events if not isinstance(e, EndGroup | GroupsDone | Fenced)
+            {e.barrier for events in self.roles for e in events if isinstance(e, Use | Arrived | PhaseDone)
              and e.barrier is not None}
         )
 
@@ -63,6 +64,9 @@ class Model:
             if at == len(events) or (number, at) in active:
                 continue
             moved = (*positions[:number], at + 1, *positions[number + 1 :])
+            if self._memory(events[at]) & self._given_back(positions):
+                yield None
+                return
             match events[at]:
                 case Use() as use:
                     if any(self._conflict(use, other) for op in active if isinstance(other := self._event(op), Use)):
@@ -80,8 +84,26 @@ class Model:
                 case PhaseDone(barrier=name, parity=parity):
                     if (barriers[self.slots.index(name)][0] - 1) % 2 == parity:
                         yield moved, active, barriers
+                case Ended(names=names):
+                    still = any(self._memory(self._event(op)) & names for op in active)
+                    yield None if still else (moved, active, barriers)
                 case _:
                     yield moved, active, barriers
+
+    @staticmethod
+    def _memory(event: Event) -> set[str]:
+        """The shared memory that an event meets."""
+        match event:
+            case Use(buffer=buffer, barrier=barrier):
+                return {buffer} if barrier is None else {buffer, barrier[0]}
+            case Arrived(barrier=barrier) | PhaseDone(barrier=barrier):
+                return {barrier[0]}
+            case _:
+                return set()
+
+    def _given_back(self, positions: tuple[int, ...]) -> set[str]:
+        past = (event for events, at in zip(self.roles, positions, strict=True) for event in events[:at])
+        return {name for event in past if isinstance(event, Ended) for name in event.names}
 
     def _ended(self, op: _Op, state: _State) -> _State | None:
         positions, active, barriers = state

@@ -195,6 +195,7 @@ def _request(job: _Job, toolchain: Toolchain) -> CompileRequest:
         fp_fusion=FP_FUSION,
         assembler=str(toolchain.assembler(job.target).path),
         registers=job.kernel.registers,
+        ctas=job.kernel.ctas,
     )
 
 
@@ -210,6 +211,7 @@ def _key(request: CompileRequest, toolchain: Toolchain, target: Target) -> str:
         str(request.fp_fusion),
         str(request.warps),
         str(request.registers),
+        str(request.ctas),
         json.dumps(request.signature),
         request.kernel,
         request.text,

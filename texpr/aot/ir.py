@@ -141,7 +141,7 @@ class KernelSource:
     """One Gluon function. ``text`` is the function alone (``@gluon.jit`` included), after those of its roles;
     ``preamble`` holds its layouts and helpers and is shared, deduplicated, by all kernels of the bundle's
     ``kernel.py``. ``origins`` is keyed by 0-based line within ``text``. ``registers``: what a thread is compiled for
-    (None: the assembler finds it)."""
+    (None: the assembler finds it). ``ctas``: the programs of a cluster, which a launch counts as one."""
 
     name: str
     text: str
@@ -151,6 +151,7 @@ class KernelSource:
     targets: tuple[str, ...]
     origins: tuple[tuple[int, Origin], ...] = ()
     registers: int | None = None
+    ctas: int = 1
 
 
 @dataclass(frozen=True, slots=True)

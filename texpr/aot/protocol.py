@@ -12,7 +12,7 @@ from enum import Enum
 class CompileRequest:
     """One kernel for one target. ``text`` is a whole module (see kernel_text.py); ``signature`` holds per parameter its
     name, Triton type and known divisibility; ``assembler`` is the path of ptxas. ``registers``: the most that a thread
-    may have, None: any number.
+    may have, None: any number. ``ctas``: the programs of a cluster.
     """
 
     text: str
@@ -24,6 +24,7 @@ class CompileRequest:
     fp_fusion: bool
     assembler: str
     registers: int | None = None
+    ctas: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,8 @@ def _emit_ptx(request: CompileRequest, source: Path) -> tuple[str, dict[str, Any
 
     target = GPUTarget("cuda", request.capability, 32)
     backend = make_backend(target)
-    options = backend.parse_options(
-        {"num_warps": request.warps, "enable_fp_fusion": request.fp_fusion, "maxnreg": request.registers}
-    )
+    wanted: dict[str, Any] = {"num_warps": request.warps, "enable_fp_fusion": request.fp_fusion}
+    options = backend.parse_options(wanted | {"maxnreg": request.registers, "num_ctas": request.ctas})
     stages: dict[str, Any] = {}
     metadata: dict[str, Any] = {"target": target, **vars(options)}
     context = ir.context()

@@ -60,6 +60,7 @@ def contract_of(
         *(f"below 2**31: {limit}" for limit in program.limits),
         f"grid {program.grid}",
         f"warps {program.warps}",
+        *(f"cluster of {programs} along {axis}" for axis, programs in program.cluster),
     )
 
 

@@ -81,7 +81,7 @@ def emit(
     params = _parameters(f, program.parameters, pointers or {}, ranges or {})
     _name_everything(f, program)
     _buffers(f, program)
-    start_barriers(f, program.barriers)
+    start_barriers(f, program.barriers, program.programs)
     _meet_other_kernels(f, program)
     for item in program.body:
         statement(f, item)
@@ -89,7 +89,9 @@ def emit(
     text, origins = _assemble(f, program, params)
     roles = next((item for item in program.body if isinstance(item, Specialise)), None)
     registers = most_registers(roles) if roles is not None else None
-    return KernelSource(program.name, text, f.preamble.chunks(), params, program.warps, targets, origins, registers)
+    return KernelSource(
+        program.name, text, f.preamble.chunks(), params, program.warps, targets, origins, registers, program.programs
+    )
 
 
 def _meet_other_kernels(f: Function, program: TileProgram) -> None:
@@ -135,13 +137,13 @@ def _parameters(
             case PresentParam(name=name, tensor=tensor):
                 f.define(name, identifier, Bounds(0, 1))
                 found.append(KernelParam(identifier, "i32", PresentFlag(tensor)))
-            case TensorMapParam(name=name, tensor=tensor, dtype=dtype, box=box, layout=layout):
+            case TensorMapParam(name=name, tensor=tensor, dtype=dtype, box=box, layout=layout, part=part):
                 f.maps[name] = TensorMapName(identifier, box)
                 target = pointers.get(tensor, TensorPointer(tensor))
                 assert isinstance(target, TensorPointer | WorkspacePointer), f"{tensor} is no memory"
                 kind = f"tensordesc<{f.dialect.signature(dtype)}{list(box)},{tensor_map_layout_text(layout)}>"
-                inner = min(box[-1], 8 * layout.swizzle_bytes // layout.element_bits or box[-1])
-                moved = (*box[:-1], inner)  # one instruction for every piece of a row that the swizzle keeps together
+                inner = min(part[-1], 8 * layout.swizzle_bytes // layout.element_bits or part[-1])
+                moved = (*part[:-1], inner)  # one instruction for every piece of a row that the swizzle keeps together
                 value = TensorMap(target, dtype, parameter.shape, parameter.strides, moved, layout.swizzle_bytes)
                 found.append(KernelParam(identifier, kind.replace(" ", ""), value))
             case _:
@@ -241,7 +243,7 @@ def _docstring(program: TileProgram) -> list[str]:
         ("Integers", [_integer_text(p) for p in program.parameters if isinstance(p, IntParam)]),
         ("Scalars", [f"{p.name} {p.dtype}" for p in program.parameters if isinstance(p, ScalarParam)]),
         ("Optional", [f"{p.name} ({p.tensor} given)" for p in program.parameters if isinstance(p, PresentParam)]),
-        ("Grid", [f"{program.grid} programs of {program.warps} warps"]),
+        ("Grid", [f"{program.grid} {_programs_text(program)} of {program.warps} warps"]),
     ]
     header = [_plain(line) for line in program.header] or [f"{program.name}."]
     lines = [f'{INDENT}"""{header[0]}', *((INDENT + line).rstrip() for line in header[1:]), ""]
@@ -250,6 +252,14 @@ def _docstring(program: TileProgram) -> list[str]:
             label = INDENT + f"{title}:".ljust(10)
             lines += textwrap.wrap(", ".join(items), WIDTH, initial_indent=label, subsequent_indent=" " * len(label))
     return [*lines, f'{INDENT}"""']
+
+
+def _programs_text(program: TileProgram) -> str:
+    """``programs``, or ``clusters of 2 programs (2 along i)``."""
+    if not program.cluster:
+        return "programs"
+    along = ", ".join(f"{count} along {axis}" for axis, count in program.cluster)
+    return f"clusters of {program.programs} programs ({along})"
 
 
 def _pointer_text(parameter: PointerParam) -> str:

@@ -15,6 +15,7 @@ ASYNC_COPY: Final = "from triton.experimental.gluon.language.nvidia.ampere impor
 MMA: Final = "from triton.experimental.gluon.language.nvidia.ampere import mma_v2"
 MBARRIER: Final = "from triton.experimental.gluon.language.nvidia.hopper import mbarrier"
 TENSOR_COPY: Final = "from triton.experimental.gluon.language.nvidia.hopper import tma"
+CLUSTER: Final = "from triton.experimental.gluon.language.nvidia.hopper import cluster"
 FENCE_ASYNC: Final = "from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared"
 WARPGROUP_MMA: Final = "from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma"
 WARPGROUP_WAIT: Final = "from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma_wait"

@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from texpr.tile.ir import Dims
-from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, MmaV3, Nvmma, Operand, SharedLayout, Swizzled
+from texpr.tile.layouts import Bases, Blocked, Layout, Linear, MmaV2, MmaV3, Nvmma, Operand, SharedLayout, Swizzled
 
 
 def layout_text(layout: Layout, parents: dict[Layout, str]) -> str:
     """A layout's constructor; ``parents`` names layouts that already have an identifier."""
     match layout:
-        case Blocked(each=each, lanes=lanes, warps=warps, order=order):
-            return f"gl.BlockedLayout({_list(each)}, {_list(lanes)}, {_list(warps)}, {_list(order)})"
-        case MmaV2(warps=warps, instruction=instruction):
-            return f"gl.NVMMADistributedLayout([2, 0], {_list(warps)}, {_list(instruction)})"
-        case MmaV3(warps=warps, instruction=instruction):
-            return f"gl.NVMMADistributedLayout([3, 0], {_list(warps)}, {_list(instruction)})"
+        case Blocked(each=each, lanes=lanes, warps=warps, order=order, ctas=ctas):
+            return f"gl.BlockedLayout({_list(each)}, {_list(lanes)}, {_list(warps)}, {_list(order)}{_parts(ctas)})"
+        case MmaV2(warps=warps, instruction=instruction, ctas=ctas):
+            return f"gl.NVMMADistributedLayout([2, 0], {_list(warps)}, {_list(instruction)}{_parts(ctas)})"
+        case MmaV3(warps=warps, instruction=instruction, ctas=ctas):
+            return f"gl.NVMMADistributedLayout([3, 0], {_list(warps)}, {_list(instruction)}{_parts(ctas)})"
         case Operand(index=index, parent=parent, k_width=k_width):
             inner = parents.get(parent) or layout_text(parent, parents)
             return f"gl.DotOperandLayout({index}, {inner}, {k_width})"
@@ -38,15 +38,27 @@ def layout_text(layout: Layout, parents: dict[Layout, str]) -> str:
 
 def shared_layout_text(layout: SharedLayout) -> str:
     match layout:
-        case Swizzled(vec=vec, per_phase=per_phase, max_phase=max_phase, order=order):
-            return f"gl.SwizzledSharedLayout({vec}, {per_phase}, {max_phase}, {_list(order)})"
-        case Nvmma(swizzle_bytes=swizzle, element_bits=bits, transposed=transposed, rank=rank):
-            return f"gl.NVMMASharedLayout({swizzle}, {bits}, {rank}{', transposed=True' if transposed else ''})"
+        case Swizzled(vec=vec, per_phase=per_phase, max_phase=max_phase, order=order, ctas=ctas):
+            return f"gl.SwizzledSharedLayout({vec}, {per_phase}, {max_phase}, {_list(order)}{_parts(ctas)})"
+        case Nvmma(swizzle_bytes=swizzle, element_bits=bits, transposed=transposed, rank=rank, ctas=ctas):
+            turned = ", transposed=True" if transposed else ""
+            return f"gl.NVMMASharedLayout({swizzle}, {bits}, {rank}{turned}{_parts(ctas)})"
+
+
+def barrier_layout_text(across: Sequence[int], programs: int) -> tuple[int, str]:
+    """How many barriers there are for a slot, and which one each program of a cluster uses: those whose numbers differ
+    in the bits ``across`` only use the same, that of the first of them."""
+    bases, count = [], 1
+    for bit in range(programs.bit_length() - 1):
+        bases.append([0 if bit in across else count])
+        count *= 1 if bit in across else 2
+    return count, f"mbarrier.MBarrierLayout({bases})"
 
 
 def tensor_map_layout_text(layout: Nvmma) -> str:
     """The layout of a tensor map's box as its type in a signature has it."""
-    return f"NVMMASharedLayout({layout.swizzle_bytes},{layout.element_bits},{layout.rank},{layout.transposed})"
+    parts = f",False,{_bases(layout.ctas)}" if layout.ctas else ""
+    return f"NVMMASharedLayout({layout.swizzle_bytes},{layout.element_bits},{layout.rank},{layout.transposed}{parts})"
 
 
 def sliced(layout: str, rank: int, dims: Dims) -> str:
@@ -84,6 +96,10 @@ def sliced_from(layout: str, rank: int, dims: Dims, target: Dims) -> str:
 def is_canonical_after_reduce(rank: int, dims: Dims, dim: int) -> bool:
     """Whether reducing ``dim`` of a value on ``dims`` leaves it in the layout that :func:`sliced` names."""
     return all(other > dim for other in missing(rank, dims))
+
+
+def _parts(ctas: Bases) -> str:
+    return f", cga_layout={_bases(ctas)}" if ctas else ""
 
 
 def _list(values: Sequence[int]) -> str:

@@ -7,8 +7,9 @@ from typing import assert_never
 
 from texpr.gluon.conditions import condition_text
 from texpr.gluon.function import Function
-from texpr.gluon.helpers import ASYNC_COPY, FENCE_ASYNC, MBARRIER, TENSOR_COPY, WARPGROUP_WAIT
+from texpr.gluon.helpers import ASYNC_COPY, CLUSTER, FENCE_ASYNC, MBARRIER, TENSOR_COPY, WARPGROUP_WAIT
 from texpr.gluon.integers import NONNEGATIVE, narrow_text
+from texpr.gluon.layouts import barrier_layout_text
 from texpr.gluon.memory import buffer_view
 from texpr.gluon.text import method
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
@@ -21,6 +22,7 @@ from texpr.tile.protocol import (
     DotWait,
     Expect,
     FenceAsync,
+    MeetCluster,
     Protocol,
     StoreTensor,
     WaitBarrier,
@@ -37,6 +39,7 @@ def protocol(f: Function, item: Protocol) -> None:
         case CopyTensor(buffer=buffer, stage=stage, descriptor=descriptor, at=at, barrier=barrier, slot=slot):
             f.preamble.use_import(TENSOR_COPY)
             target = f"{_slot(f, barrier, slot)}, {_box_view(f, buffer, stage, descriptor)}{_predicate(f, item.when)}"
+            target += ", multicast=True" if item.multicast else ""
             f.emit(f"tma.async_load({f.maps[descriptor].identifier}, {_coordinates(f, at)}, {target})")
         case WaitBarrier(barrier=barrier, slot=slot, phase=phase, note=note):
             f.preamble.use_import(MBARRIER)
@@ -48,6 +51,9 @@ def protocol(f: Function, item: Protocol) -> None:
         case ArriveCopies(barrier=barrier, slot=slot):
             f.preamble.use_import(ASYNC_COPY)
             f.emit(f"async_copy.mbarrier_arrive({_slot(f, barrier, slot)}, increment_count=False)")
+        case MeetCluster(note=note):
+            f.preamble.use_import(CLUSTER)
+            f.emit("cluster.barrier()" + (f"  # {note}" if note else ""))
         case StoreTensor(descriptor=descriptor, at=at, buffer=buffer, stage=stage):
             f.preamble.use_import(TENSOR_COPY)
             source = _box_view(f, buffer, stage, descriptor)
@@ -72,8 +78,9 @@ def protocol(f: Function, item: Protocol) -> None:
             assert_never(item)
 
 
-def start_barriers(f: Function, declared: Sequence[Barriers]) -> None:
-    """Lines that make the barriers ready before the first statement."""
+def start_barriers(f: Function, declared: Sequence[Barriers], programs: int) -> None:
+    """Lines that make the barriers ready before the first statement. Triton multiplies the arrivals at a barrier of
+    several programs of a cluster by their number, and lets them meet before one of them can use it."""
     if not declared:
         return
     f.preamble.use_import(MBARRIER)
@@ -81,7 +88,11 @@ def start_barriers(f: Function, declared: Sequence[Barriers]) -> None:
     for barriers in declared:
         if barriers.note:
             f.emit(f"# {barriers.note}")
-        f.emit(f"{f.barriers[barriers.name]} = mbarrier.allocate_mbarrier(batch={barriers.count})")
+        made = f"mbarrier.allocate_mbarrier(batch={barriers.count})"
+        if barriers.across:
+            count, layout = barrier_layout_text(barriers.across, programs)
+            made = f"gl.allocate_shared_memory(gl.int64, [{barriers.count}, {count}], {layout})"
+        f.emit(f"{f.barriers[barriers.name]} = {made}")
     for barriers in declared:
         name, arrivals = f.barriers[barriers.name], barriers.arrivals
         for slot in range(barriers.count):

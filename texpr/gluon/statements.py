@@ -57,6 +57,7 @@ from texpr.tile.protocol import (
     DotWait,
     Expect,
     FenceAsync,
+    MeetCluster,
     StoreTensor,
     WaitBarrier,
     WaitStores,
@@ -143,6 +144,8 @@ def statement(f: Function, item: Statement) -> None:
             _announce(f, "", origin)
             protocol(f, item)
         case Expect() | WaitBarrier() | Arrive() | ArriveCopies() | WaitStores() | FenceAsync() | DotWait() | Advance():
+            protocol(f, item)
+        case MeetCluster():
             protocol(f, item)
         case Specialise():
             specialise(f, item, statement)

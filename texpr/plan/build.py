@@ -19,6 +19,7 @@ from texpr.math.integer import product
 from texpr.math.prove import Proved, prove
 from texpr.plan import boxes, checks, legality, ragged, updates
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
+from texpr.plan.clusters import check_cluster, check_cluster_axes
 from texpr.plan.copies import check_unrolled, copied_axes
 from texpr.plan.counts import device_counts
 from texpr.plan.cursors import with_cursors
@@ -161,6 +162,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_axis_names(context)
     counts = device_counts(context)
     legality.check_positions(context)
+    check_cluster_axes(context)
     tile = _cut_tiles(context)
     check_shares(context, tile)
     checks.check_replication(context, tile)
@@ -191,6 +193,7 @@ def plan_kernel(context: Context) -> KernelPlan:
         scratch,
         epilogue=epilogue,
         counts=counts,
+        cluster=tuple((t.axis, t.programs) for t in tile if t.programs > 1),
     )
     legality.check_order_of_nodes(context, plan)
     check_tested_steps(context, plan)
@@ -212,6 +215,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     checks.check_shared_budget(context, plan)
     plan = dataclasses.replace(plan, roles=roles_of(context, plan))
     plan = with_overlap(context, plan)
+    check_cluster(context, plan)
     check_register_budget(context, plan)
     return plan
 
@@ -241,8 +245,9 @@ def _cut_tiles(context: Context) -> tuple[TileAxis, ...]:
             if cover is Cover.GRID and ragged.knows_its_group(context, axis):
                 tiles += ragged.grouped_tiles(context, axis, size, tiles)
                 continue
-            full, missing = full_tiles(axis, size, context, whole=cover is Cover.WHOLE)
-            tiles.append(TileAxis(axis, size, cover, full, missing))
+            each = record.cluster.get(name, 1)
+            full, missing = full_tiles(axis, size * each, context, whole=cover is Cover.WHOLE)
+            tiles.append(TileAxis(axis, size, cover, full, missing, programs=each))
     tiles += program_axes(context)
     order = {name: n for n, name in enumerate(record.reorder)}
     return tuple(sorted(tiles, key=lambda t: order.get(t.axis.name, -1)))

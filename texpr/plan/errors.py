@@ -471,6 +471,13 @@ class RoleCannotRun(PlanError):
     default_hint = "run it in the role that computes"
 
 
+class ClusterInvalid(PlanError):
+    code = "TX0385"
+    title = "programs that cannot form a cluster"
+    template = "cluster: {why}"
+    default_hint = "remove cluster"
+
+
 class RegistersOfRoles(PlanError):
     code = "TX0414"
     title = "registers of roles over the limit"

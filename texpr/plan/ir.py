@@ -61,7 +61,8 @@ class Cover(Enum):
 @dataclass(frozen=True, slots=True)
 class TileAxis:
     """An axis cut into tiles of ``size``. ``full``: every tile lies inside the axis, proved; otherwise ``missing`` is
-    a fact that would prove it. ``grouped`` are the groups that no tile crosses."""
+    a fact that would prove it. ``grouped`` are the groups that no tile crosses. The ``programs`` of a cluster along the
+    axis work on as many neighbouring tiles, which are numbered and cut off at the end as one."""
 
     axis: Axis
     size: int
@@ -69,14 +70,20 @@ class TileAxis:
     full: bool
     missing: str = ""
     grouped: Ragged | None = None
+    programs: int = 1
+
+    @property
+    def together(self) -> int:
+        """The points along the axis of all programs of a cluster."""
+        return self.size * self.programs
 
     @property
     def count(self) -> IntExpr:
-        """How many tiles there are. Of a grouped axis: numbers of tiles, some of which stand for none: group e has
-        those from ``offsets[e] // size + e`` on, enough wherever it begins."""
+        """How many tiles there are, those of a cluster as one. Of a grouped axis: numbers of tiles, some of which stand
+        for none: group e has those from ``offsets[e] // size + e`` on, enough wherever it begins."""
         if self.grouped is not None:
             return self.axis.extent // self.size + self.grouped.group.extent
-        return ceildiv(self.axis.extent, self.size)
+        return ceildiv(self.axis.extent, self.together)
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,7 +516,8 @@ class RolePlan:
 class KernelPlan:
     """One kernel of a variant on one target. ``limits`` bound dims so that 32-bit offsets inside a tile are exact.
     ``counts`` are the dims that it may need and that only the device knows: programs are launched for the most that
-    these can be, and those without a tile do nothing."""
+    these can be, and those without a tile do nothing. ``cluster``: how many programs run together along axes of the
+    tile; everything else is said of one program."""
 
     name: str
     variant: str
@@ -528,6 +536,7 @@ class KernelPlan:
     epilogue: tuple[Node, ...] = ()
     counts: tuple[Count, ...] = ()
     roles: tuple[RolePlan, ...] = ()
+    cluster: tuple[tuple[Axis, int], ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -11,6 +11,7 @@ axes of the grid are all reduced, and what else is reduced is whole in the tile.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from texpr.lang.ir import Algorithm, Axis, Def, Func, Reduce
@@ -24,10 +25,11 @@ from texpr.schedule.records import Kernel, Program, SplitReduction, Variant
 
 
 def programs_of(kernel: Kernel, tiles: IntExpr, statics: Sequence[tuple[str, int]]) -> IntExpr:
-    """How many programs of a persistent kernel are launched for ``tiles`` tiles."""
+    """How many programs of a persistent kernel are launched for ``tiles`` tiles; clusters of them, if they form some.
+    """
     assert kernel.persistent is not None
     programs = sym("sms") if kernel.persistent.programs is None else kernel.persistent.programs.value
-    return minimum(tiles, maximum(with_values(programs, dict(statics)), 1))
+    return minimum(tiles, maximum(with_values(programs, dict(statics)) // math.prod(kernel.cluster.values()), 1))
 
 
 def shares_axis(algorithm: Algorithm, variant: Variant, record: SplitReduction) -> Axis:

@@ -37,6 +37,7 @@ from texpr.math.bounds import Facts
 from texpr.math.expr import TRUE, BoolExpr, IntExpr, free_symbols
 from texpr.plan.attach import node_loops, outer_stages
 from texpr.plan.checks import nodes_of, shared_buffers
+from texpr.plan.clusters import shared_along
 from texpr.plan.copies import count_of
 from texpr.plan.hidden import (
     conversions,
@@ -185,6 +186,8 @@ def _tile_line(kernel: KernelPlan) -> str:
     counts = [_count_text(t) for t in kernel.tile if t.cover is Cover.GRID]
     grid = " * ".join(counts) or "1"
     parts = [f"tile  {axes or 'one point'}", f"grid {grid}"]
+    if kernel.cluster:
+        parts.append(f"cluster {_pairs([(axis.name, programs) for axis, programs in kernel.cluster])}")
     if kernel.order is not None:
         parts.append(_order_text(kernel.order))
     if kernel.tickets is not None:
@@ -195,7 +198,8 @@ def _tile_line(kernel: KernelPlan) -> str:
     if kernel.record.persistent is not None:
         programs = kernel.record.persistent.programs
         most = "sms" if programs is None else str(programs.value)
-        parts.append(f"persistent: at most {most} programs loop over the tiles")
+        together = ", a cluster at a time," if kernel.cluster else ""
+        parts.append(f"persistent: at most {most} programs{together} loop over the tiles")
     return "   ".join(parts)
 
 
@@ -217,7 +221,7 @@ def _axis_tile(tile: TileAxis) -> str:
 
 
 def _count_text(tile: TileAxis) -> str:
-    return ceil_text(tile.axis.extent, tile.size) if tile.grouped is None else f"({tile.count})"
+    return ceil_text(tile.axis.extent, tile.together) if tile.grouped is None else f"({tile.count})"
 
 
 # ---- nodes -------------------------------------------------------------------------------------------------------
@@ -260,6 +264,8 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
         owner = kernel.role_of(node)
         whose = f"{node.ahead} ahead" if owner is None else f"role {owner.name}"
         how = f"{node.copy.value}, depth {node.depth}, {whose}"
+        along = shared_along(node, kernel)
+        how += f", multicast along {', '.join(axis.name for axis in along)}" if along else ""
     elif node.ahead:
         how = f"sync, {node.ahead} ahead"
     how += ", read a step later" if node.reading.lags else ""

@@ -241,8 +241,6 @@ class Place(Record):
 class Stage(Record):
     """A tile of a tensor or func that is read is held close by. How much of it is inferred from the reads."""
 
-    LATER: ClassVar[Mapping[str, str]] = {"multicast": "fetch a tile once for several programs of a cluster"}
-
     at: Position = field(
         metadata=about(
             "The level of the loop nest at which the tile is fetched: `program`, `tile` or `func.axis`.", "acc.k"

@@ -20,6 +20,7 @@ from texpr.schedule.base import (
     Assumption,
     AxisName,
     BufferType,
+    ClusterSize,
     Constant,
     Count,
     FileName,
@@ -213,7 +214,6 @@ class Kernel(Record):
     """One launch: what it writes, how its tiles cover the outputs, and where everything it needs is computed."""
 
     LATER: ClassVar[Mapping[str, str]] = {
-        "ctas": "programs that share a cluster",
         "programs": "a bound on the programs of a ragged grid",
     }
 
@@ -238,6 +238,15 @@ class Kernel(Record):
         metadata=about(
             "Axes that one tile covers entirely, with the size of that tile; the guard must prove that the axis fits.",
             "{j: 1024}",
+        ),
+    )
+    cluster: Map[AxisName, ClusterSize] = field(
+        default=Map(),
+        metadata=about(
+            """Programs that run together and work on neighbouring tiles along axes of `grid`: how many along each, at
+            most 8 in all (sm_90a and newer). A box that a role fetches and that is the same for several of them comes
+            from memory once and goes to all. `order` and the grid count the tiles of a cluster as one.""",
+            "{i: 2}",
         ),
     )
     order: Order | None = field(

@@ -33,6 +33,7 @@ from texpr.schedule.records import (
 _LANES = 32
 _MOST_WARPS = 32
 _LARGEST_SQUARE = 32
+_LARGEST_CLUSTER = 8
 
 
 def check_record(record: Record, subject: str) -> None:
@@ -158,6 +159,7 @@ def _check_kernel(kernel: Kernel) -> None:
             raise errors.AxisTwice(at=at, axis=axis, first="grid", second="whole", remedy=remedy)
     _check_new_axes(kernel)
     _check_map(kernel)
+    _check_cluster(kernel)
 
 
 def _check_new_axes(kernel: Kernel) -> None:
@@ -198,6 +200,16 @@ def _check_map(kernel: Kernel) -> None:
         remedy = f"warps: {warps}" if warps <= _MOST_WARPS else f"divide the warps of one axis by {warps // available}"
         at = kernel.location_of("map")
         raise errors.MapTooLarge(at=at, product=warps, what="warps", available=available, remedy=remedy)
+
+
+def _check_cluster(kernel: Kernel) -> None:
+    """Every GPU that has clusters has those of up to eight programs."""
+    programs = math.prod(kernel.cluster.values())
+    if programs > _LARGEST_CLUSTER:
+        at = kernel.location_of("cluster")
+        limits = f"at most {_LARGEST_CLUSTER} programs"
+        remedy = f"divide the programs along one axis by {programs // _LARGEST_CLUSTER}"
+        raise errors.OutOfRange(at=at, subject="cluster", limits=limits, value=programs, remedy=remedy)
 
 
 def _check_order(order: Order) -> None:

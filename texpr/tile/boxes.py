@@ -16,6 +16,7 @@ from texpr.lang.ir import Axis, Read
 from texpr.math.expr import TRUE, BoolExpr, IntExpr, Sym, const, sym
 from texpr.plan.access import Memory, memory_of
 from texpr.plan.boxes import Box, box_of
+from texpr.plan.clusters import shared_along
 from texpr.plan.copies import count_of, points_of
 from texpr.plan.errors import NotLowered
 from texpr.plan.ir import AxisTile, Reading, Stage
@@ -25,7 +26,7 @@ from texpr.tile.evaluate import tile_of_copy
 from texpr.tile.index import split
 from texpr.tile.ir import Statement
 from texpr.tile.kernel import Block, Kernel, origin, stage_dims
-from texpr.tile.layouts import Nvmma
+from texpr.tile.layouts import Bases, Nvmma, part_of
 from texpr.tile.protocol import WARP_THREADS, Advance, Arrive, CopyTensor, Expect, WaitBarrier
 from texpr.tile.scope import AxisValue, Scope
 
@@ -34,7 +35,8 @@ from texpr.tile.scope import AxisValue, Scope
 class Ring:
     """Stages whose tiles of a step arrive and are read together: ``depth`` slots, filled ``ahead`` steps before their
     use. ``done`` steps came before step 0. ``empty``: the barriers by which the role that reads them gives slots back
-    to the role that fills them; none if it is the same."""
+    to the role that fills them; none if it is the same. ``others``: further ones, for boxes that one program of a
+    cluster fetches for several, all of which must have read what was in a slot."""
 
     stages: tuple[Stage, ...]
     full: str
@@ -42,6 +44,12 @@ class Ring:
     depth: int
     ahead: int
     done: IntExpr
+    others: tuple[str, ...] = ()
+
+    @property
+    def vacancies(self) -> tuple[str, ...]:
+        """All barriers by which slots are given back."""
+        return (self.empty, *self.others) if self.empty else ()
 
     @property
     def reading(self) -> Reading:
@@ -85,18 +93,29 @@ def _ring(stages: tuple[Stage, ...], depth: int, ahead: int, kernel: Kernel, sco
     if key not in kernel.rings:
         names = ", ".join(stage.name for stage in stages)
         full, empty = kernel.name("_".join(["full", *(stage.name for stage in stages)])), ""
+        others: list[str] = []
         arrivals = _arrivals(stages, kernel)
         kernel.barriers.append(Barriers(full, depth, arrivals, f"{names}: the copies of a step have landed"))
         if kernel.plan.role_of(stages[0]) is not None:
             empty = kernel.name("_".join(["empty", *(stage.name for stage in stages)]))
             kernel.barriers.append(Barriers(empty, depth, 1, f"{names}: the tiles of a step have been read"))
+            for bits in sorted({_shared_bits(stage, kernel) for stage in stages} - {()}):
+                alike = [stage.name for stage in stages if _shared_bits(stage, kernel) == bits]
+                others.append(kernel.name("_".join(["empty", *alike, "of", "all"])))
+                note = f"{', '.join(alike)}: all programs that get the same box have read it"
+                kernel.barriers.append(Barriers(others[-1], depth, 1, note, bits))
         done: IntExpr = const(0)
         if scope.repeated:
             done = sym(kernel.name(f"{full}_done"))
             kernel.carried.append(done.name)
-        kernel.rings[key] = full, empty, done
-    full, empty, done = kernel.rings[key]
-    return Ring(stages, full, empty, depth, ahead, done)
+        kernel.rings[key] = full, empty, done, tuple(others)
+    full, empty, done, known = kernel.rings[key]
+    return Ring(stages, full, empty, depth, ahead, done, known)
+
+
+def _shared_bits(stage: Stage, kernel: Kernel) -> tuple[int, ...]:
+    """The bits of programs' numbers that make no difference to what a stage fetches for another role."""
+    return kernel.grouping.cluster.bits([axis.name for axis in shared_along(stage, kernel.plan)])
 
 
 def _arrivals(stages: Sequence[Stage], kernel: Kernel) -> int:
@@ -130,15 +149,17 @@ def await_step(ring: Ring, step: IntExpr) -> WaitBarrier:
     return WaitBarrier(ring.full, ring.slot(step), ring.phase(step), f"{names} of this step")
 
 
-def await_slot(ring: Ring, step: IntExpr) -> WaitBarrier:
-    """Until the role that reads the slot of a step has read what was in it before; at once if nothing was."""
+def await_slot(ring: Ring, step: IntExpr) -> list[WaitBarrier]:
+    """Until the role that reads the slot of a step has read what was in it before; at once if nothing was. Whoever
+    fetches for several programs waits for all of them."""
     vacant = ((ring.done + step) // ring.depth + 1) % 2
-    return WaitBarrier(ring.empty, ring.slot(step), vacant, "what was in the slot has been read")
+    note = "what was in the slot has been read"
+    return [WaitBarrier(barrier, ring.slot(step), vacant, note) for barrier in ring.vacancies]
 
 
-def give_back(ring: Ring, step: IntExpr, when: BoolExpr = TRUE) -> Arrive:
+def give_back(ring: Ring, step: IntExpr, when: BoolExpr = TRUE) -> list[Arrive]:
     """The slot of a step has been read. The step may be -1 where ``when`` is false."""
-    return Arrive(ring.empty, ring.slot(step + ring.depth), when)
+    return [Arrive(barrier, ring.slot(step + ring.depth), when) for barrier in ring.vacancies]
 
 
 def go_on(ring: Ring, steps: IntExpr) -> list[Statement]:
@@ -146,13 +167,14 @@ def go_on(ring: Ring, steps: IntExpr) -> list[Statement]:
     return [Advance(ring.done.name, steps)] if isinstance(ring.done, Sym) else []
 
 
-def box_layout(shape: Sequence[int], element_bytes: int) -> Nvmma:
+def box_layout(shape: Sequence[int], element_bytes: int, ctas: Bases) -> Nvmma:
     """The layout of a tile that the copy engine writes: swizzled over as much of a row as there is, up to 128 bytes,
     if it has the eight rows over which the pattern repeats."""
-    row = shape[-1] * element_bytes
-    rows = math.prod(shape[:-1])
+    part = part_of(shape, ctas)
+    row = part[-1] * element_bytes
+    rows = math.prod(part[:-1])
     swizzle = next((size for size in (128, 64, 32) if row % size == 0), 0) if rows >= 8 else 0
-    return Nvmma(swizzle, 8 * element_bytes, False, len(shape))
+    return Nvmma(swizzle, 8 * element_bytes, False, len(shape), ctas)
 
 
 def _tile_bytes(buffer: Buffer) -> int:
@@ -169,7 +191,9 @@ def _copy(
     held = slot if buffer.depth else None
     tile = tile_of_copy(held, stage.copies, scope) if stage.copies else held
     at = coordinates(stage.form.read, box, scope)
-    return CopyTensor(buffer.name, tile, descriptor, at, ring.full, slot, when, origin(stage.name, stage.schedule))
+    label = origin(stage.name, stage.schedule)
+    multicast = bool(_shared_bits(stage, kernel))
+    return CopyTensor(buffer.name, tile, descriptor, at, ring.full, slot, when, label, multicast)
 
 
 def stage_box(stage: Stage, form: AxisTile, memory: Memory, kernel: Kernel, scope: Scope) -> Box:
@@ -194,7 +218,8 @@ def in_order(axes: Sequence[tuple[Axis, int]], dims: Sequence[PhysicalDim]) -> l
 def tensor_map(memory: Memory, box: Box, buffer: Buffer, kernel: Kernel) -> str:
     """The name of the map of a tensor for boxes in a buffer's layout; one map serves all that are alike."""
     assert isinstance(buffer.layout, Nvmma), f"the copy engine does not know the layout of {buffer.name}"
-    layout = Nvmma(buffer.layout.swizzle_bytes, buffer.layout.element_bits, False, len(box.dims))
+    ctas = kernel.grouping.cluster.bases([() if dim.axis is None else (dim.axis.name,) for dim in box.dims])
+    layout = Nvmma(buffer.layout.swizzle_bytes, buffer.layout.element_bits, False, len(box.dims), ctas)
     shape = tuple(memory.shape[dim.dim] for dim in box.dims)
     strides = tuple(memory.strides[dim.dim] for dim in box.dims[:-1])
     key = (memory.name, box.extents, layout, shape, strides)

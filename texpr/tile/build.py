@@ -155,7 +155,7 @@ def columns(value: Expr, start: int, width: int) -> Expr:
         ((axis, _),) = space.dims[1].axes
         dims = (space.dims[0], PhysicalDim(((axis, half),)))
         rows, most, depth = space.layout.instruction
-        layout = MmaV3(space.layout.warps, (rows, min(most, half), depth))
+        layout = MmaV3(space.layout.warps, (rows, min(most, half), depth), space.layout.ctas)
         name = f"{space.name.split('_columns')[0]}_columns{half}"
         value = Half(value, start >= half, value.dtype, Space(name, dims, layout), value.dims)
         start %= half

@@ -20,6 +20,7 @@ from texpr.tile.protocol import (
     DotWait,
     Expect,
     FenceAsync,
+    MeetCluster,
     Protocol,
     StoreTensor,
     WaitBarrier,
@@ -39,15 +40,17 @@ def check_tensor_map(param: TensorMapParam) -> None:
     require(param.layout.rank == rank, f"the layout of tensor map {name} is for {param.layout.rank} dims")
     require(param.layout.element_bits == 8 * param.dtype.bytes, f"the layout of {name} is for other elements")
     require(param.strides[-1] == Const(1), f"the last dim of tensor map {name} is not contiguous")
-    extents = all(0 < n <= _MOST_EXTENT and n & (n - 1) == 0 for n in param.box)
+    extents = all(0 < n <= _MOST_EXTENT and n & (n - 1) == 0 for n in param.part)
     require(extents, f"the box of tensor map {name} is {param.box}")
-    require(param.box[-1] * param.dtype.bytes >= _LEAST_BYTES, f"rows of the box of {name} have less than 16 bytes")
+    require(param.part[-1] * param.dtype.bytes >= _LEAST_BYTES, f"rows of the box of {name} have less than 16 bytes")
 
 
-def check_barriers(barriers: Barriers) -> None:
+def check_barriers(barriers: Barriers, programs: int) -> None:
     """Raise TypeProblem unless an array of barriers has barriers, and arrivals to wait for."""
     require(barriers.count > 0, f"{barriers.name} has no barriers")
     require(barriers.arrivals > 0, f"{barriers.name} waits for no arrivals")
+    bits = all(bit >= 0 and 1 << bit < programs for bit in barriers.across)
+    require(bits, f"{barriers.name} lies across bits {barriers.across} of {programs} programs")
 
 
 def check_protocol(item: Protocol, context: Context) -> None:
@@ -59,6 +62,7 @@ def check_protocol(item: Protocol, context: Context) -> None:
         case CopyTensor(buffer=buffer, stage=stage, descriptor=descriptor, at=at, barrier=barrier, slot=slot):
             _slot(barrier, slot, context)
             _box(descriptor, at, buffer, stage, context)
+            _reaches(item, context)
         case WaitBarrier(barrier=barrier, slot=slot, phase=phase):
             _slot(barrier, slot, context)
             require(not isinstance(phase, Const) or phase.value in (0, 1), f"a wait for phase {phase}")
@@ -68,10 +72,17 @@ def check_protocol(item: Protocol, context: Context) -> None:
             _box(descriptor, at, buffer, stage, context)
         case WaitStores(pending=pending) | DotWait(pending=pending):
             require(pending >= 0, f"a wait for {pending}")
-        case FenceAsync() | Advance():
+        case FenceAsync() | Advance() | MeetCluster():
             pass
         case _:
             assert_never(item)
+
+
+def _reaches(item: CopyTensor, context: Context) -> None:
+    """A copy to several programs goes to such as have the same part, and each has a slot for its bytes."""
+    require(not context.barriers[item.barrier].across, f"bytes are reported to {item.barrier} of another program")
+    same = any(not any(basis) for basis in context.buffers[item.buffer].layout.ctas)
+    require(same or not item.multicast, f"no two programs have the same part of {item.buffer}")
 
 
 def _slot(name: str, slot: IntExpr, context: Context) -> None:

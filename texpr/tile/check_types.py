@@ -40,7 +40,7 @@ from texpr.tile.ir import (
     Uniform,
     Var,
 )
-from texpr.tile.layouts import Blocked, Linear, MmaV2, MmaV3, Nvmma, Operand
+from texpr.tile.layouts import Bases, Blocked, Linear, MmaV2, MmaV3, Nvmma, Operand, ctas_of
 
 
 class TypeProblem(Exception):
@@ -57,6 +57,7 @@ class Context:
     buffers: Mapping[str, Buffer]
     maps: Mapping[str, TensorMapParam]
     barriers: Mapping[str, Barriers]
+    programs: int = 1  # of a cluster
 
 
 def require(condition: bool, problem: str) -> None:
@@ -67,7 +68,7 @@ def require(condition: bool, problem: str) -> None:
 def check_node(expr: Expr, context: Context) -> None:
     """Raise TypeProblem unless ``expr`` is well typed, given that its operands are."""
     if expr.space is not None:
-        check_space(expr.space, context.warps)
+        check_space(expr.space, context.warps, context.programs)
         rank = len(expr.space.dims)
         require(tuple(sorted(set(expr.dims))) == expr.dims, f"dims {expr.dims} are not ascending")
         require(all(0 <= dim < rank for dim in expr.dims), f"dims {expr.dims} are not those of space {expr.space.name}")
@@ -122,11 +123,22 @@ def check_node(expr: Expr, context: Context) -> None:
             assert_never(expr)
 
 
-def check_space(space: Space, warps: int) -> None:
-    """The layout fits the space's rank and shape, and the program's warps."""
+def check_parts(what: str, shape: Sequence[int], ctas: Bases, programs: int) -> None:
+    """Every program of a cluster has a part of what has this shape, and parts are halves of halves."""
+    require(1 << len(ctas) == programs, f"{what} has parts for {1 << len(ctas)} programs of {programs}")
+    for d, size in enumerate(shape):
+        require(all(len(basis) == len(shape) for basis in ctas), f"the parts of {what} have another rank")
+        units = sorted(basis[d] for basis in ctas if basis[d])
+        halves = units == [1 << n for n in range(len(units))] and size >> len(units) > 0
+        require(halves, f"the parts of {what} along dim {d} are {units}")
+
+
+def check_space(space: Space, warps: int, programs: int) -> None:
+    """The layout fits the space's rank and shape, the program's warps and its cluster."""
     name, rank = space.name, len(space.dims)
     for dim in space.dims:
         require(dim.size > 0 and dim.size & (dim.size - 1) == 0, f"dim {dim} of space {name} is no power of two")
+    check_parts(f"space {name}", space.shape, ctas_of(space.layout), programs)
     match space.layout:
         case Blocked() as layout:
             _blocked(name, layout, rank, warps)
@@ -256,7 +268,7 @@ def _reduce(expr: Reduce) -> None:
 
 
 def _tile_call(expr: TileCall, context: Context) -> None:
-    check_space(expr.inner, context.warps)
+    check_space(expr.inner, context.warps, context.programs)
     require(0 <= expr.component < len(expr.op.results), f"result {expr.component} of {len(expr.op.results)}")
     home = next((arg.space for arg in expr.args if arg.dims), None)
     require(home is not None, "no operand is a tile")
@@ -328,6 +340,7 @@ def _half(expr: Half) -> None:
     require(isinstance(whole, MmaV3) and isinstance(layout, MmaV3), "half of what no warpgroup has computed")
     assert isinstance(whole, MmaV3) and isinstance(layout, MmaV3)
     require(whole.warps == layout.warps and whole.warps[1] == 1, "half of a matrix whose columns lie in several warps")
+    require(whole.ctas == layout.ctas, "half of a matrix has other parts of programs")
     (rows, cols), half = value.space.shape, expr.space.shape
     require(half == (rows, cols // 2), f"half of {rows} x {cols} values is {half[0]} x {half[1]}")
     require(layout.instruction[1] == min(whole.instruction[1], half[1]), "columns change their threads")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from texpr.dtypes import DType
 from texpr.math.expr import IntExpr
-from texpr.tile.layouts import Layout, Nvmma, SharedLayout
+from texpr.tile.layouts import Layout, Nvmma, SharedLayout, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class TensorMapParam:
     of ``box`` elements between it and shared memory of ``layout``.
 
     ``shape`` and ``strides`` are the tensor's, in elements, outermost first; the last stride is 1 and the others are
-    multiples of 16 bytes. A ``box`` has an extent per dim, at most 256 each; elements of a box outside of the tensor
-    are read as zero and not written.
+    multiples of 16 bytes. A ``box`` has an extent per dim, at most 256 each in the part of one program of a cluster;
+    elements of a box outside of the tensor are read as zero and not written.
     """
 
     name: str
@@ -100,13 +100,19 @@ class TensorMapParam:
     shape: tuple[IntExpr, ...]
     strides: tuple[IntExpr, ...]
 
+    @property
+    def part(self) -> tuple[int, ...]:
+        """The box of one program of a cluster."""
+        return part_of(self.box, self.layout.ctas)
+
 
 Parameter = PointerParam | IntParam | ScalarParam | PresentParam | TensorMapParam
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Explicit shared memory: ``depth`` stages (0: not staged) of ``shape``."""
+    """Explicit shared memory: ``depth`` stages (0: not staged) of ``shape``, of which each program of a cluster has its
+    part; ``bytes`` are those of a program."""
 
     name: str
     dtype: DType
@@ -118,7 +124,7 @@ class Buffer:
     @property
     def bytes(self) -> int:
         total = self.dtype.bits // 8 * max(self.depth, 1)
-        for extent in self.shape:
+        for extent in part_of(self.shape, self.layout.ctas):
             total *= extent
         return total
 
@@ -136,9 +142,14 @@ class Conflict:
 @dataclass(frozen=True, slots=True)
 class Barriers:
     """An array of ``count`` mbarriers, one per stage of a ring. A phase of a slot completes after ``arrivals``
-    arrivals, and when all bytes expected in it have landed; then the next one begins. Phase 0 is the first."""
+    arrivals, and when all bytes expected in it have landed; then the next one begins. Phase 0 is the first.
+
+    Programs of a cluster whose numbers differ in the bits ``across`` only have one array, in the shared memory of the
+    first of them. All arrive there, each ``arrivals`` times; the first one alone waits.
+    """
 
     name: str
     count: int
     arrivals: int
     note: str = ""
+    across: tuple[int, ...] = ()

@@ -45,7 +45,7 @@ from texpr.tile import build as tile
 from texpr.tile.index import index_tile, largest, split, width_of, with_origins
 from texpr.tile.ir import Argument, Literal, Load, SharedGather, SharedTile, Space
 from texpr.tile.ir import Expr as TileExpr
-from texpr.tile.layouts import Blocked, Linear, blocked
+from texpr.tile.layouts import Blocked, Linear, blocked, ctas_of
 from texpr.tile.scope import Scope, StagedTile, StagedWindow
 
 
@@ -286,7 +286,7 @@ def store_space(
         dim = space.dim_of(axis.name)
         if vector > best and dim is not None and space.dims[dim].axes[-1][0] == axis.name:
             best, contiguous = vector, dim
-    layout = blocked(space.shape, warps, best, contiguous)
+    layout = blocked(space.shape, warps, best, contiguous, ctas=ctas_of(space.layout))
     return Space(f"{memory.name}_tile", space.dims, layout)
 
 

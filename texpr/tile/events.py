@@ -1,7 +1,8 @@
 """What a role of a kernel does to shared memory and to its barriers, one event after the other.
 
 ``trace.py`` makes events of a tile program for given trip counts; ``sync.py`` decides whether roles that do these may
-run side by side. A *slot* is one stage of a buffer, or one barrier of an array of them.
+run side by side. A *slot* is one stage of a buffer, or one barrier of an array of them. In a cluster, every program has
+roles, buffers and barriers with names of their own.
 """
 
 from __future__ import annotations
@@ -81,4 +82,11 @@ class Fenced:
     """Writes by threads that the role knows of can be seen by the async proxy (fence.proxy.async)."""
 
 
-Event = Use | EndGroup | GroupsDone | Arrived | PhaseDone | Fenced
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The shared memory that holds these buffers and barriers is given back: a program of a cluster has ended."""
+
+    names: frozenset[str]
+
+
+Event = Use | EndGroup | GroupsDone | Arrived | PhaseDone | Fenced | Ended

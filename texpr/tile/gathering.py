@@ -27,7 +27,7 @@ def fetch_step(
     ring: Ring, buffers: Mapping[str, Buffer], step: IntExpr, kernel: Kernel, scope: Scope, block: Block
 ) -> None:
     """Fill the slot of a step when what was in it has been read; ``scope`` is that of the step."""
-    block.add(await_slot(ring, step))
+    block.add(*await_slot(ring, step))
     fetch_boxes(ring, buffers, step, kernel, scope, block)
     slot = ring.slot(step)
     for stage in ring.copied:

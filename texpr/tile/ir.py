@@ -20,6 +20,7 @@ Expressions are hash-consed: equal expressions are one object, and are printed o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -41,19 +42,7 @@ from texpr.tile.declarations import PresentParam as PresentParam
 from texpr.tile.declarations import ScalarParam as ScalarParam
 from texpr.tile.declarations import Space as Space
 from texpr.tile.declarations import TensorMapParam as TensorMapParam
-from texpr.tile.protocol import (
-    Advance,
-    Arrive,
-    ArriveCopies,
-    CopyTensor,
-    DotWait,
-    Expect,
-    FenceAsync,
-    Protocol,
-    StoreTensor,
-    WaitBarrier,
-    WaitStores,
-)
+from texpr.tile.protocol import Protocol
 from texpr.tile.sharing import Shared
 from texpr.tile.uniform import FindGroup as FindGroup
 from texpr.tile.uniform import ProgramId as ProgramId
@@ -523,7 +512,8 @@ Statement = (
 class TileProgram:
     """One Gluon function. ``limits`` are the offsets that must stay below 2**31 (checked by the launcher). ``warps``
     are those of the default role, if there are roles. ``early``: kernels before it in the stream may still run, and it
-    waits for them before it touches memory; ``makes_room``: the kernel after it may start when its programs have."""
+    waits for them before it touches memory; ``makes_room``: the kernel after it may start when its programs have.
+    ``cluster``: the programs that compute its tiles together, how many along each axis; ``grid`` counts clusters."""
 
     name: str
     warps: int
@@ -537,6 +527,12 @@ class TileProgram:
     barriers: tuple[Barriers, ...] = ()
     early: bool = False
     makes_room: bool = False
+    cluster: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def programs(self) -> int:
+        """The programs of a cluster."""
+        return math.prod(count for _, count in self.cluster)
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
@@ -564,12 +560,12 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
     """The expressions a statement evaluates itself (not those of its body)."""
+    if isinstance(statement, Protocol):
+        return ()
     match statement:
         case Scalar() | ProgramId() | Ticket() | FindGroup() | For() | Barrier() | Commit() | Wait() | Specialise():
             return ()
-        case Expect() | CopyTensor() | WaitBarrier() | Arrive() | ArriveCopies() | StoreTensor() | WaitStores():
-            return ()
-        case FenceAsync() | DotWait() | Advance() | LookBack():
+        case LookBack():
             return ()
         case Publish(values=values):
             return values

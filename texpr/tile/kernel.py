@@ -75,7 +75,7 @@ class Kernel:
     spaces: dict[tuple[tuple[PhysicalDim, ...], Layout], Space] = field(default_factory=dict)
     through: list[ThroughTiles] = field(default_factory=list)
     barriers: list[Barriers] = field(default_factory=list)
-    rings: dict[int, tuple[str, str, IntExpr]] = field(default_factory=dict)
+    rings: dict[int, tuple[str, str, IntExpr, tuple[str, ...]]] = field(default_factory=dict)
     carried: list[str] = field(default_factory=list)
     maps: dict[Hashable, TensorMapParam] = field(default_factory=dict)
     role: RolePlan | None = None

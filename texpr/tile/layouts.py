@@ -2,14 +2,19 @@
 
 Register layouts mirror Gluon's (``Blocked``, ``MmaV2``, ``MmaV3``, ``Operand``, ``Linear``, ``Slice``); shared layouts
 are XOR swizzles. Choices here are the compiler's defaults; the schedule's ``map`` and ``swizzle`` override them.
+
+``ctas`` says which part of a tile each program of a cluster has: for each bit of its number, lowest first, how many
+parts further along each dim. The rest of a layout is about that part. Without clusters there are no bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from texpr.schedule.records import AxisMap
+
+Bases = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,7 @@ class Blocked:
     lanes: tuple[int, ...]
     warps: tuple[int, ...]
     order: tuple[int, ...]
+    ctas: Bases = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class MmaV2:
 
     warps: tuple[int, int]
     instruction: tuple[int, int] = (16, 8)
+    ctas: Bases = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class MmaV3:
 
     warps: tuple[int, int]
     instruction: tuple[int, int, int]
+    ctas: Bases = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class Swizzled:
     per_phase: int
     max_phase: int
     order: tuple[int, ...]
+    ctas: Bases = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ class Nvmma:
     element_bits: int
     transposed: bool
     rank: int
+    ctas: Bases = ()
 
 
 SharedLayout = Swizzled | Nvmma
@@ -92,11 +102,32 @@ _BANK_ROW_BYTES = 128  # 32 banks of 4 bytes
 _VECTOR_BYTES = 16
 
 
-def blocked(shape: tuple[int, ...], warps: int, vector: int, contiguous: int, row_lanes: int = 32) -> Blocked:
+def ctas_of(layout: Layout) -> Bases:
+    """Which part of a tile each program of a cluster has in registers."""
+    match layout:
+        case Blocked(ctas=ctas) | MmaV2(ctas=ctas) | MmaV3(ctas=ctas):
+            return ctas
+        case Operand(index=index, parent=parent):
+            kept = ((basis[0], 0) if index == 0 else (0, basis[1]) for basis in ctas_of(parent))
+            return tuple(kept)
+        case Linear():
+            return ()
+
+
+def part_of(shape: Sequence[int], ctas: Bases) -> tuple[int, ...]:
+    """The shape of the part of a tile that one program has."""
+    parts = [1 << sum(basis[d] != 0 for basis in ctas) for d in range(len(shape))]
+    return tuple(size // count for size, count in zip(shape, parts, strict=True))
+
+
+def blocked(
+    shape: tuple[int, ...], warps: int, vector: int, contiguous: int, row_lanes: int = 32, ctas: Bases = ()
+) -> Blocked:
     """Coalesced: ``vector`` elements per thread along dim ``contiguous``, lanes along it first (at most
     ``row_lanes``), then along the dims before it; warps on the outermost dims that still have room, so that a row
     stays within one warp where it can."""
     rank = len(shape)
+    shape = part_of(shape, ctas)
     order = (contiguous, *(d for d in reversed(range(rank)) if d != contiguous))
     each = [1] * rank
     each[contiguous] = min(vector, shape[contiguous])
@@ -112,7 +143,7 @@ def blocked(shape: tuple[int, ...], warps: int, vector: int, contiguous: int, ro
         warp_count[d] = min(left, max(1, shape[d] // (each[d] * lanes[d])))
         left //= warp_count[d]
     warp_count[order[-1]] *= left
-    return Blocked(tuple(each), tuple(lanes), tuple(warp_count), order)
+    return Blocked(tuple(each), tuple(lanes), tuple(warp_count), order, ctas)
 
 
 def mma_warps(rows: int, cols: int, warps: int) -> tuple[int, int]:
@@ -140,7 +171,7 @@ def row_warps(rows: int, warps: int) -> tuple[int, int]:
     return along_rows, warps // along_rows
 
 
-def operand_swizzle(shape: tuple[int, ...], element_bytes: int, contiguous: int) -> Swizzled:
+def operand_swizzle(shape: tuple[int, ...], element_bytes: int, contiguous: int, ctas: Bases = ()) -> Swizzled:
     """The XOR swizzle under which ldmatrix rows (and 16-byte row segments of any layout) fall into distinct banks.
 
     A row of the tile is ``shape[contiguous]`` elements. Rows shorter than the 128 bytes of all banks share a phase;
@@ -148,21 +179,23 @@ def operand_swizzle(shape: tuple[int, ...], element_bytes: int, contiguous: int)
     operands).
     """
     rank = len(shape)
+    shape = part_of(shape, ctas)
     order = (contiguous, *(d for d in reversed(range(rank)) if d != contiguous))
     row_bytes = shape[contiguous] * element_bytes
     vec = min(_VECTOR_BYTES // element_bytes, shape[contiguous])
     per_phase = max(1, _BANK_ROW_BYTES // row_bytes)
     vectors = shape[contiguous] // vec
     max_phase = max(1, min(8 // per_phase, vectors))
-    return Swizzled(vec, per_phase, max_phase, order)
+    return Swizzled(vec, per_phase, max_phase, order, ctas)
 
 
-def warpgroup_operand(shape: tuple[int, int], element_bytes: int) -> Nvmma:
+def warpgroup_operand(shape: tuple[int, int], element_bytes: int, ctas: Bases = ()) -> Nvmma:
     """The layout in which wgmma reads a row-major tile: swizzled over as many bytes of a row as there are, up to 128
     (PTX ISA, "Shared memory matrix layout"); rows come in eights."""
-    row_bytes = shape[1] * element_bytes
-    swizzle = next((size for size in (128, 64, 32) if row_bytes % size == 0), 0) if shape[0] >= 8 else 0
-    return Nvmma(swizzle, element_bytes * 8, False, 2)
+    rows, columns = part_of(shape, ctas)
+    row_bytes = columns * element_bytes
+    swizzle = next((size for size in (128, 64, 32) if row_bytes % size == 0), 0) if rows >= 8 else 0
+    return Nvmma(swizzle, element_bytes * 8, False, 2, ctas)
 
 
 def flat() -> Swizzled:

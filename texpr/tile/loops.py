@@ -328,7 +328,7 @@ def _pipeline(
         loaded = bring(step, inner, inner)
         computed(begin(step, inner), inner)
         for ring in shared:  # a product in flight still reads the tiles of its step
-            inner.add(give_back(ring, step) if drain is None else give_back(ring, step - 1, ge(step, 1)))
+            inner.add(*(give_back(ring, step) if drain is None else give_back(ring, step - 1, ge(step, 1))))
         end(step, loaded, inner)
 
     def overlapping(
@@ -340,9 +340,9 @@ def _pipeline(
         if not first:
             lagging(products, step - 1, at, inner)
         products.await_leading(not first, inner)
-        inner.add(*(give_back(ring, step) for ring in shared if ring.reading is Reading.LEAD))
+        inner.add(*(one for ring in shared for one in give_back(ring, step) if ring.reading is Reading.LEAD))
         computed(at, inner)
-        inner.add(*(give_back(ring, step) for ring in shared if ring.reading is Reading.STEP))
+        inner.add(*(one for ring in shared for one in give_back(ring, step) if ring.reading is Reading.STEP))
         inner.add(*(await_step(ring, step) for ring in late))
         if any(stage.multiplied for ring in late for stage in ring.copied):
             inner.add(FenceAsync())
@@ -358,7 +358,7 @@ def _pipeline(
 
     def lagged(products: Overlap, step: IntExpr, inner: Block) -> None:
         inner.add(DotWait(0, products.lagging))
-        inner.add(*(give_back(ring, step) for ring in shared if ring.reading.lags))
+        inner.add(*(one for ring in shared for one in give_back(ring, step) if ring.reading.lags))
 
     inner = Block()
     if overlap is None:
@@ -383,7 +383,7 @@ def _pipeline(
         block.add(Barrier("no warp reads the operands any more"))
     if drain is not None:
         last = sym(count) - 1
-        block.add(*(give_back(ring, last, ge(last, 0)) for ring in shared))
+        block.add(*(one for ring in shared for one in give_back(ring, last, ge(last, 0))))
     block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))
 
 

@@ -26,7 +26,7 @@ from texpr.tile.groups import lower_group
 from texpr.tile.ir import Assign, Barrier, Buffer, Full, Literal, SharedTile, Space, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin, space_for
-from texpr.tile.layouts import Blocked, Linear, MmaV3, operand_swizzle
+from texpr.tile.layouts import Blocked, Linear, MmaV3, ctas_of, operand_swizzle
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine, identity
 from texpr.tile.ordered import lower_ordered
@@ -249,7 +249,8 @@ def _through_shared(value: TileExpr, target: Space, node: Write, kernel: Kernel,
     """``value`` brought into another space by a buffer of its own instead of a hidden one."""
     shape = tuple(target.dims[d].size for d in value.dims)
     name = kernel.name(f"{node.func.name}_shared")
-    layout = operand_swizzle(shape, value.dtype.bytes, len(shape) - 1)
+    ctas = tuple(tuple(basis[d] for d in value.dims) for basis in ctas_of(target.layout))
+    layout = operand_swizzle(shape, value.dtype.bytes, len(shape) - 1, ctas)
     kernel.buffer(Buffer(name, value.dtype, shape, 0, layout, f"{node.func.name} on its way to global memory"))
     block.add(StoreShared(name, None, value, origin=origin(node.func.name, node.schedule), dims=value.dims))
     order = tuple(range(len(shape)))

@@ -15,6 +15,7 @@ from texpr.plan.access import memory_of
 from texpr.plan.ir import Cover, KernelPlan, Node, Scratch, TileAxis
 from texpr.plan.resolve import constant
 from texpr.tile import build as tile
+from texpr.tile.clusters import cluster_of, spanning
 from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.evaluate import Needs
 from texpr.tile.extern import extern_program
@@ -59,6 +60,7 @@ from texpr.tile.protocol import (
     DotWait,
     Expect,
     FenceAsync,
+    MeetCluster,
     StoreTensor,
     WaitBarrier,
     WaitStores,
@@ -83,7 +85,7 @@ def lower_kernel(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, arg
     with located(plan.record.location):
         if plan.extern is not None:
             return extern_program(plan, plan.extern, name, facts, guard)
-        return _lowered(plan, name, facts, guard, arguments)
+        return _lowered(spanning(plan), name, facts, guard, arguments)
 
 
 def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, arguments: Sequence[str]) -> TileProgram:
@@ -151,6 +153,8 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     if plan.roles:
         roles = specialised(plan, kernel, all_tiles)
         block.add(Specialise(tuple(_started(role, kernel.carried) for role in roles.roles)))
+        if any(barriers.across for barriers in kernel.barriers):
+            block.add(MeetCluster("other programs use the barriers of the first one until here"))
         body = tuple(block.statements)
     else:
         block.add(*all_tiles(kernel, lower_nodes))
@@ -161,7 +165,7 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     parameters = _parameters(kernel, body, facts, guard, arguments)
     return TileProgram(
         name, plan.warps, parameters, tuple(kernel.buffers), body, grid, limits, tuple(kernel.conflicts),
-        barriers=tuple(kernel.barriers),
+        barriers=tuple(kernel.barriers), cluster=cluster_of(plan).axes,
     )  # fmt: skip
 
 
@@ -358,7 +362,7 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
                     _symbols(role.body, defined, used)
             case (
                 Expect() | CopyTensor() | WaitBarrier() | Arrive() | ArriveCopies() | StoreTensor() | WaitStores()
-                | FenceAsync() | DotWait() | Advance()
+                | FenceAsync() | DotWait() | Advance() | MeetCluster()
             ):  # fmt: skip
                 for part in integers_of(statement):
                     integers(part)

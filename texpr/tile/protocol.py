@@ -30,7 +30,10 @@ class Expect:
 class CopyTensor:
     """Start copying a box of a tensor, its first element at ``at`` (elements, may be outside), into one stage of a
     buffer, unless ``when`` is false. The bytes of the whole box, zeros for what is outside of the tensor included,
-    count for the current phase of the barrier's slot. Done by the asynchronous proxy."""
+    count for the current phase of the barrier's slot. Done by the asynchronous proxy.
+
+    With ``multicast``, programs of a cluster that have the same part of the buffer get it from the first of them, which
+    writes to the memory of all, and reports to the slot of each."""
 
     buffer: str
     stage: IntExpr | None
@@ -40,12 +43,13 @@ class CopyTensor:
     slot: IntExpr
     when: BoolExpr = TRUE
     origin: str = ""
+    multicast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WaitBarrier:
     """Until the phase of this parity (0 or 1) of a slot has completed: what landed in it, and what was done before its
-    arrivals, is visible."""
+    arrivals, is visible. Programs that arrive at the slot of another one do not wait for it."""
 
     barrier: str
     slot: IntExpr
@@ -69,6 +73,13 @@ class ArriveCopies:
 
     barrier: str
     slot: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
+class MeetCluster:
+    """Until all programs of the cluster have come here; what they did before is visible to all."""
+
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,7 @@ Protocol = (
     | WaitBarrier
     | Arrive
     | ArriveCopies
+    | MeetCluster
     | StoreTensor
     | WaitStores
     | FenceAsync
@@ -143,7 +155,7 @@ def integers_of(item: Protocol) -> tuple[IntExpr | BoolExpr, ...]:
             return at if stage is None else (*at, stage)
         case Advance(by=by):
             return (by,)
-        case WaitStores() | FenceAsync() | DotWait():
+        case WaitStores() | FenceAsync() | DotWait() | MeetCluster():
             return ()
         case _:
             assert_never(item)

@@ -67,7 +67,7 @@ from texpr.tile.ir import (
     statement_exprs,
     walk,
 )
-from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, MmaV3, Nvmma, Operand, SharedLayout
+from texpr.tile.layouts import Bases, Blocked, Layout, Linear, MmaV2, MmaV3, Nvmma, Operand, SharedLayout
 from texpr.tile.protocol import (
     Advance,
     Arrive,
@@ -76,6 +76,7 @@ from texpr.tile.protocol import (
     DotWait,
     Expect,
     FenceAsync,
+    MeetCluster,
     StoreTensor,
     WaitBarrier,
     WaitStores,
@@ -95,7 +96,8 @@ def show(program: TileProgram) -> str:
             _collect(expr, spaces, seen)
 
     walk(program.body, collect)
-    lines = [f"tile program {program.name}   {program.warps} warps   grid {program.grid}"]
+    together = "   cluster " + " ".join(f"{name}:{n}" for name, n in program.cluster) if program.cluster else ""
+    lines = [f"tile program {program.name}   {program.warps} warps   grid {program.grid}{together}"]
     lines += [f"  {line}" for line in program.header]
     lines += [_parameter(parameter) for parameter in program.parameters]
     lines += [f"limit {limit} < 2**31" for limit in program.limits]
@@ -243,7 +245,7 @@ class _Printer:
                 return f"roles {', '.join(role.name for role in roles)}"
             case Expect() | CopyTensor() | WaitBarrier() | Arrive() | StoreTensor() | WaitStores() | FenceAsync():
                 return _noted(*protocol_text(item))
-            case ArriveCopies() | DotWait() | Advance():
+            case ArriveCopies() | MeetCluster() | DotWait() | Advance():
                 return _noted(*protocol_text(item))
             case _:
                 assert_never(item)
@@ -367,14 +369,20 @@ def _buffer(buffer: Buffer) -> str:
 def _shared_layout(layout: SharedLayout) -> str:
     match layout:
         case Nvmma(swizzle_bytes=swizzle, transposed=transposed):
-            return f"swizzle {swizzle} bytes{', transposed' if transposed else ''}"
+            return f"swizzle {swizzle} bytes{', transposed' if transposed else ''}{_parts(layout.ctas)}"
         case _:
-            return f"swizzle {layout.vec}/{layout.per_phase}/{layout.max_phase} order {layout.order}"
+            how = f"{layout.vec}/{layout.per_phase}/{layout.max_phase}"
+            return f"swizzle {how} order {layout.order}{_parts(layout.ctas)}"
+
+
+def _parts(ctas: Bases) -> str:
+    return f" parts {ctas}" if ctas else ""
 
 
 def _barriers(barriers: Barriers) -> str:
     arrivals = f"{barriers.arrivals} arrival{'s' if barriers.arrivals > 1 else ''}"
-    return _noted(f"barriers {barriers.name} : {barriers.count} of {arrivals}", barriers.note)
+    whose = f" of each program that differs in bits {barriers.across}" if barriers.across else ""
+    return _noted(f"barriers {barriers.name} : {barriers.count} of {arrivals}{whose}", barriers.note)
 
 
 def _role(role: Role) -> str:
@@ -385,11 +393,11 @@ def _role(role: Role) -> str:
 def _layout(layout: Layout) -> str:
     match layout:
         case Blocked(each=each, lanes=lanes, warps=warps, order=order):
-            return f"blocked each {each} lanes {lanes} warps {warps} order {order}"
+            return f"blocked each {each} lanes {lanes} warps {warps} order {order}{_parts(layout.ctas)}"
         case MmaV2(warps=warps, instruction=(rows, columns)):
-            return f"mma {rows} x {columns} warps {warps}"
+            return f"mma {rows} x {columns} warps {warps}{_parts(layout.ctas)}"
         case MmaV3(warps=warps, instruction=(rows, columns, depth)):
-            return f"wgmma {rows} x {columns} x {depth} warps {warps}"
+            return f"wgmma {rows} x {columns} x {depth} warps {warps}{_parts(layout.ctas)}"
         case Operand(index=index, parent=parent, k_width=k_width):
             return f"operand {'AB'[index]} of {_layout(parent)}, k width {k_width}"
         case Linear(registers=registers, lanes=lanes, warps=warps):

@@ -13,6 +13,7 @@ from texpr.tile.protocol import (
     DotWait,
     Expect,
     FenceAsync,
+    MeetCluster,
     Protocol,
     StoreTensor,
     WaitBarrier,
@@ -26,7 +27,8 @@ def protocol_text(item: Protocol) -> tuple[str, str, str]:
         case Expect(barrier=barrier, slot=slot, bytes=count, when=when):
             return f"expect {count} bytes on {barrier}[{slot}]{_where(when)}", "", ""
         case CopyTensor(buffer=buffer, stage=stage, descriptor=descriptor, at=at, barrier=barrier, slot=slot):
-            target = f"{staged(buffer, stage)}, {barrier}[{slot}]{_where(item.when)}"
+            everywhere = " of all programs with this part" if item.multicast else ""
+            target = f"{staged(buffer, stage)}, {barrier}[{slot}]{everywhere}{_where(item.when)}"
             return f"copy tensor {_box(descriptor, at)} -> {target}", "", item.origin
         case WaitBarrier(barrier=barrier, slot=slot, phase=phase, note=note):
             return f"wait {barrier}[{slot}] phase {phase}", note, ""
@@ -34,6 +36,8 @@ def protocol_text(item: Protocol) -> tuple[str, str, str]:
             return f"arrive {barrier}[{slot}]{_where(when)}", "", ""
         case ArriveCopies(barrier=barrier, slot=slot):
             return f"arrive {barrier}[{slot}] when copies have landed", "", ""
+        case MeetCluster(note=note):
+            return "meet the cluster", note, ""
         case StoreTensor(descriptor=descriptor, at=at, buffer=buffer, stage=stage, origin=origin):
             return f"store tensor {staged(buffer, stage)} -> {_box(descriptor, at)}", "", origin
         case WaitStores(pending=pending):

@@ -32,8 +32,9 @@ from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Dot, Group, KernelPlan, Prefixes, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import constant
 from texpr.schedule.records import Memory
+from texpr.tile.clusters import NO_CLUSTER, Cluster, cluster_of
 from texpr.tile.ir import PhysicalDim, Space
-from texpr.tile.layouts import Blocked, MmaV2, MmaV3, Operand, blocked, mapped, mma_warps, row_warps
+from texpr.tile.layouts import Bases, Blocked, MmaV2, MmaV3, Operand, blocked, mapped, mma_warps, part_of, row_warps
 
 _PIECES = 32
 
@@ -41,11 +42,17 @@ _PIECES = 32
 @dataclass(frozen=True, slots=True)
 class Grouping:
     """The kernel's axes with lanes, partitioned into physical dims in canonical order (contiguous axis last), the
-    widest vector that is proved along the contiguous axis, and how many lanes may lie along it."""
+    widest vector that is proved along the contiguous axis, how many lanes may lie along it, and the cluster that has
+    parts of the tiles."""
 
     groups: tuple[tuple[Axis, ...], ...]
     vector: int
     row_lanes: int = 32
+    cluster: Cluster = NO_CLUSTER
+
+    def ctas(self, dims: Sequence[PhysicalDim]) -> Bases:
+        """Which part of a tile over ``dims`` each program of the cluster has."""
+        return self.cluster.bases([[name for name, _ in dim.axes] for dim in dims])
 
     def dims(self, sizes: Mapping[Axis, int]) -> tuple[PhysicalDim, ...]:
         """The dims of a tile with these axis sizes; axes of size 1 or absent vanish."""
@@ -137,7 +144,8 @@ def grouping(plan: KernelPlan, facts: Facts, guard: BoolExpr) -> Grouping:
     for key in [key for key, group in groups.items() if fast in group]:
         groups[key] = groups.pop(key)
     widest = vector[fast] if fast is not None else 1
-    return Grouping(tuple(tuple(group) for group in groups.values()), widest, _row_lanes(plan, widest))
+    lanes = _row_lanes(plan, widest)
+    return Grouping(tuple(tuple(group) for group in groups.values()), widest, lanes, cluster_of(plan))
 
 
 def _row_lanes(plan: KernelPlan, vector: int) -> int:
@@ -196,15 +204,13 @@ def blocked_space(plan: KernelPlan, group: Grouping, sizes: Mapping[Axis, int], 
                     warps *= record.warps
             raise MapDoesNotFit(lanes=lanes, warps=warps, have=plan.warps, at=plan.record.location_of("map"))
         return Space(name, dims, layout)
-    contiguous = len(dims) - 1
-    return Space(
-        name, dims, blocked(tuple(d.size for d in dims), plan.warps, group.vector, contiguous, group.row_lanes)
-    )
+    return copy_space(dims, plan.warps, group.vector, name, group)
 
 
-def copy_space(dims: tuple[PhysicalDim, ...], warps: int, vector: int, name: str, row_lanes: int = 32) -> Space:
+def copy_space(dims: tuple[PhysicalDim, ...], warps: int, vector: int, name: str, group: Grouping) -> Space:
     """A coalesced space over given dims, the last one contiguous in memory."""
-    return Space(name, dims, blocked(tuple(d.size for d in dims), warps, vector, len(dims) - 1, row_lanes))
+    shape = tuple(d.size for d in dims)
+    return Space(name, dims, blocked(shape, warps, vector, len(dims) - 1, group.row_lanes, group.ctas(dims)))
 
 
 def flat_space(name: str, size: int, warps: int, vector: int) -> Space:
@@ -217,19 +223,21 @@ def accumulator_space(plan: KernelPlan, group: Grouping, dot: Dot, sizes: Mappin
     """The space of the accumulator of ``func``, a contraction: rows x columns in the unit's layout."""
     name = func.name.replace(".", "_")
     row, col = (_one_dim(group.dims({a: sizes[a] for a in axes}), plan) for axes in (dot.rows, dot.cols))
+    ctas = group.ctas((row, col))
+    rows, cols = part_of((row.size, col.size), ctas)
     if dot.unit is Unit.MMA:
         form = mma_form(dot.a.dtype, dot.b.dtype, plan.target)
         assert form is not None
-        choose = row_warps(row.size, plan.warps) if works_on_rows(plan, dot) else None
-        warps = choose or mma_warps(row.size, col.size, plan.warps)
-        return Space(name, (row, col), MmaV2(warps, (form.m, form.n)))
+        choose = row_warps(rows, plan.warps) if works_on_rows(plan, dot) else None
+        warps = choose or mma_warps(rows, cols, plan.warps)
+        return Space(name, (row, col), MmaV2(warps, (form.m, form.n), ctas))
     if dot.unit is Unit.WGMMA:
         whole = warpgroup_form(dot.a.dtype, dot.b.dtype, plan.target)
         assert whole is not None
-        split = warpgroup_warps(row.size, col.size, plan.warps)
-        columns = min(col.size // split[1], WARPGROUP_MOST_COLUMNS)
-        return Space(name, (row, col), MmaV3(split, (WARPGROUP_ROWS // WARPGROUP_WARPS, columns, whole.k)))
-    return Space(name, (row, col), _fma_layout(row.size, col.size, plan.warps))
+        split = warpgroup_warps(rows, cols, plan.warps)
+        columns = min(cols // split[1], WARPGROUP_MOST_COLUMNS)
+        return Space(name, (row, col), MmaV3(split, (WARPGROUP_ROWS // WARPGROUP_WARPS, columns, whole.k), ctas))
+    return Space(name, (row, col), _fma_layout(rows, cols, plan.warps, ctas))
 
 
 def _one_dim(dims: tuple[PhysicalDim, ...], plan: KernelPlan) -> PhysicalDim:
@@ -244,10 +252,10 @@ def _one_dim(dims: tuple[PhysicalDim, ...], plan: KernelPlan) -> PhysicalDim:
     return dims[0] if dims else PhysicalDim(())
 
 
-def _fma_layout(rows: int, cols: int, warps: int) -> Blocked:
+def _fma_layout(rows: int, cols: int, warps: int, ctas: Bases) -> Blocked:
     """Outer products in registers: 4 x 4 values per thread where the tile has them, lanes 4 x 8."""
     each = (min(4, max(1, rows // (4 * warps))), min(4, max(1, cols // 8)))
-    return Blocked(each, (4, 8), (warps, 1), (1, 0))
+    return Blocked(each, (4, 8), (warps, 1), (1, 0), ctas)
 
 
 def operand_space(accumulator: Space, index: int, reduced: PhysicalDim, k_width: int) -> Space:

@@ -23,7 +23,7 @@ from texpr.tile.evaluate import evaluate, is_nonempty, live, masked_load, tile_o
 from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, SharedTile, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin, stage_dims
-from texpr.tile.layouts import Nvmma, SharedLayout, Swizzled, flat, operand_swizzle, warpgroup_operand
+from texpr.tile.layouts import Bases, Nvmma, SharedLayout, Swizzled, flat, operand_swizzle, warpgroup_operand
 from texpr.tile.protocol import FenceAsync
 from texpr.tile.scope import AxisValue, Scope, StagedTile, StagedWindow
 from texpr.tile.spaces import blocked_space, copy_space, flat_space, window_elements
@@ -53,7 +53,7 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
         elif node.multiplied:
             block.add(FenceAsync())
         if ring.empty:
-            kernel.taken += [give_back(ring, const(0)), *go_on(ring, const(1))]
+            kernel.taken += [*give_back(ring, const(0)), *go_on(ring, const(1))]
         else:
             block.add(*go_on(ring, const(1)))
     else:
@@ -77,11 +77,12 @@ def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffe
     else:
         dims = stage_dims(node.form, kernel)
         shape = tuple(dim.size for dim in dims)
-        layout: SharedLayout | None = operand_layout(node, shape)
+        ctas = kernel.grouping.ctas(dims)
+        layout: SharedLayout | None = operand_layout(node, shape, ctas)
         if layout is None:
             boxed = node.copy is Copy.TMA
             element = node.source.dtype.bytes
-            layout = box_layout(shape, element) if boxed else tile_swizzle(node, node.form, name, kernel, scope)
+            layout = box_layout(shape, element, ctas) if boxed else tile_swizzle(node, node.form, name, kernel, scope)
         note = f"{node.name}[{', '.join(str(dim) for dim in dims)}]"
         tiles = max(depth, 1) * count_of(node.copies) if node.copies else depth
         buffer = Buffer(name, node.source.dtype, shape, tiles, layout, note)
@@ -90,7 +91,7 @@ def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffe
     return buffer
 
 
-def operand_layout(node: Stage, shape: tuple[int, ...]) -> Nvmma | None:
+def operand_layout(node: Stage, shape: tuple[int, ...], ctas: Bases) -> Nvmma | None:
     """The layout of a tile that a warpgroup's instruction reads where it lies; None for other tiles."""
     if not node.multiplied:
         return None
@@ -99,7 +100,7 @@ def operand_layout(node: Stage, shape: tuple[int, ...]) -> Nvmma | None:
             what=f"{node.name} as an operand of wgmma: its tile has {len(shape)} dims, which other nodes treat apart",
             instead="op: mma",
         )
-    return warpgroup_operand((shape[0], shape[1]), node.source.dtype.bytes)
+    return warpgroup_operand((shape[0], shape[1]), node.source.dtype.bytes, ctas)
 
 
 def tile_swizzle(node: Stage, form: AxisTile, name: str, kernel: Kernel, scope: Scope) -> Swizzled:
@@ -142,7 +143,7 @@ def tile_copy_space(node: Stage, form: AxisTile, kernel: Kernel, scope: Scope) -
         vector = vector_of(
             memory, form.read.indices, form.read.boundary.mode, fast, dict(form.axes)[fast], scope.facts
         ).elements
-    return copy_space(dims, kernel.plan.warps, vector, f"{node.name}_copy".replace(".", "_"), kernel.grouping.row_lanes)
+    return copy_space(dims, kernel.plan.warps, vector, f"{node.name}_copy".replace(".", "_"), kernel.grouping)
 
 
 def tile_form(node: Stage) -> AxisTile:

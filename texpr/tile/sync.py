@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
-from texpr.tile.events import ASYNC_PROXY, Arrived, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
+from texpr.tile.events import ASYNC_PROXY, Arrived, Ended, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
 
 
 class Rule(Enum):
@@ -37,6 +37,7 @@ class Rule(Enum):
     MISCOUNTED = "an arrival that may count in an earlier phase, or is one too many"
     DEADLOCK = "a wait that never ends"
     UNFINISHED = "work in flight when the program ends"
+    OUTLIVED = "shared memory used when its program may have ended"
 
 
 class ProtocolError(AssertionError):
@@ -88,7 +89,8 @@ class _Role:
 @dataclass(slots=True)
 class _Slot:
     """One mbarrier. ``phase`` of its phases have completed; ``done`` is what happened before that, ``joined`` what
-    happened before the arrivals of the current phase. ``waits`` (role, time) passed on the phase completed last."""
+    happened before the arrivals of the current phase. ``waits`` (role, time) passed on the phase completed last.
+    ``last`` is when each role used it last."""
 
     name: tuple[str, int]
     arrivals: int
@@ -98,6 +100,7 @@ class _Slot:
     joined: _Clock = field(default_factory=dict)
     done: _Clock = field(default_factory=dict)
     waits: list[tuple[_Role, int]] = field(default_factory=list)
+    last: _Clock = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.name[0]}[{self.name[1]}]"
@@ -123,8 +126,11 @@ class _Machine:
     stages: dict[tuple[str, int], list[_Record]] = field(default_factory=dict)
     loads: list[_Record] = field(default_factory=list)
     fences: list[_Fence] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)
 
     def slot(self, name: tuple[str, int]) -> _Slot:
+        if name[0] in self.ended:
+            raise ProtocolError(Rule.OUTLIVED, f"{name[0]}[{name[1]}]")
         return self.slots.setdefault(name, _Slot(name, self.arrivals[name[0]]))
 
 
@@ -174,6 +180,8 @@ def _step(role: _Role, event: Event, machine: _Machine) -> bool:
             _pass(role, slot, event)
         case Fenced():
             machine.fences.append(_Fence(role.number, role.tick(), dict(role.clock)))
+        case Ended(names=names):
+            _end(role, names, machine)
         case _:
             assert_never(event)
     return True
@@ -184,6 +192,8 @@ def _step(role: _Role, event: Event, machine: _Machine) -> bool:
 
 def _use(role: _Role, use: Use, machine: _Machine) -> None:
     record = _Record(use, role.name)
+    if use.buffer in machine.ended:
+        raise ProtocolError(Rule.OUTLIVED, str(record))
     stage = machine.stages.setdefault((use.buffer, use.slot), [])
     for earlier in stage:
         if use.writes or earlier.use.writes:
@@ -200,6 +210,7 @@ def _use(role: _Role, use: Use, machine: _Machine) -> None:
             _counts_here(role, slot, f"the bytes of the {record}")
             record.end = (slot.name, slot.phase + 1)
             slot.pending_bytes -= use.bytes
+            _join(slot.joined, _phases_in(role.clock))
             machine.loads.append(record)
             _complete(slot)
         case Engine.CP_ASYNC | Engine.WGMMA | Engine.TMA_STORE:
@@ -246,7 +257,7 @@ def _arrive(role: _Role, event: Arrived, machine: _Machine) -> None:
         for record in itertools.chain.from_iterable(groups):
             record.end = (slot.name, slot.phase + 1)
             machine.loads.append(record)
-    role.tick()
+    slot.last[role.number] = role.tick()
     _join(slot.joined, role.clock)
     slot.arrived += event.count
     slot.pending_bytes += event.bytes
@@ -284,7 +295,14 @@ def _pass(role: _Role, slot: _Slot, event: PhaseDone) -> None:
         )
     if passed >= 0:
         _join(role.clock, slot.done)
-    slot.waits.append((role, role.tick()))
+    slot.last[role.number] = role.tick()
+    slot.waits.append((role, slot.last[role.number]))
+
+
+def _phases_in(clock: _Clock) -> _Clock:
+    """The phases that had completed when a load began: bytes land after that, so their phase completes after those.
+    What threads did before is not made visible by bytes, only by arrivals."""
+    return {process: time for process, time in clock.items() if isinstance(process, tuple)}
 
 
 def _join(clock: _Clock, other: _Clock) -> None:
@@ -294,6 +312,20 @@ def _join(clock: _Clock, other: _Clock) -> None:
 
 
 # ---- the end --------------------------------------------------------------------------------------------------------
+
+
+def _end(role: _Role, names: frozenset[str], machine: _Machine) -> None:
+    """All that anyone does to this memory happens before."""
+    for (buffer, _), records in machine.stages.items():
+        for record in records:
+            if buffer in names and (record.end is None or not role.knows(record.end)):
+                raise ProtocolError(Rule.OUTLIVED, str(record))
+    for slot in machine.slots.values():
+        late = [who for who, time in slot.last.items() if not role.knows((who, time))]
+        if slot.name[0] in names and late:
+            using = next(one.name for one in machine.roles if one.number == late[0])
+            raise ProtocolError(Rule.OUTLIVED, f"{slot}, by role {using}")
+    machine.ended |= names
 
 
 def _finished(machine: _Machine) -> None:

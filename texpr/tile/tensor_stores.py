@@ -20,6 +20,7 @@ from texpr.tile.boxes import box_layout, coordinates, in_order, tensor_map
 from texpr.tile.evaluate import evaluate
 from texpr.tile.ir import Buffer, Space, StoreShared
 from texpr.tile.kernel import Block, Kernel, origin, space_for
+from texpr.tile.layouts import ctas_of
 from texpr.tile.protocol import Advance, FenceAsync, StoreTensor, WaitStores
 from texpr.tile.scope import Scope
 
@@ -74,7 +75,7 @@ def _buffer(node: Write, space: Space, kernel: Kernel) -> Buffer:
     if id(node) not in kernel.staged:
         name = kernel.name(f"{node.func.name}_shared")
         depth = node.depth if node.depth > 1 else 0
-        layout = box_layout(space.shape, node.func.dtype.bytes)
+        layout = box_layout(space.shape, node.func.dtype.bytes, ctas_of(space.layout))
         note = f"{node.func.name} on its way to global memory"
         kernel.staged[id(node)] = Buffer(name, node.func.dtype, space.shape, depth, layout, note)
         kernel.buffer(kernel.staged[id(node)])

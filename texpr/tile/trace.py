@@ -4,6 +4,9 @@ The numbers are chosen, not found: whatever a loop's bound depends on, it has to
 role. A bound is therefore known by its canonical form over parameters and data, in which named integers are replaced
 by what they stand for; equal bounds get equal numbers. Loops with computed steps (over the tiles of a persistent
 program) make two turns. Everything else that is unknown is some large number.
+
+The programs of a cluster do the same, but for what only the first of several does (``protocol.py``). They begin where
+the barriers of all are ready, which Triton sees to, and end by giving their shared memory back.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from texpr.math.expr import (
 )
 from texpr.tile.communicate import LookBack, Publish, Ticket
 from texpr.tile.declarations import TensorMapParam
-from texpr.tile.events import Arrived, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
+from texpr.tile.events import Arrived, Ended, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
 from texpr.tile.ir import (
     Assign,
     Atomic,
@@ -69,7 +72,7 @@ from texpr.tile.ir import (
     children,
     statement_exprs,
 )
-from texpr.tile.layouts import MmaV3
+from texpr.tile.layouts import Bases, MmaV3
 from texpr.tile.protocol import (
     WARP_THREADS,
     Advance,
@@ -79,6 +82,7 @@ from texpr.tile.protocol import (
     DotWait,
     Expect,
     FenceAsync,
+    MeetCluster,
     StoreTensor,
     WaitBarrier,
     WaitStores,
@@ -90,7 +94,8 @@ from texpr.tile.uses import NamesOf
 _TILES = 2  # consecutive tiles of a persistent program
 _LARGE = 1 << 20
 _LONG = 1000  # characters of a text that grows where loops carry what it stands for
-_BEGIN, _END = ("begin", 0), ("end", 0)  # of the roles: barriers that no program has
+_BEGIN, _END = "begin", "end"  # of the roles: barriers that no program has
+_MEET = "meet"  # of the cluster
 
 
 def check_synchronisation(program: TileProgram) -> None:
@@ -190,11 +195,13 @@ class _Values(dict[str, int]):
 
 class _Role:
     """A role of ``threads`` threads while it is followed. ``names``: what its integers stand for, over parameters and
-    data only."""
+    data only. ``program``: the number of its program in the cluster."""
 
-    def __init__(self, turns: Turns, names: Mapping[str, IntExpr], threads: int) -> None:
+    def __init__(self, turns: Turns, names: Mapping[str, IntExpr], threads: int, program: int) -> None:
         self.turns = turns
         self.threads = threads
+        self.program = program
+        self.meetings = 0
         self.names = dict(names)
         self.values = _Values(self.names, turns)
         self.events: list[Event] = []
@@ -219,38 +226,74 @@ class _Tracer:
     def __init__(self, program: TileProgram) -> None:
         self.program = program
         self.boxes = {
-            p.name: math.prod(p.box) * p.dtype.bits // 8 for p in program.parameters if isinstance(p, TensorMapParam)
+            p.name: math.prod(p.part) * p.dtype.bits // 8 for p in program.parameters if isinstance(p, TensorMapParam)
         }
         statements = list(_all(program.body))
         self.products = frozenset(name for s in statements for name in _products(s))
         started = (CopyAsync, CopyTensor, StoreTensor, Specialise)
         self.is_asynchronous = bool(self.products) or any(isinstance(s, started) for s in statements)
         roles = next((len(s.roles) for s in statements if isinstance(s, Specialise)), 0)
-        self.arrivals = {b.name: b.arrivals for b in program.barriers} | {_BEGIN[0]: 1, _END[0]: roles}
+        self.across = {b.name: _mask(b.across) for b in program.barriers}
+        self.alike = {b.name: _mask(_bits_of_no_part(b.layout.ctas)) for b in program.buffers}
+        self.programs = range(program.programs)
+        self.arrivals = {_MEET: program.programs}
+        for number in self.programs:
+            arrivals = {b.name: b.arrivals << len(b.across) for b in program.barriers} | {_BEGIN: 1, _END: roles}
+            self.arrivals |= {self._of(number, name): count for name, count in arrivals.items()}
         self.needed = _needed(statements)
         self.shared: dict[Expr, tuple[tuple[str, IntExpr | None, bool], ...]] = {}
 
     def trace(self, turns: Turns) -> Mapping[str, Sequence[Event]]:
         """Events by role."""
-        program = _Role(turns, {}, WARP_THREADS * self.program.warps)
-        found = {"program": program.events}
+        found: dict[str, Sequence[Event]] = {}
+        for number in self.programs:
+            found |= self._trace_program(_Role(turns, {}, WARP_THREADS * self.program.warps, number))
+        return found
+
+    def _trace_program(self, program: _Role) -> dict[str, Sequence[Event]]:
+        number = program.program
+        begin, end = (self._of(number, _BEGIN), 0), (self._of(number, _END), 0)
+        found: dict[str, Sequence[Event]] = {self._of(number, "program"): program.events}
         for statement in self.program.body:
             if not isinstance(statement, Specialise):
                 self._follow(statement, program)
                 continue
-            program.events.append(Arrived(_BEGIN))
+            program.events.append(Arrived(begin))
             for role in statement.roles:
-                inside = _Role(turns, program.names, WARP_THREADS * role.warps)
-                inside.events.append(PhaseDone(_BEGIN, 0))
+                inside = _Role(program.turns, program.names, WARP_THREADS * role.warps, number)
+                inside.events.append(PhaseDone(begin, 0))
                 for inner in role.body:
                     self._follow(inner, inside)
-                inside.events.append(Arrived(_END))
-                found[role.name] = inside.events
-            program.events.append(PhaseDone(_END, 0))
+                inside.events.append(Arrived(end))
+                found[self._of(number, role.name)] = inside.events
+            program.events.append(PhaseDone(end, 0))
+        if len(self.programs) > 1:
+            own = [buffer.name for buffer in self.program.buffers] + [each.name for each in self.program.barriers]
+            program.events.append(Ended(frozenset(self._of(number, name) for name in own)))
         return found
 
+    def _of(self, program: int, name: str) -> str:
+        """What a program calls ``name``, told apart from those of others."""
+        return name if len(self.programs) == 1 else f"{name} of program {program}"
+
+    def _slot(self, barrier: str, slot: IntExpr, role: _Role) -> tuple[str, int]:
+        """The slot at which a role arrives: its own, or that of the first program of those that share it."""
+        return self._of(role.program & ~self.across[barrier], barrier), role.integer(slot)
+
+    def _copy(self, item: CopyTensor, note: str, role: _Role) -> Iterator[Use]:
+        """A box that lands in the role's program, or in all that have the same part of the buffer."""
+        alike = self.alike[item.buffer] if item.multicast else 0
+        if role.program & alike:
+            return  # the first one of them fetches it
+        size = self.boxes[item.descriptor]
+        for program in self.programs:
+            if program & ~alike == role.program:
+                at = self._of(program, item.barrier), role.integer(item.slot)
+                buffer, stage = self._of(program, item.buffer), role.integer(item.stage)
+                yield Use(buffer, stage, True, Engine.TMA_LOAD, at, size, note=note)
+
     def _follow(self, statement: Statement, role: _Role) -> None:
-        add = role.events.append
+        add, number = role.events.append, role.program
         note = getattr(statement, "origin", "") or getattr(statement, "note", "")
         if not self._starts_product(statement):
             for expr in statement_exprs(statement):
@@ -276,37 +319,40 @@ class _Tracer:
                 for operand in (a, b):
                     engine = Engine.WGMMA if isinstance(operand, SharedTile) else Engine.THREADS
                     self._reads(operand, note, role, engine)
-                add(Use(name, 0, True, Engine.WGMMA, registers=True, note=note))
+                add(Use(self._of(number, name), 0, True, Engine.WGMMA, registers=True, note=note))
                 add(EndGroup(Engine.WGMMA))
             case Assign(name=name) if name in self.products:
-                add(Use(name, 0, True, registers=True, note=note))
+                add(Use(self._of(number, name), 0, True, registers=True, note=note))
             case Assign(name=name, value=value) if name in self.needed:
                 role.define(name, sym(_text(value, role)))
             case CopyAsync(buffer=buffer, stage=stage):
-                add(Use(buffer, role.integer(stage), True, Engine.CP_ASYNC, note=note))
+                add(Use(self._of(number, buffer), role.integer(stage), True, Engine.CP_ASYNC, note=note))
             case Commit():
                 add(EndGroup(Engine.CP_ASYNC))
             case Wait(pending=pending):
                 add(GroupsDone(Engine.CP_ASYNC, pending))
             case StoreShared(buffer=buffer, stage=stage):
-                add(Use(buffer, role.integer(stage), True, note=note))
+                add(Use(self._of(number, buffer), role.integer(stage), True, note=note))
             case AtomicShared(buffer=buffer):
-                add(Use(buffer, 0, True, note=note))
+                add(Use(self._of(number, buffer), 0, True, note=note))
             case Expect(barrier=barrier, slot=slot, bytes=expected, when=when) if role.holds(when):
-                add(Arrived((barrier, role.integer(slot)), expected))
-            case CopyTensor(buffer=buffer, stage=stage, descriptor=descriptor, barrier=barrier, slot=slot, when=when):
-                if role.holds(when):
-                    at = (barrier, role.integer(slot))
-                    size = self.boxes[descriptor]
-                    add(Use(buffer, role.integer(stage), True, Engine.TMA_LOAD, at, size, note=note))
+                add(Arrived(self._slot(barrier, slot, role), expected))
+            case CopyTensor(when=when) if role.holds(when):
+                role.events.extend(self._copy(statement, note, role))
             case WaitBarrier(barrier=barrier, slot=slot, phase=phase):
-                add(PhaseDone((barrier, role.integer(slot)), role.integer(phase), note=note))
+                if not number & self.across[barrier]:
+                    add(PhaseDone(self._slot(barrier, slot, role), role.integer(phase), note=note))
             case Arrive(barrier=barrier, slot=slot, when=when) if role.holds(when):
-                add(Arrived((barrier, role.integer(slot))))
+                add(Arrived(self._slot(barrier, slot, role)))
             case ArriveCopies(barrier=barrier, slot=slot):
-                add(Arrived((barrier, role.integer(slot)), copies=True, count=role.threads))
+                add(Arrived(self._slot(barrier, slot, role), copies=True, count=role.threads))
+            case MeetCluster():
+                meeting = (_MEET, role.meetings)
+                role.meetings += 1
+                add(Arrived(meeting))
+                add(PhaseDone(meeting, 0))
             case StoreTensor(buffer=buffer, stage=stage):
-                add(Use(buffer, role.integer(stage), False, Engine.TMA_STORE, note=note))
+                add(Use(self._of(number, buffer), role.integer(stage), False, Engine.TMA_STORE, note=note))
                 add(EndGroup(Engine.TMA_STORE))
             case WaitStores(pending=pending):
                 add(GroupsDone(Engine.TMA_STORE, pending))
@@ -320,7 +366,7 @@ class _Tracer:
                 pass
             case Ticket() | Publish() | LookBack():
                 pass  # the words of other programs are no shared memory
-            case Expect() | Arrive():
+            case Expect() | Arrive() | CopyTensor():
                 pass  # not this time
             case _:
                 assert_never(statement)
@@ -355,7 +401,8 @@ class _Tracer:
             self.shared[expr] = tuple(self._read_by(expr))
         for name, stage, registers in self.shared[expr]:
             by = Engine.THREADS if registers else engine
-            role.events.append(Use(name, role.integer(stage), False, by, registers=registers, note=note))
+            own = self._of(role.program, name)
+            role.events.append(Use(own, role.integer(stage), False, by, registers=registers, note=note))
 
     def _read_by(self, expr: Expr) -> Iterator[tuple[str, IntExpr | None, bool]]:
         """The stages of buffers, and the accumulators in flight, that an expression reads."""
@@ -373,6 +420,15 @@ class _Tracer:
                     yield name, None, True
                 case _:
                     pass
+
+
+def _mask(bits: Sequence[int]) -> int:
+    return sum(1 << bit for bit in bits)
+
+
+def _bits_of_no_part(ctas: Bases) -> list[int]:
+    """The bits of programs' numbers that make no difference to the part that a program has."""
+    return [bit for bit, basis in enumerate(ctas) if not any(basis)]
 
 
 def _all(statements: Sequence[Statement]) -> Iterator[Statement]:

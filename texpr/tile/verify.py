@@ -21,6 +21,7 @@ from texpr.tile.check_types import (
     check_buffer_tile,
     check_load,
     check_node,
+    check_parts,
     check_space,
     check_stage,
     check_word,
@@ -70,6 +71,7 @@ from texpr.tile.protocol import (
     DotWait,
     Expect,
     FenceAsync,
+    MeetCluster,
     Protocol,
     StoreTensor,
     WaitBarrier,
@@ -162,19 +164,20 @@ def _start(program: TileProgram) -> _State:
         layout = buffer.layout
         rank = layout.rank if isinstance(layout, Nvmma) else len(layout.order)
         require(rank == len(shape), f"the layout of buffer {buffer.name} is for another rank")
+        check_parts(f"buffer {buffer.name}", shape, layout.ctas, program.programs)
         if not isinstance(layout, Nvmma):
             permutes = sorted(layout.order) == list(range(rank))
             require(permutes, f"the layout of buffer {buffer.name} is no order of its dims")
     for conflict in program.conflicts:
         require(conflict.buffer in buffers, f"no buffer {conflict.buffer}")
-        check_space(conflict.space, program.warps)
+        check_space(conflict.space, program.warps, program.programs)
         shape = tuple(buffers[conflict.buffer].shape[dim] for dim in conflict.order)
         require(shape == conflict.space.shape, f"buffer {conflict.buffer} is not accessed as {conflict.space.name}")
     barriers = {each.name: each for each in program.barriers}
     require(len(barriers) == len(program.barriers), "two arrays of barriers share a name")
     for each in program.barriers:
-        check_barriers(each)
-    context = Context(program.warps, pointers, scalars, buffers, maps, barriers)
+        check_barriers(each, program.programs)
+    context = Context(program.warps, pointers, scalars, buffers, maps, barriers, program.programs)
     return _State(context, frozenset(scalars), frozenset(), {})
 
 
@@ -270,7 +273,7 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             _roles(item, state, program)
         case (
             Expect() | CopyTensor() | WaitBarrier() | Arrive() | ArriveCopies() | StoreTensor() | WaitStores()
-            | FenceAsync() | DotWait() | Advance()
+            | FenceAsync() | DotWait() | Advance() | MeetCluster()
         ):  # fmt: skip
             check_protocol(item, state.context)
             for part in integers_of(item):
