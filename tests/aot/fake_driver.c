@@ -151,16 +151,27 @@ static int launch_kernel_ex(const texpr_launch_config *config, void *function, v
   if (config->grid_x == 0 || config->grid_x > 0x7fffffffu || config->grid_y != 1 || config->grid_z != 1) return mistake(INVALID_VALUE);
   if (config->block_x != image->threads || config->block_y != 1 || config->block_z != 1) return mistake(INVALID_VALUE);
   if (config->shared_bytes != image->shared_bytes || config->shared_bytes > slot->shared_limit) return mistake(INVALID_VALUE);
-  const uint64_t *attribute = (const uint64_t *)config->attributes; /* the only one that a launcher knows: early starts */
-  if ((attribute != NULL) != (config->attribute_count == 1) || extra != NULL) return mistake(INVALID_VALUE);
-  if (attribute != NULL && (attribute[0] != 6 || attribute[1] != 1)) return mistake(INVALID_VALUE);
-  if (attribute != NULL) ++fake.early_launches;
+  const uint32_t *attribute = (const uint32_t *)config->attributes; /* of 18 words; those that a launcher knows */
+  if (attribute == NULL && config->attribute_count != 0) return mistake(INVALID_VALUE);
+  if (extra != NULL) return mistake(INVALID_VALUE);
+  uint32_t cluster = 1;
+  for (index = 0; index < (int)config->attribute_count; ++index, attribute += 18) {
+    if (attribute[0] == 6 && attribute[2] == 1) {
+      ++fake.early_launches;
+    } else if (attribute[0] == 4 && attribute[2] > 1 && attribute[3] == 1 && attribute[4] == 1) {
+      cluster = attribute[2];
+      if (config->grid_x % cluster != 0) return mistake(INVALID_VALUE);
+    } else {
+      return mistake(INVALID_VALUE);
+    }
+  }
   if (fake.launches == FAKE_MAX_LAUNCHES) return mistake(INVALID_VALUE);
   record = &fake.launch[fake.launches++];
   memset(record, 0, sizeof *record);
   record->image = slot->image;
   record->grid = config->grid_x;
   record->block = config->block_x;
+  record->cluster = cluster;
   record->shared_bytes = config->shared_bytes;
   record->stream = config->stream;
   for (index = 0; index < image->param_count; ++index) {

@@ -24,7 +24,7 @@ struct fake_launch {
   int32_t image; /* row of fake_images; -1: a memset, whose params are address, value and count as uint64_t, block its bits */
   uint32_t grid, block, shared_bytes;
   uint32_t param_bytes; /* used bytes of params */
-  uint32_t reserved;
+  uint32_t cluster; /* blocks of a cluster; 1: none was asked for */
   void *stream;
   unsigned char params[FAKE_MAX_PARAM_BYTES];
 };

@@ -73,7 +73,7 @@ class FakeLaunch(ctypes.Structure):
         ("block", ctypes.c_uint32),
         ("shared_bytes", ctypes.c_uint32),
         ("param_bytes", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("cluster", ctypes.c_uint32),
         ("stream", ctypes.c_void_p),
         ("params", ctypes.c_ubyte * 512),
     )

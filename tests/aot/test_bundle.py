@@ -22,6 +22,7 @@ from texpr.aot.cubin import CompiledKernel, CompileOptions, compile_kernels
 from texpr.aot.errors import (
     BlockSizeError,
     CCompilerError,
+    ClusterSizeError,
     GluonFrontEndError,
     NoTargetLeftError,
     OccupiedFolderError,
@@ -292,7 +293,7 @@ def test_checked_flags_are_set_by_name_and_stay(built: BundleReport, tmp_path: P
 # ---- gates
 
 
-def facts(**changes: int) -> CompiledKernel:
+def facts(**changes: int | str) -> CompiledKernel:
     (kernel,) = compile_kernels([softmax_kernel("sm_86")])
     return replace(kernel, **changes)
 
@@ -327,3 +328,11 @@ def test_gates_refuse_what_exceeds_them_and_nothing_else() -> None:
         check_gates(source, facts(spill_load_bytes=8), Gates(forbid_spills=True))
     with pytest.raises(BlockSizeError, match="64 warps"):
         check_gates(source, facts(warps=64), Gates())
+
+
+def test_clusters_are_no_larger_than_every_gpu_of_the_target_allows() -> None:
+    source = softmax_kernel("sm_86")
+    for target, limit in (("sm_80", 1), ("sm_90a", 8), ("sm_120a", 8)):
+        check_gates(replace(source, ctas=limit), facts(target=target), Gates())
+        with pytest.raises(ClusterSizeError, match=f"clusters of 16 programs, {target} allows {limit}"):
+            check_gates(replace(source, ctas=16), facts(target=target), Gates())

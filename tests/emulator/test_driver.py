@@ -154,7 +154,7 @@ def test_null_parameters_and_unsupported_forms(driver: EmulatedDriver) -> None:
     assert call(ctypes.byref(config), function, pointers, pointers) == Result.NOT_SUPPORTED
     config.attribute_count = 1
     assert call(ctypes.byref(config), function, pointers, None) == Result.INVALID_VALUE
-    attribute = (ctypes.c_uint64 * 9)(4)  # cluster dimensions
+    attribute = (ctypes.c_uint64 * 9)(2)  # cooperative
     config.attributes = ctypes.addressof(attribute)
     assert call(ctypes.byref(config), function, pointers, None) == Result.NOT_SUPPORTED
     attribute[0] = 6  # programmatic stream serialization

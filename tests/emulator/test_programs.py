@@ -51,7 +51,7 @@ def test_calls_of_the_driver_api_do_as_in_cuda(source: str, capfd: pytest.Captur
     assert "internal error" not in report
     if source == "driver_api.c":
         assert "CUDA_ERROR_INVALID_VALUE (1): 257 bytes at 0x" in report
-        assert "launch of add: clusters of 2 x 1 x 1 programs are not emulated" in output.err
+        assert "the cluster is (2, 1, 1), and sm_80 has no clusters" in report
         assert "cuMemAddressReserve is asked for, and is not emulated" in output.err
         assert "uses the CUDA runtime API" in output.err
 

@@ -192,9 +192,9 @@ static int ${p}_inside_workspace(const struct ${p}_range *tensor, const void *wo
 }
 """,
     "start": """\
-/* One launch, with an attribute or none; returns a CUresult. */
+/* One launch of so many blocks; returns a CUresult. */
 static int ${p}_start(const texpr_driver *driver, void *function, const struct ${p}_image *image, int64_t grid,
-    void *stream, void **params, void *attribute) {
+    void *stream, void **params, void *attributes, unsigned int attribute_count) {
   texpr_launch_config config;
   config.grid_x = (unsigned int)grid;
   config.grid_y = 1;
@@ -204,8 +204,8 @@ static int ${p}_start(const texpr_driver *driver, void *function, const struct $
   config.block_z = 1;
   config.shared_bytes = image->shared_bytes;
   config.stream = stream;
-  config.attributes = attribute;
-  config.attribute_count = attribute == NULL ? 0 : 1;
+  config.attributes = attributes;
+  config.attribute_count = attribute_count;
   return driver->launch_kernel_ex(&config, function, params, NULL);
 }
 """,
@@ -221,7 +221,27 @@ static int ${p}_start_early(const texpr_driver *driver, void *function, const st
   memset(&attribute, 0, sizeof attribute);
   attribute.id = 6; /* PROGRAMMATIC_STREAM_SERIALIZATION */
   attribute.value[0] = 1; /* allowed */
-  return ${p}_start(driver, function, image, grid, stream, params, &attribute);
+  return ${p}_start(driver, function, image, grid, stream, params, &attribute, 1);
+}
+""",
+    "start_clusters": """\
+/* One launch of so many clusters, each of so many blocks; early: it may begin while the kernel before it in the stream
+ * still runs. Returns a CUresult. */
+static int ${p}_start_clusters(const texpr_driver *driver, void *function, const struct ${p}_image *image, int64_t grid,
+    void *stream, void **params, uint32_t blocks, int early) {
+  struct { /* laid out like CUlaunchAttribute */
+    uint32_t id;
+    uint32_t padding;
+    uint32_t value[16];
+  } attributes[2];
+  memset(attributes, 0, sizeof attributes);
+  attributes[0].id = 4; /* CLUSTER_DIMENSION */
+  attributes[0].value[0] = blocks;
+  attributes[0].value[1] = 1;
+  attributes[0].value[2] = 1;
+  attributes[1].id = 6; /* PROGRAMMATIC_STREAM_SERIALIZATION */
+  attributes[1].value[0] = 1; /* allowed */
+  return ${p}_start(driver, function, image, grid * blocks, stream, params, attributes, early ? 2 : 1);
 }
 """,
     "tensor_map": """\

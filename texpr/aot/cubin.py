@@ -248,8 +248,8 @@ def _finished(job: _Job, result: Compiled, module: KernelModule, toolchain: Tool
     (facts,) = (facts for facts in cubin_facts(result.cubin) if facts.kernel == kernel.name)
     passed = [size for param in kernel.params for size in parameter_bytes(param.type)]
     parameters = (*passed, _POINTER_BYTES, _POINTER_BYTES)
-    expected = (parameters, 32 * result.warps, target.capability)
-    actual = (facts.parameters, facts.threads, facts.capability)
+    expected = (parameters, 32 * result.warps, kernel.ctas, target.capability)
+    actual = (facts.parameters, facts.threads, facts.cluster, facts.capability)
     if actual != expected:
         raise KernelAbiError(kernel=kernel.name, target=target, actual=_abi(*actual), expected=_abi(*expected))
     maps = [param.value for param in kernel.params if isinstance(param.value, TensorMap)]
@@ -281,8 +281,9 @@ def _boxes(maps: Sequence[tuple[tuple[int, ...], int]]) -> str:
     return f"tensor maps of {', '.join(boxes) or 'nothing'}"
 
 
-def _abi(parameters: tuple[int, ...], threads: int, capability: int) -> str:
-    return f"parameters of {list(parameters)} bytes, {threads} threads, capability {capability}"
+def _abi(parameters: tuple[int, ...], threads: int, cluster: int, capability: int) -> str:
+    together = f", clusters of {cluster} blocks" if cluster > 1 else ""
+    return f"parameters of {list(parameters)} bytes, {threads} threads{together}, capability {capability}"
 
 
 def parameter_bytes(kind: str) -> tuple[int, ...]:

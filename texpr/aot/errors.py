@@ -114,6 +114,13 @@ class BlockSizeError(TExprError):
     default_hint = "use fewer warps"
 
 
+class ClusterSizeError(TExprError):
+    code = "TX0617"
+    title = "a kernel's clusters are larger than the target allows"
+    template = "kernel '{kernel}' has clusters of {programs} programs, {target} allows {limit}"
+    default_hint = "let fewer programs share a cluster"
+
+
 # ---- TX062x: the toolchain
 
 

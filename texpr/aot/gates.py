@@ -8,6 +8,7 @@ from texpr.aot.cubin import CompiledKernel
 from texpr.aot.diagnose import location_of, origin_of
 from texpr.aot.errors import (
     BlockSizeError,
+    ClusterSizeError,
     RegisterGateError,
     SharedMemoryGateError,
     SharedMemoryLimitError,
@@ -17,6 +18,9 @@ from texpr.aot.ir import KernelSource
 from texpr.targets import TARGETS
 
 _ALLOCATION = "allocate_shared_memory"
+_FIRST_WITH_CLUSTERS = 90
+_LARGEST_CLUSTER = 8
+"""Programs of a cluster that run on every GPU which has clusters; more depend on the GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Gates:
 
 
 def check_gates(source: KernelSource, kernel: CompiledKernel, gates: Gates) -> None:
-    """Raises SharedMemoryLimitError, BlockSizeError, SharedMemoryGateError, SpillError or RegisterGateError.
+    """Raises SharedMemoryLimitError, BlockSizeError, ClusterSizeError, SharedMemoryGateError, SpillError or
+    RegisterGateError.
 
     Triton itself checks none of these: a kernel over the target's shared memory would compile, and fail when launched.
     """
@@ -51,6 +56,9 @@ def check_gates(source: KernelSource, kernel: CompiledKernel, gates: Gates) -> N
         )
     if kernel.warps > most_warps:
         raise BlockSizeError(kernel=kernel.kernel, target=target, warps=kernel.warps, limit=most_warps)
+    most_programs = _LARGEST_CLUSTER if target.capability >= _FIRST_WITH_CLUSTERS else 1
+    if source.ctas > most_programs:
+        raise ClusterSizeError(kernel=kernel.kernel, target=target, programs=source.ctas, limit=most_programs)
     if gates.max_shared is not None and kernel.shared_bytes > gates.max_shared:
         raise SharedMemoryGateError(
             at=at,

@@ -176,8 +176,9 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launch: ``grid`` programs (one-dimensional; nothing is launched when it is 0), after its ``fills``, which
-    are done in any case. ``early``: while the kernel before it in the stream still runs, for whose end it waits."""
+    """One launch: ``grid`` programs, or clusters of a kernel that has some (one-dimensional; nothing is launched when
+    it is 0), after its ``fills``, which are done in any case. ``early``: while the kernel before it in the stream still
+    runs, for whose end it waits."""
 
     kernel: str
     grid: IntExpr

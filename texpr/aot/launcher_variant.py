@@ -151,7 +151,7 @@ def variant_text(c: EntryContext, variant: Variant, kernels: Mapping[str, Kernel
     for it.
     """
     used = _used_buffers(variant, kernels)
-    head, grids = _plan(c, variant, used)
+    head, grids = _plan(c, variant, kernels, used)
     params = [_passed(c, variant, prefix, param) for prefix, param in _all_params(variant, kernels)]
     computed = [line for group in params for passed in group for line in passed.computed]
     plan = [*head, *computed]
@@ -160,9 +160,9 @@ def variant_text(c: EntryContext, variant: Variant, kernels: Mapping[str, Kernel
     body = [
         *plan,
         *([f"  if (overflow) return {c.bundle}_fail(call->error, TEXPR_E_RANGE, -1);"] if checked else []),
-        *_grid_limits(c, grids),
+        *_grid_limits(c, grids, [kernels[launch.kernel].ctas for launch in variant.launches]),
         "",
-        *_describe(c, variant),
+        *_describe(c, variant, kernels),
         *_workspace(c, variant),
         *_launches(c, variant, kernels, params),
         "  return TEXPR_OK;",
@@ -195,7 +195,9 @@ def _used_buffers(variant: Variant, kernels: Mapping[str, KernelSource]) -> tupl
     return tuple(buffer.name for buffer in variant.workspace if buffer.name in passed)
 
 
-def _plan(c: EntryContext, variant: Variant, used: tuple[str, ...]) -> tuple[list[str], list[CInteger]]:
+def _plan(
+    c: EntryContext, variant: Variant, kernels: Mapping[str, KernelSource], used: tuple[str, ...]
+) -> tuple[list[str], list[CInteger]]:
     """Limits, grids and workspace offsets."""
     lines: list[str] = []
     for limit in variant.limits:
@@ -210,7 +212,9 @@ def _plan(c: EntryContext, variant: Variant, used: tuple[str, ...]) -> tuple[lis
             lines.append(f"  if (!({condition.text})) return {c.bundle}_fail(call->error, TEXPR_E_RANGE, -1);")
     grids = [c_integer(launch.grid, c.checked) for launch in variant.launches]
     for position, (launch, grid) in enumerate(zip(variant.launches, grids, strict=True)):
-        lines.append(f"  grid_{position} = {grid.text}; /* programs of {comment(launch.kernel)} */")
+        ctas = kernels[launch.kernel].ctas
+        what = "programs" if ctas == 1 else f"clusters of {ctas} programs"
+        lines.append(f"  grid_{position} = {grid.text}; /* {what} of {comment(launch.kernel)} */")
     for position, launch in enumerate(variant.launches):
         for number, fill in enumerate(launch.fills):
             count = c_integer(fill.count, c.checked)
@@ -241,11 +245,12 @@ def _fill_count(position: int, number: int) -> str:
     return f"fill_{position}_{number}"
 
 
-def _grid_limits(c: EntryContext, grids: list[CInteger]) -> list[str]:
+def _grid_limits(c: EntryContext, grids: list[CInteger], clusters: list[int]) -> list[str]:
     wrong: list[str] = []
-    for position, grid in enumerate(grids):
+    for position, (grid, ctas) in enumerate(zip(grids, clusters, strict=True)):
+        most = _GRID_MAX // ctas
         wrong += [f"grid_{position} < 0"] if grid.interval.low < 0 else []
-        wrong += [f"grid_{position} > {_GRID_MAX}"] if grid.interval.high > _GRID_MAX else []
+        wrong += [f"grid_{position} > {most}"] if grid.interval.high > most else []
     return [f"  if ({' || '.join(wrong)}) return {c.bundle}_fail(call->error, TEXPR_E_RANGE, -1);"] if wrong else []
 
 
@@ -275,7 +280,7 @@ def _locals(c: EntryContext, variant: Variant, params: list[_Passed], used: tupl
     return lines
 
 
-def _describe(c: EntryContext, variant: Variant) -> list[str]:
+def _describe(c: EntryContext, variant: Variant, kernels: Mapping[str, KernelSource]) -> list[str]:
     """What query answers: the variant, its launches, the workspace it needs."""
     lines = [
         "  if (call->info != NULL) {",
@@ -285,8 +290,10 @@ def _describe(c: EntryContext, variant: Variant) -> list[str]:
     ]
     for position, launch in enumerate(variant.launches):
         image = f"call->state->images[{c.kernels.index(launch.kernel)}]"
+        ctas = kernels[launch.kernel].ctas
+        blocks = f"grid_{position}" if ctas == 1 else f"({ctas} * grid_{position})"
         lines += [
-            f"    call->info->grid[{position}] = (uint32_t)grid_{position};",
+            f"    call->info->grid[{position}] = (uint32_t){blocks};",
             f"    call->info->block[{position}] = {c.bundle}_images[{image}].threads;",
             f"    call->info->shared_bytes[{position}] = {c.bundle}_images[{image}].shared_bytes;",
         ]
@@ -324,7 +331,9 @@ def _launches(
         groups, rest = rest[: len(source.params)], rest[len(source.params) :]
         passed = [one for group in groups for one in group]
         kernel = c.kernels.index(launch.kernel)
-        start, passing = ("start_early", "params") if launch.early else ("start", "params, NULL")
+        start, passing = ("start_early", "params") if launch.early else ("start", "params, NULL, 0")
+        if source.ctas > 1:
+            start, passing = "start_clusters", f"params, {source.ctas}, {int(launch.early)}"
         for number, fill in enumerate(launch.fills):
             lines += _fill(c, variant, fill, _fill_count(position, number))
         lines += [
@@ -384,7 +393,8 @@ def _launch_comment(source: KernelSource) -> str:
     """The kernel, and the schedule lines its nodes came from."""
     places = dict.fromkeys(origin.schedule for _, origin in source.origins if origin.schedule)
     where = f" (schedule {', '.join(list(places)[:3])})" if places else ""
-    return comment(f"{source.name}: {source.warps} warps{where}")
+    together = "" if source.ctas == 1 else f", clusters of {source.ctas}"
+    return comment(f"{source.name}: {source.warps} warps{together}{where}")
 
 
 def _passed(c: EntryContext, variant: Variant, prefix: str, param: KernelParam) -> tuple[_Passed, ...]:

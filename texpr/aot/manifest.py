@@ -192,6 +192,7 @@ def _fill(fill: Fill) -> Json:
 def _kernel(source: KernelSource, compiled: Iterable[CompiledKernel]) -> Json:
     return {
         "name": source.name,
+        "cluster": source.ctas,
         "parameters": [_parameter(param) for param in source.params],
         "images": [_image(kernel) for kernel in compiled if kernel.kernel == source.name],
     }
@@ -279,17 +280,17 @@ def verify_bundle(folder: Path) -> Json:
             raise BundleDamagedError(path=folder, problem=f"{path} is not the file that was built")
     for kernel in manifest["kernels"]:
         for image in kernel["images"]:
-            _verify_image(folder, kernel["name"], image)
+            _verify_image(folder, kernel, image)
     return manifest
 
 
-def _verify_image(folder: Path, kernel: str, image: Json) -> None:
+def _verify_image(folder: Path, kernel: Json, image: Json) -> None:
     try:
         (facts,) = cubin_facts((folder / image["cubin"]).read_bytes())
     except (CubinFormatError, ValueError) as error:
         raise BundleDamagedError(path=folder, problem=f"{image['cubin']}: {error}") from error
-    read = (facts.kernel, facts.registers, facts.stack_bytes, facts.threads)
-    if read != (kernel, image["registers"], image["stack_bytes"], image["threads"]):
+    read = (facts.kernel, facts.registers, facts.stack_bytes, facts.threads, facts.cluster)
+    if read != (kernel["name"], image["registers"], image["stack_bytes"], image["threads"], kernel["cluster"]):
         raise BundleDamagedError(path=folder, problem=f"{image['cubin']} has other resources than the manifest says")
 
 

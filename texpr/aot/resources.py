@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 _CUDA_MACHINE = 190
 _REQNTID = 0x10
+_CTA_PER_CLUSTER = 0x3D
 _MIN_STACK_SIZE = 0x12
 _KPARAM_INFO = 0x17
 _REGCOUNT = 0x2F
@@ -29,7 +30,8 @@ class CubinFormatError(ValueError):
 @dataclass(frozen=True, slots=True)
 class CubinFacts:
     """One kernel's facts. ``capability`` is major*10 + minor; ``parameters`` are sizes in bytes, in order; ``threads``
-    is what ``.reqntid`` asks for (0: not given); ``stack_bytes`` per thread, including called functions.
+    is what ``.reqntid`` asks for (0: not given), ``cluster`` the blocks of a cluster that ``.reqnctapercluster`` asks
+    for (1: not given); ``stack_bytes`` per thread, including called functions.
     """
 
     capability: int
@@ -38,6 +40,7 @@ class CubinFacts:
     stack_bytes: int
     parameters: tuple[int, ...]
     threads: int
+    cluster: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,13 @@ def _read(cubin: bytes) -> tuple[CubinFacts, ...]:
     capability = _capability(cubin)
     return tuple(
         CubinFacts(
-            capability, name, registers[name], stacks.get(name, 0), _parameters(attributes), _threads(attributes)
+            capability,
+            name,
+            registers[name],
+            stacks.get(name, 0),
+            _parameters(attributes),
+            _extent(attributes, _REQNTID, 0),
+            _extent(attributes, _CTA_PER_CLUSTER, 1),
         )
         for name, attributes in sorted(kernels.items())
         if name in registers
@@ -168,9 +177,10 @@ def _parameters(attributes: list[tuple[int, bytes]]) -> tuple[int, ...]:
     return tuple(size for _, size in sorted(sizes.items()))
 
 
-def _threads(attributes: list[tuple[int, bytes]]) -> int:
+def _extent(attributes: list[tuple[int, bytes]], wanted: int, absent: int) -> int:
+    """The product of an attribute's three extents, ``absent`` without it."""
     for attribute, value in attributes:
-        if attribute == _REQNTID:
+        if attribute == wanted:
             x, y, z = struct.unpack("<III", value)
             return int(x * y * z)
-    return 0
+    return absent

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from texpr.emulator.faults import LaunchError
 from texpr.emulator.kernel import Kernel
 
+_FIRST_SM = 90
 PORTABLE = 8
 """Programs per cluster that every device with clusters can run; more need an attribute of the kernel."""
 
 
 def cluster_of_launch(
-    kernel: Kernel, grid: tuple[int, int, int], given: Sequence[int] | None
+    kernel: Kernel, grid: tuple[int, int, int], given: Sequence[int] | None, sm: int
 ) -> tuple[int, int, int]:
-    """Programs per cluster along x, y and z; raises `LaunchError` if kernel, grid and launch do not agree."""
+    """Programs per cluster along x, y and z; raises `LaunchError` if kernel, grid, launch and device do not agree."""
     if given is None:
         if kernel.explicit_cluster:
             raise LaunchError(f"{kernel.name}: the launch must give the cluster ({kernel.cluster or 'any'})")
@@ -29,6 +30,8 @@ def cluster_of_launch(
         cluster = (padded[0], padded[1], padded[2])
         if kernel.cluster is not None and kernel.cluster != cluster:
             raise LaunchError(f"{kernel.name}: the cluster is {cluster}, the kernel requires {kernel.cluster}")
+    if cluster != (1, 1, 1) and sm < _FIRST_SM:
+        raise LaunchError(f"{kernel.name}: the cluster is {cluster}, and sm_{sm} has no clusters")
     if cluster[0] * cluster[1] * cluster[2] > PORTABLE:
         raise LaunchError(f"{kernel.name}: the cluster {cluster} has more than {PORTABLE} programs")
     if any(extent % together for extent, together in zip(grid, cluster, strict=True)):

@@ -92,6 +92,7 @@ def attributes(sm: int, multiprocessors: int) -> dict[int, int]:
         DeviceAttribute.MAX_BLOCKS_PER_MULTIPROCESSOR: residency.blocks,
         DeviceAttribute.RESERVED_SHARED_MEMORY_PER_BLOCK: _RESERVED_SHARED,
         DeviceAttribute.MEMORY_POOLS_SUPPORTED: 1,
+        DeviceAttribute.CLUSTER_LAUNCH: int(sm >= 90),
         DeviceAttribute.TENSOR_MAP_ACCESS_SUPPORTED: int(sm >= 90),
     }
     return dict.fromkeys(range(1, _LAST_ATTRIBUTE + 1), 0) | {int(name): value for name, value in known.items()}

@@ -30,6 +30,7 @@ DRIVER_VERSION: Final = 13000
 """CUDA 13.0, whose driver loads the cubins of every target."""
 MAP_ALIGNMENT: Final = 64
 _ATTRIBUTE_BYTES: Final = 72  # of a CUlaunchAttribute
+_CLUSTER: Final = 4  # CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
 _EARLY_START: Final = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 
 _VOID_P = ctypes.c_void_p
@@ -182,9 +183,13 @@ class EmulatedDriver:
         launch = config.contents
         if launch.attribute_count and not launch.attributes:
             raise CudaError(Result.INVALID_VALUE, "the array of launch attributes is null")
+        cluster: tuple[int, int, int] | None = None
         for index in range(launch.attribute_count):
-            identifier = ctypes.c_uint32.from_address(launch.attributes + index * _ATTRIBUTE_BYTES).value
-            if identifier != _EARLY_START:  # which changes nothing where one kernel runs after the other
+            attribute = launch.attributes + index * _ATTRIBUTE_BYTES
+            identifier, _, *values = (ctypes.c_uint32 * 5).from_address(attribute)
+            if identifier == _CLUSTER:
+                cluster = (values[0], values[1], values[2])
+            elif identifier != _EARLY_START:  # which changes nothing where one kernel runs after the other
                 what = f"the stand-in driver does not support launch attribute {identifier}"
                 raise CudaError(Result.NOT_SUPPORTED, what)
         sizes = self.gpu.parameter_sizes(function or 0)
@@ -196,6 +201,7 @@ class EmulatedDriver:
             block=(launch.block_x, launch.block_y, launch.block_z),
             shared=launch.shared_bytes,
             params=[_parameter(params, index, size) for index, size in enumerate(sizes)],
+            cluster=cluster,
         )
 
     def _memset_d8_async(self, address: int, value: int, count: int, stream: int | None) -> None:

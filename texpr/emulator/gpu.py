@@ -28,6 +28,7 @@ from texpr.emulator.device_facts import (
 )
 from texpr.emulator.faults import Fault, LaunchError, PtxError
 from texpr.emulator.images import ImageIndex, KernelImage, MoreBundles, ptx_images
+from texpr.emulator.kernel import Kernel
 from texpr.emulator.launch import Device
 from texpr.emulator.layouts import Layout
 
@@ -185,6 +186,15 @@ class VirtualGpu:
                 return function.image.local_bytes
             case FunctionAttribute.NUM_REGS:
                 return function.image.registers
+            case FunctionAttribute.CLUSTER_SIZE_MUST_BE_SET:
+                return int(self._kernel(function.image).explicit_cluster)
+            case (
+                FunctionAttribute.REQUIRED_CLUSTER_WIDTH
+                | FunctionAttribute.REQUIRED_CLUSTER_HEIGHT
+                | FunctionAttribute.REQUIRED_CLUSTER_DEPTH
+            ):
+                required = self._kernel(function.image).cluster or (0, 0, 0)
+                return required[attribute - FunctionAttribute.REQUIRED_CLUSTER_WIDTH]
             case FunctionAttribute.PTX_VERSION | FunctionAttribute.BINARY_VERSION:
                 return function.image.capability
             case FunctionAttribute.MAX_DYNAMIC_SHARED_SIZE_BYTES:
@@ -193,6 +203,10 @@ class VirtualGpu:
                 raise CudaError(
                     Result.INVALID_VALUE, f"the stand-in driver does not know function attribute {attribute}"
                 )
+
+    @staticmethod
+    def _kernel(image: KernelImage) -> Kernel:
+        return image.load().kernels[image.kernel]
 
     def set_function_attribute(self, handle: int, attribute: int, value: int) -> None:
         """``cuFuncSetAttribute``: the limit of dynamic shared memory, or a carve-out hint (ignored, as it cannot change
@@ -308,8 +322,10 @@ class VirtualGpu:
         block: tuple[int, int, int],
         shared: int,
         params: Sequence[bytes],
+        cluster: tuple[int, int, int] | None = None,
     ) -> None:
-        """``cuLaunchKernelEx`` without attributes; ``params`` are the exact bytes of each parameter.
+        """``cuLaunchKernelEx``; ``params`` are the exact bytes of each parameter, ``cluster`` its attribute for the
+        dimensions of clusters.
 
         A fault of the kernel is appended to ``faults`` and raised as CudaError(LAUNCH_FAILED).
         """
@@ -321,7 +337,7 @@ class VirtualGpu:
             self._name_buffers(image, params)
             try:
                 stats = self.device.launch(
-                    module, image.kernel, grid=grid, block=block, shared=shared, params=list(params)
+                    module, image.kernel, grid=grid, block=block, shared=shared, params=list(params), cluster=cluster
                 )
                 if stats.counters is not None:
                     self.counters += stats.counters

@@ -160,7 +160,7 @@ class Device:
             raise LaunchError(f"{kernel}: grid {extents} exceeds the limits {_MAX_GRID}")
         shape_block = _extents(block, "block", kernel)
         self._check_block(entry, shape_block)
-        together = cluster_of_launch(entry, extents, cluster)
+        together = cluster_of_launch(entry, extents, cluster, self.sm)
         packed = _pack_params(entry, params)
         for allocation in self.memory.live():
             allocation.summarise()

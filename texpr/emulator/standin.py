@@ -34,7 +34,7 @@ from texpr.emulator.search import Found, bundles_of_process, find_bundles
 
 _REQUEST = struct.Struct("=II")
 _REPLY = struct.Struct("=iI")
-_SHAPE = struct.Struct("=Q7I")
+_SHAPE = struct.Struct("=Q10I")
 _CREDENTIALS = struct.Struct("=iII")
 _SIGNAL_STATUS: Final = 128
 
@@ -357,10 +357,12 @@ class _Client:
         return handle
 
     def _launch(self, payload: memoryview) -> None:
-        function, gx, gy, gz, bx, by, bz, shared = _SHAPE.unpack_from(payload)
+        function, gx, gy, gz, bx, by, bz, shared, *cluster = _SHAPE.unpack_from(payload)
         block = bytes(payload[_SHAPE.size :])
         params = [block[offset : offset + size] for offset, size in self._gpu.parameters(function)]
-        self._gpu.launch(function, grid=(gx, gy, gz), block=(bx, by, bz), shared=shared, params=params)
+        given = (cluster[0], cluster[1], cluster[2]) if any(cluster) else None
+        grid, size = (gx, gy, gz), (bx, by, bz)
+        self._gpu.launch(function, grid=grid, block=size, shared=shared, params=params, cluster=given)
 
 
 def _receive(connection: socket.socket, room: memoryview) -> bool:

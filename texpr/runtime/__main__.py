@@ -59,7 +59,7 @@ def _describe_entry(entry: Entry) -> Iterator[str]:
 
 def _describe_kernel(kernel: Kernel) -> Iterator[str]:
     yield ""
-    yield f"kernel {kernel.name}"
+    yield f"kernel {kernel.name}" + (f"   in clusters of {kernel.cluster}" if kernel.cluster > 1 else "")
     for cubin in kernel.cubins:
         size = f"{cubin.threads:>4} threads  {cubin.registers:>3} registers"
         memory = f"{cubin.shared_bytes:>6} B shared  {cubin.stack_bytes:>4} B stack"

@@ -187,10 +187,11 @@ class Cubin:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel and its cubins, one per target."""
+    """A kernel and its cubins, one per target. ``cluster``: the programs that share a cluster (1: there are none)."""
 
     name: str
     cubins: tuple[Cubin, ...]
+    cluster: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +365,7 @@ def _variant(data: dict[str, Any]) -> Variant:
 
 
 def _kernel(data: dict[str, Any]) -> Kernel:
-    return Kernel(_a(str, data["name"]), _all(_cubin, data["images"]))
+    return Kernel(_a(str, data["name"]), _all(_cubin, data["images"]), _a(int, data.get("cluster", 1)))
 
 
 def _cubin(data: dict[str, Any]) -> Cubin:

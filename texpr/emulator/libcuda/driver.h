@@ -55,7 +55,7 @@ enum place { ON_HOST = 1, ON_DEVICE = 2 };
 
 struct kernel_work {
   CUfunction function;
-  uint32_t shape[7]; /* grid x, y, z, block x, y, z, shared bytes */
+  uint32_t shape[10]; /* grid x, y, z, block x, y, z, shared bytes, cluster x, y, z (zeros: none is given) */
   unsigned char *block;
   size_t bytes;
 };

@@ -84,10 +84,9 @@ static CUresult gather(CUfunction function, void **params, void **extra, unsigne
   return CUDA_SUCCESS;
 }
 
-EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
-    unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params, void **extra) {
+/* `shape` as in struct kernel_work. */
+static CUresult launch(CUfunction function, const uint32_t shape[10], CUstream stream, void **params, void **extra) {
   unsigned char bytes[MAX_PARAMETER_BYTES];
-  const uint32_t shape[7] = {grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes};
   struct work work;
   REQUIRE_CONTEXT();
   REQUIRE_HANDLE(function, A_FUNCTION);
@@ -95,10 +94,16 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
   REQUIRE_OK(know_parameters(function));
   work.type = KERNEL_NODE;
   work.as.kernel.function = function;
-  memcpy(work.as.kernel.shape, shape, sizeof shape);
+  memcpy(work.as.kernel.shape, shape, sizeof work.as.kernel.shape);
   work.as.kernel.block = bytes;
   REQUIRE_OK(gather(function, params, extra, bytes, &work.as.kernel.bytes));
   return submit(stream, &work);
+}
+
+EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
+    unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params, void **extra) {
+  const uint32_t shape[10] = {grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, 0, 0, 0};
+  return launch(function, shape, stream, params, extra);
 }
 ALIAS(cuLaunchKernel_ptsz, cuLaunchKernel);
 
@@ -137,8 +142,9 @@ enum attribute_id {
   PREFERRED_CLUSTER_DIMENSION = 11, LAUNCH_COMPLETION_EVENT = 12, PREFERRED_SHARED_MEMORY_CARVEOUT = 14
 };
 
-/* Attributes that say when and where a kernel may run change nothing in a simulation without time. The others are refused. */
-static CUresult check_attribute(const struct launch_attribute *attribute, const char *kernel) {
+/* Attributes that say when and where a kernel may run change nothing in a simulation without time; the dimensions of clusters become
+ * part of the shape. The others are refused. */
+static CUresult take_attribute(const struct launch_attribute *attribute, const char *kernel, uint32_t shape[10]) {
   const unsigned int *words = attribute->value.words;
   switch (attribute->id) {
     case IGNORE:
@@ -160,11 +166,14 @@ static CUresult check_attribute(const struct launch_attribute *attribute, const 
       note("launch of %s: cooperative launches are not emulated", kernel);
       return CUDA_ERROR_NOT_SUPPORTED;
     case CLUSTER_DIMENSION:
+      REQUIRE(words[0] != 0 && words[1] != 0 && words[2] != 0, CUDA_ERROR_INVALID_VALUE);
+      memcpy(shape + 7, words, 3 * sizeof *words);
+      return CUDA_SUCCESS;
     case PREFERRED_CLUSTER_DIMENSION:
       if (words[0] <= 1 && words[1] <= 1 && words[2] <= 1) {
         return CUDA_SUCCESS;
       }
-      note("launch of %s: clusters of %u x %u x %u programs are not emulated", kernel, words[0], words[1], words[2]);
+      note("launch of %s: preferred clusters of %u x %u x %u programs are not emulated", kernel, words[0], words[1], words[2]);
       return CUDA_ERROR_NOT_SUPPORTED;
     default:
       note("launch of %s: launch attribute %u is not emulated", kernel, attribute->id);
@@ -173,15 +182,22 @@ static CUresult check_attribute(const struct launch_attribute *attribute, const 
 }
 
 EXPORT CUresult cuLaunchKernelEx(const launch_config *config, CUfunction function, void **params, void **extra) {
+  uint32_t shape[10] = {0};
   unsigned int index;
   REQUIRE_CONTEXT();
   REQUIRE(config != NULL && (config->attribute_count == 0 || config->attributes != NULL), CUDA_ERROR_INVALID_VALUE);
   REQUIRE_HANDLE(function, A_FUNCTION);
   for (index = 0; index < config->attribute_count; ++index) {
-    REQUIRE_OK(check_attribute(&config->attributes[index], function->name));
+    REQUIRE_OK(take_attribute(&config->attributes[index], function->name, shape));
   }
-  REQUIRE_OK(cuLaunchKernel(function, config->grid_x, config->grid_y, config->grid_z, config->block_x, config->block_y, config->block_z,
-      config->shared_bytes, config->stream, params, extra));
+  shape[0] = config->grid_x;
+  shape[1] = config->grid_y;
+  shape[2] = config->grid_z;
+  shape[3] = config->block_x;
+  shape[4] = config->block_y;
+  shape[5] = config->block_z;
+  shape[6] = config->shared_bytes;
+  REQUIRE_OK(launch(function, shape, config->stream, params, extra));
   for (index = 0; index < config->attribute_count; ++index) {
     const struct launch_attribute *attribute = &config->attributes[index];
     if (attribute->id == PROGRAMMATIC_EVENT || attribute->id == LAUNCH_COMPLETION_EVENT) {

@@ -62,7 +62,7 @@ enum operation {
   OP_FUNCTION_ATTRIBUTE = 5, /* u64 function, i32 attribute -> i32 */
   OP_SET_ATTRIBUTE = 6,      /* u64 function, i32 attribute, i32 value */
   OP_PARAMETERS = 7,         /* u64 function -> (u32 offset, u32 bytes)[] */
-  OP_LAUNCH = 8,             /* u64 function, u32 grid[3], u32 block[3], u32 shared, parameter block */
+  OP_LAUNCH = 8,             /* u64 function, u32 grid[3], u32 block[3], u32 shared, u32 cluster[3], parameter block */
   OP_ALLOCATE = 9,           /* u64 bytes, u64 context -> u64 address */
   OP_FREE = 10,              /* u64 address */
   OP_WRITE = 11,             /* u64 address, data */
