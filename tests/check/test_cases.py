@@ -89,11 +89,25 @@ def test_optional_tensors_are_given_and_left_out() -> None:
     assert {case.absent for case in cases} == {frozenset(), frozenset(["b"])}
 
 
+def costs(asked: Problem, cases: list[Case]) -> list[int]:
+    symbols = [symbols_of(asked.algorithm, case, 2) for case in cases]
+    return [work_of(asked.algorithm, asked.record, one) for one in symbols if one is not None]
+
+
 def test_no_call_costs_more_than_allowed() -> None:
-    asked, cases = cases_of("any", work=200)
-    for case in cases:
-        symbols = symbols_of(asked.algorithm, case, 2)
-        assert symbols is not None and work_of(asked.algorithm, asked.record, symbols) <= 200
+    asked, cases = cases_of("any", work=1000)
+    assert len(costs(asked, cases)) == 20 and max(costs(asked, cases)) <= 1000
+
+
+def test_a_few_calls_compute_a_tile_even_if_one_is_more_than_allowed() -> None:
+    asked, cases = cases_of("any", work=50)
+    assert [cost for cost in costs(asked, cases) if cost] == [2 * 4 * 16] * 3
+
+
+def test_most_calls_compute_something() -> None:
+    for name in ("wide", "any"):
+        _, cases = cases_of(name, count=12)
+        assert sum(0 in case.dims.values() for case in cases) in (1, 2, 3, 4)
 
 
 def test_work_counts_whole_tiles() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -39,6 +39,11 @@ _REFERENCE_PER_WORK: Final = 64
 much as one point of anything else."""
 _PRODUCTS_PER_WORK: Final = 16
 """Multiply-adds of a contraction that cost as much as one point of anything else."""
+
+_COSTLY: Final = 3
+"""So many calls of a variant may cost more than others, if none of its calls that compute something would cost less."""
+_EMPTY: Final = 3
+"""One call out of so many may have an axis without a point."""
 
 
 class Alignment(Enum):
@@ -98,12 +103,16 @@ def choose_cases(problem: Problem, count: int, seed: int) -> list[Case]:
         for y in factors[b]
     } or {frozenset(((a, x),)) for a in factors for x in factors[a]}
     found: list[Case] = []
+    sizes = _positive_sizes(problem, factors)
+    costly = _roomy(problem, sizes, factors)
     while len(found) < count:
         best: tuple[int, Case, set[frozenset[tuple[str, Choice]]]] | None = None
+        within = costly if sum(_work(problem, case) > problem.most_work for case in found) < _COSTLY else problem
+        full = sum(_is_empty(problem, case) for case in found) * _EMPTY >= count
         for tried in _tries(factors, uncovered, rng):
-            choices = _affordable(problem, factors, tried)
-            case = None if choices is None else _reaching(problem, choices)
-            if choices is None or case is None:
+            choices = _affordable(within, sizes, tried)
+            case = None if choices is None else _reaching(within, choices)
+            if choices is None or case is None or (full and _is_empty(problem, case)):
                 continue
             covered = {frozenset(pair) for pair in itertools.combinations(choices.items(), 2)} & uncovered
             if best is None or len(covered) > best[0]:
@@ -127,30 +136,48 @@ def _tries(
         yield choices
 
 
-def _affordable(
-    problem: Problem, factors: Mapping[str, tuple[Choice, ...]], choices: dict[str, Choice]
-) -> dict[str, Choice] | None:
+def _affordable(problem: Problem, sizes: Mapping[str, Sequence[int]], choices: Choices) -> Choices | None:
     """The choices, with dims made smaller, the largest first, until a call of them is small enough. Guards often demand
     several large dims at once; few random calls that have them are affordable."""
+    choices = _shrunk(problem, sizes, choices, problem.most_work)
+    case = _case(problem, choices)
+    return None if case is not None and _work(problem, case) > problem.most_work else choices
+
+
+def _shrunk(problem: Problem, sizes: Mapping[str, Sequence[int]], choices: Choices, work: int) -> Choices:
+    """The choices, with dims made smaller, the largest first, until a call costs no more, or no dim can be smaller."""
     while True:
         case = _case(problem, choices)
-        symbols = None if case is None else symbols_of(problem.algorithm, case, problem.multiprocessors)
-        if symbols is None or work_of(problem.algorithm, problem.record, symbols) <= problem.most_work:
+        if case is None or _work(problem, case) <= work:
             return choices
-        sizes = {name: _number(option) for name, option in choices.items() if name.startswith("dim ")}
-        for name in sorted(sizes, key=lambda name: -sizes[name]):
-            smaller = [n for n in map(_number, factors[name]) if 0 < n < sizes[name]]
-            if smaller and _may_be(problem, choices, name, max(smaller)):
-                choices = choices | {name: max(smaller)}
+        for name in sorted(sizes, key=lambda name: -_number(choices[name])):
+            smaller = [size for size in sizes[name] if size < _number(choices[name])]
+            if smaller:
+                choices = {**choices, name: smaller[-1]}
                 break
         else:
-            return None
+            return choices
 
 
-def _may_be(problem: Problem, choices: Choices, name: str, size: int) -> bool:
-    """Whether the guard still holds if a dim has this size, whatever the other dims are made."""
-    bound = {name.removeprefix("dim "): size}
-    return substitute(problem.wanted.guard, bound) is not FALSE
+def _roomy(problem: Problem, sizes: Mapping[str, Sequence[int]], factors: Mapping[str, tuple[Choice, ...]]) -> Problem:
+    """The problem, with room for calls of two tiles if one tile of every axis is as much as a call may be."""
+    choices = {name: max(sizes[name]) if sizes.get(name) else options[0] for name, options in factors.items()}
+    case = _case(problem, _shrunk(problem, sizes, choices, 0))
+    room = 0 if case is None else 2 * _work(problem, case)
+    return problem if room <= problem.most_work else replace(problem, most_work=room)
+
+
+def _positive_sizes(problem: Problem, factors: Mapping[str, tuple[Choice, ...]]) -> dict[str, list[int]]:
+    """Per dim the sizes, ascending and without 0, at which the guard can hold, whatever the other dims are."""
+
+    def may_be(dim: str, size: int) -> bool:
+        return substitute(problem.wanted.guard, {dim: size}) is not FALSE
+
+    dims = {name: sorted(map(_number, options)) for name, options in factors.items() if name.startswith("dim ")}
+    return {
+        name: [size for size in options if size > 0 and may_be(name.removeprefix("dim "), size)]
+        for name, options in dims.items()
+    }
 
 
 def _sorted_text(pair: frozenset[tuple[str, Choice]]) -> list[str]:
@@ -284,6 +311,19 @@ def _strides(tensors: Sequence[Tensor], symbols: Mapping[str, int], choices: Cho
                 found[name] = stride
             dense = stride * extents[dim]
     return found
+
+
+def _work(problem: Problem, case: Case) -> int:
+    """What a call costs; nothing if it is none."""
+    symbols = symbols_of(problem.algorithm, case, problem.multiprocessors)
+    return 0 if symbols is None else work_of(problem.algorithm, problem.record, symbols)
+
+
+def _is_empty(problem: Problem, case: Case) -> bool:
+    """Whether some definition has an axis without a point."""
+    symbols = symbols_of(problem.algorithm, case, problem.multiprocessors) or {}
+    axes = [axis for definition in problem.algorithm.defs for axis in _axes_of_work(definition)]
+    return any(evaluate(axis.extent, symbols) == 0 for axis in axes)
 
 
 def work_of(algorithm: Algorithm, record: Variant, symbols: Mapping[str, int]) -> int:

@@ -22,8 +22,9 @@ from texpr.math.expr import evaluate
 from texpr.runtime.library import EntryFunctions, Library, QueryResult, RawCall
 from texpr.runtime.scalars import encode
 
-MULTIPROCESSORS = 2
-"""Of the simulated GPU: few, so that persistent programs loop over several tiles."""
+MULTIPROCESSORS = 4
+"""Of the simulated GPU: few, so that persistent programs loop over several tiles, and enough that one tile may be split
+between them."""
 
 
 class NotWritten(Exception):

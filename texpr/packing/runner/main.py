@@ -33,7 +33,7 @@ ALL_RIGHT, SOME_WRONG, CANNOT_RUN, UNFINISHED = 0, 1, 2, 3
 
 _EMULATED_WORK: Final = 4_000_000
 """Points: larger cases are left to GPUs."""
-_EMULATED_MULTIPROCESSORS: Final = 2
+_EMULATED_MULTIPROCESSORS: Final = 4
 """As where the emulator's bits were made: programs then share the work in the same way."""
 _RESTART: Final = "--until"
 
