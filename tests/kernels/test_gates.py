@@ -125,6 +125,8 @@ STEPS = {
     "linear_gelu.fetched.linear.sm_90a": Step("HGMMA", 4, "m64n256k16", 2, 1, 60),
     "swiglu_mlp.fetched.hidden.sm_90a": Step("HGMMA", 8, "m64n128k16", 2, 2, 70),
     "swiglu_mlp.fetched.down.sm_90a": Step("HGMMA", 4, "m64n256k16", 2, 1, 60),
+    "conv2d.fetched.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
+    "conv3d.fetched.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
     # for k and for v each
     "attention.d64_fetched.forward.sm_90a": Step("HGMMA", 4 + 8, "m64n64k16", 4, 2, 580),
     "attention.d128_fetched.forward.sm_90a": Step("HGMMA", 8 + 8, "m64n128k16", 4, 2, 640),
