@@ -30,6 +30,16 @@ def scaled_rows(x: Any, row: Any, s: Any, y: Any) -> None:
     y[i, k] = x[row[i], k] * s[k]
 
 
+@te.algorithm(
+    "x: f16[P, K], at: i32[V, M] in [-1, P), g: f16[Q, K], to: i32[V, N] in [0, Q) -> y: f32[M, N]",
+    require=["K % 8 == 0"],
+)
+def matched(x: Any, at: Any, g: Any, to: Any, y: Any) -> None:
+    """Products of rows of x with rows of g, which both change from v to v."""
+    i, j, v, k = te.axes(i="M", j="N", v="V", k="K")
+    y[i, j] = te.sum(x[at[v, i], k] * g[to[v, j], k], over=(v, k), where=at[v, i] >= 0)
+
+
 PLAIN = "grid: {i: 32, j: 32}, place: {y: {loop: {k: 16}}}"
 
 
@@ -95,3 +105,30 @@ def test_rows_of_a_whole_tile_are_gathered_for_the_next(tmp_path: Path) -> None:
         row = rng.integers(0, p, m).astype(np.int32)
         x, s = (rng.standard_normal(shape).astype(np.float32) for shape in ((p, k), (k,)))
         assert right(bundles, scaled_rows, x=x, row=row, s=s), (m, k)
+
+
+HELD = {
+    "one step ahead": "at: {at: y.k, in: registers, ahead: 1}",
+    "before the slot is free": "at: {at: y.k, in: registers}",
+    "both, by distances of their own": "at: {at: y.k, in: registers, ahead: 3}, to: {at: y.k, in: registers, ahead: 1}",
+    "both, equally far": "at: {at: y.k, in: registers, ahead: 2}, to: {at: y.k, in: registers, ahead: 2}",
+}
+
+
+@pytest.mark.parametrize(("how", "skip"), zip(HELD, [", skip: {v: {test: mask}}", ""] * 2, strict=True))
+def test_indices_are_held_some_steps_ahead(how: str, skip: str, tmp_path: Path) -> None:
+    entry = f"{stages('y.k', x='copy: async, depth: 2', g='copy: async, depth: 2')}, {HELD[how]}"
+    runs = ", ".join(f"stage.{name}" for name in ("x", "g", "at", "to") if f"{name}: {{" in entry)
+    place = f"place: {{y: {{loop: {{v: 1, k: 32}}{skip}, mma: {{op: wgmma, rows: i, cols: j, a: shared}}}}}}"
+    kernel = f"grid: {{i: 64, j: 32}}, persistent: {{programs: 2}}, {place}, stage: {{{entry}}}, {roles(4, runs)}"
+    plain = "grid: {i: 32, j: 32}, place: {y: {loop: {v: 1, k: 16}}}"
+    text = variants("matched", "sm_90a", kernel, plain, "x, g").replace("when:", "when: V <= 8 and")
+    text = text.replace("  kernels:", "  assume: [finite(g)]\n  kernels:")
+    bundles = built(matched, text, tmp_path, "sm_90a")
+    rng = np.random.default_rng(3)
+    sizes = (65, 40, 33, 3), (5, 32, 8, 1), (64, 64, 64, 5), (130, 8, 40, 0), (1, 0, 8, 2), (70, 72, 9, 8)
+    for m, k, n, v in sizes:
+        at = rng.integers(-1, 4, (v, m)).astype(np.int32)
+        at[v // 2 : v // 2 + 1] = -1
+        to = rng.integers(0, 6, (v, n)).astype(np.int32)
+        assert right(bundles, matched, x=halves(rng, 4, k), at=at, g=halves(rng, 6, k), to=to), (m, k, n, v)

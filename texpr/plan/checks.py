@@ -58,6 +58,7 @@ from texpr.schedule.records import Stage as StageRecord
 
 _OPERAND_FILES = 4  # what the assembler sinks and reloads of the operands that are ready in a step
 _TILE_LIMIT = 1 << 20  # elements; Triton's own limit on tensors
+_MOST_INDICES = 8  # steps for which a role that gathers may hold indices in registers
 _ASYNC_BYTES = 4  # PTX ISA, cp.async: cp-size is 4, 8 or 16
 
 
@@ -241,6 +242,8 @@ def check_stage(context: Context, tensor: Tensor | Func, record: StageRecord, fo
     ahead = stage_ahead(record)
     in_loop = isinstance(record.at, LoopOf) and isinstance(form, AxisTile) and record.where is Memory.SHARED
     most = (record.depth if record.copy is Copy.SYNC else record.depth - 1) if in_loop else 0
+    if record.where is Memory.REGISTERS and isinstance(record.at, LoopOf) and _is_fetched(context, tensor.name):
+        most = _MOST_INDICES
     if ahead > most or (record.depth > 1 and not in_loop):
         raise StageTooDeep(
             name=tensor.name,
@@ -277,6 +280,12 @@ def check_stage(context: Context, tensor: Tensor | Func, record: StageRecord, fo
         raise AsyncTooNarrow(
             name=tensor.name, proved=elements * tensor.dtype.bytes, missing=f"missing: {missing}", fact=missing, at=at
         )
+
+
+def _is_fetched(context: Context, name: str) -> bool:
+    """Whether a role runs a stage that runs nothing but stages."""
+    runs = (role.runs for role in context.record.roles.values())
+    return any(f"stage.{name}" in nodes and all(node.startswith("stage.") for node in nodes) for nodes in runs)
 
 
 def stage_ahead(record: StageRecord) -> int:

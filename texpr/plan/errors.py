@@ -242,7 +242,10 @@ class StageTooDeep(PlanError):
     code = "TX0330"
     title = "stage runs further ahead than it can"
     template = "stage {name} with depth {depth} runs {ahead} steps ahead; here it can run at most {most}"
-    default_hint = "async copies in a loop run up to depth - 1 steps ahead, sync copies depth, others none (depth: 1)"
+    default_hint = (
+        "async copies in a loop run up to depth - 1 steps ahead, sync copies depth, indices of a role that gathers 8, "
+        "others none"
+    )
 
 
 class ReducedInGrid(PlanError):

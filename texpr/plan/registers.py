@@ -121,6 +121,8 @@ def _is_member(node: Node) -> bool:
 
 def _own_accumulators(node: Node, sizes: Mapping[Axis, int], plan: KernelPlan) -> list[Tile]:
     match node:
+        case Stage(memory=Memory.REGISTERS) if plan.role_of(node) is not None:
+            return []
         case Stage(memory=Memory.REGISTERS, form=AxisTile(axes=axes), source=source):
             count = _count((size for _, size in axes), plan)
             return [Tile(f"stage of {source.name}", -(-count * source.dtype.bits // 32))]

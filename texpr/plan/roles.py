@@ -12,16 +12,18 @@ of another.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from texpr.errors import Location
+from texpr.lang.ir import Expr
 from texpr.plan.attach import computed_by, node_body, node_names
 from texpr.plan.boxes import check_engine
 from texpr.plan.errors import NotLowered, RegistersOfRoles, RoleCannotRun, RolesInvalid
-from texpr.plan.inline import reads_of
+from texpr.plan.inline import key_of, reads_of
 from texpr.plan.ir import AxisTile, Group, KernelPlan, Node, RolePlan, Stage, Window, Write
 from texpr.plan.resolve import Context
+from texpr.schedule.records import Copy, Memory, Program
 from texpr.schedule.records import Kernel as KernelRecord
-from texpr.schedule.records import Memory, Program
 from texpr.schedule.records import Role as RoleRecord
 
 WARP_GROUP = 4
@@ -139,17 +141,53 @@ def check_what_is_fetched(record: KernelRecord, plan: KernelPlan) -> None:
     for name, role in record.roles.items():
         if _computes(role):
             continue
-        for fetched in _fetched(role):
-            stage, given = stages[fetched], record.stage[fetched]
-            if isinstance(stage.position, Program):
-                why, word, hint = "it is fetched once per program, before the roles part", "at", "at: tile"
-            elif stage.memory is Memory.REGISTERS:
-                why, word, hint = "other roles do not see its registers", "in", "in: shared"
-            elif isinstance(stage.form, Window):
-                why, word, hint = "its readers share a window, and roles hand over tiles", "at", None
-            else:
-                continue
-            raise RoleCannotRun(role=name, node=f"stage.{fetched}", why=why, hint=hint, at=given.location_of(word))
+        own = [stages[fetched] for fetched in _fetched(role)]
+        for stage in own:
+            problem = _not_handed_over(stage, own)
+            if problem is not None:
+                at = record.stage[stage.name].location_of(problem.word)
+                raise RoleCannotRun(role=name, node=f"stage.{stage.name}", why=problem.why, hint=problem.hint, at=at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why a role cannot fetch a stage, the word of the stage that says so, and what to try."""
+
+    why: str
+    word: str
+    hint: str | None
+
+
+def _not_handed_over(stage: Stage, own: Sequence[Stage]) -> _Problem | None:
+    """What is wrong with a stage of a role that fetches ``own``."""
+    if isinstance(stage.position, Program):
+        return _Problem("it is fetched once per program, before the roles part", "at", "at: tile")
+    if stage.memory is Memory.SHARED:
+        windowed = _Problem("its readers share a window, and roles hand over tiles", "at", None)
+        return windowed if isinstance(stage.form, Window) else None
+    copies = [other for other in own if _finds_points_by(other, stage)]
+    if not copies:
+        why = "no copy of the role finds its points by it, and other roles do not see its registers"
+        return _Problem(why, "in", "in: shared")
+    where = next((other for other in copies if other.position != stage.position), None)
+    if where is not None:
+        why = f"copies of {where.name}, which find their points by it, stand at {where.position}"
+        return _Problem(why, "at", f"at: {where.position}")
+    return None
+
+
+def _finds_points_by(copied: Stage, indices: Stage) -> bool:
+    """Whether the addresses or guards of a tile that threads copy depend on what another stage holds."""
+    if copied.memory is not Memory.SHARED or copied.copy is Copy.TMA:
+        return False
+    if not isinstance(copied.form, AxisTile) or not isinstance(indices.form, AxisTile):
+        return False
+    key = key_of(indices.form.read)
+    return any(key_of(read) == key for expr in _where_found(copied.form, copied) for read in reads_of(expr))
+
+
+def _where_found(form: AxisTile, stage: Stage) -> tuple[Expr, ...]:
+    return (*form.read.indices, *stage.where)
 
 
 def check_where_tiles_are_found(record: KernelRecord, plan: KernelPlan) -> None:
@@ -164,7 +202,7 @@ def check_where_tiles_are_found(record: KernelRecord, plan: KernelPlan) -> None:
         if role == computing:
             continue
         assert isinstance(stage.form, AxisTile)
-        for read in (read for expr in (*stage.form.read.indices, *stage.where) for read in reads_of(expr)):
+        for read in (read for expr in _where_found(stage.form, stage) for read in reads_of(expr)):
             source = read.source.name
             if held.get(source, runs.get(source, role)) == role:
                 continue

@@ -253,6 +253,10 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
             shape = ", ".join(_box(low, count) for low, count in zip(lo, extent, strict=True))
             elements = node.form.points
     size = elements * dtype.bits // 8
+    owner = kernel.role_of(node)
+    if node.memory is Memory.REGISTERS and owner is not None:
+        held = f"{node.ahead} ahead, role {owner.name}" if node.ahead else f"role {owner.name}"
+        return _line(f"load {node.name}  [{shape}] {dtype} -> registers", held, node.schedule)
     if node.memory is Memory.REGISTERS:
         registers = registers_per_thread(elements, dtype, kernel)
         return _line(f"load {node.name}  [{shape}] {dtype} -> registers", registers, node.schedule)
@@ -261,11 +265,12 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
     many += "".join(f"{axis.extent} along {axis.name} x " for axis in node.copies)
     how = node.copy.value
     if node.copy is not Copy.SYNC:
-        owner = kernel.role_of(node)
         whose = f"{node.ahead} ahead" if owner is None else f"role {owner.name}"
         how = f"{node.copy.value}, depth {node.depth}, {whose}"
         along = shared_along(node, kernel)
         how += f", multicast along {', '.join(axis.name for axis in along)}" if along else ""
+    elif owner is not None:
+        how = f"sync, depth {node.depth}, role {owner.name}"
     elif node.ahead:
         how = f"sync, {node.ahead} ahead"
     how += ", read a step later" if node.reading.lags else ""

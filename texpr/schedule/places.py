@@ -270,7 +270,8 @@ class Stage(Record):
         default=None,
         metadata=about(
             """How many iterations ahead the tile is fetched. Left out: `depth` - 1, or `depth` - 2 where `wgmma` reads
-            it and its product may still be going on in the next iteration.""",
+            it and its product may still be going on in the next iteration. In registers: how many iterations before
+            its copies a role that gathers loads the indices by which it finds their points, at most 8.""",
             "1",
         ),
     )

@@ -310,7 +310,7 @@ def masked_load(read: Read, scope: Scope, space: Space | None, needs: Needs) -> 
     conditions += bounds_conditions(memory, indices, assumed, space, needs)
     if isinstance(read.source, Tensor) and read.source.optional:
         conditions.append(_present(read.source, needs))
-    if scope.only is not None:
+    if scope.only is not None and (scope.only_along is None or axes_of(read) & scope.only_along):
         conditions.append(scope.only)
     mask = tile.both(conditions)
     fill = read.boundary.fill if mode is BoundaryMode.FILL else 0

@@ -44,6 +44,7 @@ from texpr.schedule.records import Copy, SkipTest
 from texpr.tile import build as tile
 from texpr.tile.boxes import Ring, await_step, fetch_boxes, give_back, go_on, rings_of
 from texpr.tile.gathering import fetch_step
+from texpr.tile.indices import indices_for, load_first, load_next, move_on, with_indices
 from texpr.tile.ir import Barrier, Buffer, Commit, For, If, Scalar, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, stage_dims
@@ -395,13 +396,30 @@ def _fetch(
     counter, count = kernel.name("step"), kernel.name("steps")
     block.add(Scalar(count, product(loop.count for loop in loops), _steps_note(loops)))
     buffers = {stage.name: stage_buffer(stage, kernel, scope, stage.depth) for stage in stages}
-    cursors = {loop.axis: cursor_of(loop.live, kernel, block) for loop in loops if isinstance(loop.live, Mask)}
+    held = indices_for(stages, kernel)
+    masks = [loop.live for loop in loops if isinstance(loop.live, Mask)]
+    cursors = {
+        distance: {mask.axis: cursor_of(mask, kernel, block) for mask in masks}
+        for distance in dict.fromkeys([0, *(stage.ahead for stage, _ in held)])
+    }
+
+    def at_step(step: IntExpr, distance: int, suffix: str, into: Block) -> Scope:
+        inside = scope.with_axes(_positions(loops, step, cursors[distance], suffix, kernel, into))
+        for loop in loops:
+            inside = inside.with_holding(loop.holds)
+        before_end = tile.op(OpName.LT, tile.uniform(step), tile.uniform(sym(count)))
+        return inside.reading_only(before_end, frozenset(loop.axis for loop in loops)) if distance else inside
+
+    indices = load_first(held, at_step, kernel, block)
     inner, step = Block(), sym(counter)
-    at = scope.with_axes(_positions(loops, step, cursors, "0", kernel, inner))
+    scopes = {distance: at_step(step + distance, distance, "next" if distance else "0", inner) for distance in cursors}
+    coming = load_next(indices, scopes, kernel, inner)
+    at = with_indices(scopes[0], indices, coming)
     for loop in loops:
-        at = at.with_fact(ge(loop.axis.extent, 1)).with_holding(loop.holds)
+        at = at.with_fact(ge(loop.axis.extent, 1))
     for ring in rings:
         fetch_step(ring, buffers, step, kernel, at, inner)
+    move_on(indices, coming, inner)
     body(at.repeating(), inner)
     block.add(For(counter, const(0), sym(count), const(1), tuple(inner.statements)))
     block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from texpr.math.expr import const
 from texpr.plan.attach import node_body
 from texpr.plan.ir import Group, KernelPlan, Node, Reduction, RolePlan, Stage, Write
+from texpr.schedule.records import Memory
 from texpr.tile.boxes import go_on, rings_of
 from texpr.tile.gathering import fetch_step
 from texpr.tile.ir import Role, Specialise, Statement
@@ -49,7 +50,7 @@ def fetch_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Bloc
     """Lower only what a role fetches for another, with the loops around it."""
     for node in nodes:
         match node:
-            case Stage() if kernel.fetches(node):
+            case Stage(memory=Memory.SHARED) if kernel.fetches(node):
                 (ring,) = rings_of([node], kernel, scope)
                 buffer = stage_buffer(node, kernel, scope, depth=0)
                 fetch_step(ring, {node.name: buffer}, const(0), kernel, scope, block)

@@ -62,8 +62,8 @@ class StagedWindow:
 @dataclass(frozen=True, slots=True)
 class Scope:
     """An immutable environment; the ``with_`` methods give extended copies. ``holds``: parts of guards that are true
-    all over the tile. ``only``: a condition without which nothing is read. ``repeated``: what is emitted here may run
-    more than once."""
+    all over the tile. ``only``: a condition without which nothing is read, or nothing that moves along ``only_along``
+    if these are given. ``repeated``: what is emitted here may run more than once."""
 
     axes: Mapping[Axis, AxisValue]
     facts: Facts
@@ -76,6 +76,7 @@ class Scope:
     variables: Mapping[Var, Expr] = field(default_factory=dict)
     holds: frozenset[Condition] = frozenset()
     only: Expr | None = None
+    only_along: frozenset[Axis] | None = None
     carries: Mapping[Func, tuple[Carry, ...]] = field(default_factory=dict)
     repeated: bool = False
 
@@ -115,8 +116,8 @@ class Scope:
     def with_holding(self, conditions: Iterable[Condition]) -> Scope:
         return dataclasses.replace(self, holds=self.holds.union(conditions))
 
-    def reading_only(self, condition: Expr) -> Scope:
-        return dataclasses.replace(self, only=condition)
+    def reading_only(self, condition: Expr, along: frozenset[Axis] | None = None) -> Scope:
+        return dataclasses.replace(self, only=condition, only_along=along)
 
     def repeating(self) -> Scope:
         return dataclasses.replace(self, repeated=True)

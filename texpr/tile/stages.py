@@ -32,6 +32,8 @@ from texpr.tile.spaces import blocked_space, copy_space, flat_space, window_elem
 def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scope:
     """A stage outside of a pipeline: fetched now, complete when the next node starts."""
     if isinstance(node.form, AxisTile) and node.memory is Memory.REGISTERS:
+        if not kernel.fetches(node):
+            return scope  # another role finds points by it
         read = node.form.read
         sizes = {axis: size for axis, size in node.form.axes}
         space = blocked_space(kernel.plan, kernel.grouping, sizes)

@@ -458,8 +458,17 @@ def inverse(p: Any, y: Any) -> None:
 @te.algorithm(
     "x: f16[P, K], at: i32[M] in [0, P), w: f16[K, N] -> y: f32[M, N]", require=["K % 8 == 0", "N % 8 == 0"]
 )
+def found_rows(x: Any, at: Any, w: Any, y: Any) -> None:
+    """Rows of an operand that are found in an argument."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(x[at[i], k] * w[k, j], over=k)
+
+
+@te.algorithm(
+    "x: f16[P, K], at: i32[M] in [0, P), w: f16[K, N] -> y: f32[M, N]", require=["K % 8 == 0", "N % 8 == 0"]
+)
 def product_of_rows(x: Any, at: Any, w: Any, y: Any) -> None:
-    """Rows of an operand that are found in data."""
+    """Rows of an operand that are found by what is computed from data."""
     i, j, k = te.axes(i="M", j="N", k="K")
     row = te.func("row", "i32")
     row[i] = te.maximum(at[i], 0)
