@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.plan.nests import NESTS
-from texpr.plan.show import show_variant, size_text
+from texpr.plan.show import show_variant
+from texpr.plan.show_text import size_text
 
 
 @pytest.mark.parametrize("name", NESTS)

@@ -10,8 +10,8 @@ from texpr.gluon.emit import emit
 from texpr.lang.ir import ReduceOp
 from texpr.math.expr import const, sym
 from texpr.plan.words import Field, fields_of, word_count
-from texpr.tile.communicate import LookBack, Publish, Ticket
-from texpr.tile.ir import Assign, Lane, Scalar, Statement, Store, TileProgram, Var
+from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
+from texpr.tile.ir import Assign, If, Lane, Scalar, Statement, Store, TileProgram, Var
 from texpr.tile.layouts import Blocked
 from texpr.tile.show import show
 from texpr.tile.verify import TileError, verify
@@ -28,6 +28,13 @@ LOOK = LookBack(("before",), "words", const(1), N, sym("tile"), 32, ReduceOp.SUM
 END = Publish("words", AT, N, True, (BEFORE,), (32,))
 
 
+WAIT = AwaitTurn("words", AT, sym("tile"))
+TAKE = Receive("taken", "x", sym("tile") * 128, Lane(LINE, 0), DType.F32, LINE, (0,))
+TAKEN = Var("taken", DType.F32, LINE, (0,))
+LEAVE = Store("x", sym("tile") * 128, Lane(LINE, 0), None, TAKEN)
+PASS = PassTurn("words", AT, sym("tile") + 1)
+
+
 def made(*body: Statement) -> TileProgram:
     return program("chained", [pointer("words", DType.U64), pointer("x", DType.F32), size("n")], body)
 
@@ -35,6 +42,11 @@ def made(*body: Statement) -> TileProgram:
 def look(**changes: object) -> LookBack:
     fields = {name: getattr(LOOK, name) for name in LookBack.__dataclass_fields__} | changes
     return LookBack(**fields)  # type: ignore[arg-type]
+
+
+def receive(**changes: object) -> Receive:
+    fields = {name: getattr(TAKE, name) for name in Receive.__dataclass_fields__} | changes
+    return Receive(**fields)  # type: ignore[arg-type]
 
 
 BROKEN = {
@@ -51,6 +63,20 @@ BROKEN = {
     "window": ((TICKET, look(window=24)), "24 words are looked at together"),
     "names": ((TICKET, look(names=("a", "b"))), "2 names, 1 values"),
     "name taken": ((TICKET, TOTAL, look(names=("total",))), "total has a value already"),
+    "a turn among words of another type": ((TICKET, AwaitTurn("x", AT, AT)), "x has no 64-bit words"),
+    "a turn that is not known": ((WAIT,), "tile is used before it has a value"),
+    "a turn passed on to nobody known": ((PASS,), "tile is used before it has a value"),
+    "received without a turn": ((TICKET, TAKE), "before the program's turn"),
+    "received behind a turn that may not come": ((TICKET, If(lit(True, DType.BOOL), (WAIT,)), TAKE), "before the pro"),
+    "received from what is loaded": (
+        (TICKET, Assign("line", load("x", DType.F32, Lane(LINE, 0))), WAIT, TAKE), "its loads may move",
+    ),
+    "loaded from what is received": (
+        (TICKET, WAIT, TAKE, Assign("line", load("x", DType.F32, Lane(LINE, 0)))), "loaded from and stored to",
+    ),
+    "received under a name that is taken": ((TICKET, TOTAL, WAIT, receive(name="total")), "total has a value already"),
+    "received as another type": ((TICKET, WAIT, receive(dtype=DType.F16)), "x has no f16 elements"),
+    "received from nowhere": ((TICKET, WAIT, receive(tensor="z")), "no pointer parameter z"),
     "words that are stored to as well": (
         (TICKET, Store("words", const(0), None, None, lit(1, DType.U64))),
         "also accessed without care",
@@ -103,3 +129,22 @@ def test_fields_fill_words_in_order() -> None:
         Field(0, 0, 1, 0, 0), Field(1, 0, 32, 0, 1), Field(1, 32, 32, 1, 0), Field(2, 0, 32, 2, 0),
     )  # fmt: skip
     assert [word_count(widths) for widths in ((62,), (31, 31), (32, 31), (64,), (64, 64))] == [1, 1, 2, 2, 4]
+
+
+TURNS = made(TICKET, WAIT, TAKE, LEAVE, PASS)
+
+
+def test_turns_are_shown() -> None:
+    verify(TURNS)
+    text = show(TURNS)
+    assert "\nwait until words[tile + 1] is tile   # acquires\n" in text
+    assert "\ntaken = receive x[128*tile + " in text
+    assert "\nwords[tile + 1] = tile + 1   # releases\n" in text
+
+
+def test_turns_acquire_and_release() -> None:
+    text = emit(TURNS, ("sm_80",)).text
+    wait, take, leave, hand_on = (text.index(part) for part in ("atomic_poll", "gl.load(", "gl.store(", "atomic_store"))
+    assert wait < take < leave < hand_on
+    assert text[wait:take].count('sem="acquire", scope="gpu"') == 1
+    assert text[hand_on:].count('sem="release", scope="gpu"') == 1

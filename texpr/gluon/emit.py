@@ -32,7 +32,7 @@ from texpr.gluon.types import dialect_of
 from texpr.gluon.values import values_of
 from texpr.math.expr import sym
 from texpr.math.intervals import ANY, Bounds
-from texpr.tile.communicate import LookBack, Ticket
+from texpr.tile.communicate import LookBack, Receive, Ticket
 from texpr.tile.ir import (
     Assign,
     Conflict,
@@ -163,7 +163,7 @@ def _name_everything(f: Function, program: TileProgram) -> None:
                 f.scalars[name] = f.identifiers.fresh(name)
             case LookBack(names=names):
                 f.variables.update({name: f.identifiers.fresh(name) for name in names})
-            case Assign(name=name) if name not in f.variables:
+            case (Assign(name=name) | Receive(name=name)) if name not in f.variables:
                 f.variables[name] = f.identifiers.fresh(name, f"{name}_tile", f"{name}_value")
             case For(counter=counter, static=static) if (counter, static) not in f.counters:
                 f.counters[counter, static] = f.identifiers.fresh(counter)

@@ -188,7 +188,7 @@ def render(f: Function, expr: Expr, hint: Hint) -> Text:
             parts = [(arg, inner) for arg in args]
             return combined(f, parts, lambda texts: _inline_ptx(f, expr, texts), _spread(f, expr))
         case Load():
-            return _load(f, expr)
+            return loaded(f, expr)
         case SharedTile():
             return _shared_tile(f, expr)
         case SharedGather(index=index, buffer=buffer):
@@ -368,7 +368,9 @@ def _bind_call(f: Function, node: TileCall, home: Block, hint: Hint) -> Text:
 # ---- memory --------------------------------------------------------------------------------------------------------
 
 
-def _load(f: Function, node: Load) -> Text:
+def loaded(f: Function, node: Load) -> Text:
+    """The code of an access to global memory."""
+
     def build(texts: list[Text]) -> Text:
         where = address(f, node.tensor, node.base, texts[0] if node.offset is not None else None, node)
         arguments = [where.code]

@@ -21,10 +21,11 @@ from texpr.gluon.protocol import protocol
 from texpr.gluon.roles import specialise
 from texpr.gluon.shapes import lift, shape_of, spread
 from texpr.gluon.text import Text, call, method
+from texpr.gluon.turnstile import await_turn, pass_turn, receive
 from texpr.lang.ir import ReduceOp
 from texpr.math.expr import Const, IntExpr, Sym, free_symbols
 from texpr.math.intervals import ANY, Bounds
-from texpr.tile.communicate import LookBack, Publish, Ticket
+from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
 from texpr.tile.ir import (
     Assign,
     Atomic,
@@ -109,6 +110,14 @@ def statement(f: Function, item: Statement) -> None:
             _announce(f, "what the tiles before come to", origin)
             f.emit(f"{', '.join(f.variables[name] for name in names)} = {look_back(f, item)}")
             f.assigned(frozenset(names))
+        case AwaitTurn(origin=origin):
+            _announce(f, "what the parts before come to", origin)
+            f.emit(await_turn(f, item))
+        case PassTurn():
+            f.emit(pass_turn(f, item))
+        case Receive(name=name):
+            f.emit(f"{f.variables[name]} = {receive(f, item).code}")
+            f.assigned(frozenset([name]))
         case Assign(note=note, origin=origin):
             _announce(f, note, origin)
             _assign(f, item)

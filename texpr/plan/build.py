@@ -26,7 +26,6 @@ from texpr.plan.cursors import with_cursors
 from texpr.plan.errors import (
     AxisCoveredTwice,
     AxisNotCovered,
-    BadPosition,
     LoopAxisInvalid,
     NotLowered,
     NotWritten,
@@ -59,6 +58,7 @@ from texpr.plan.lookback import order_of, scratch_of
 from texpr.plan.mentions import check_mentions
 from texpr.plan.overlap import with_overlap
 from texpr.plan.pieces import check_accumulator_pieces, check_pieces, in_pieces
+from texpr.plan.positions import depth_of, in_loop_of, in_store_of, sizes_at
 from texpr.plan.ranking import check_ranking
 from texpr.plan.recut import recut
 from texpr.plan.registers import check_register_budget
@@ -80,6 +80,7 @@ from texpr.plan.scans import Carried, carried_loop, check_scans, is_carried, pos
 from texpr.plan.shares import check_shares, is_shared, program_axes, programs_of
 from texpr.plan.skip import check_tested_steps, skipping
 from texpr.plan.tile_trim import check_trimmed_tiles, live_parts
+from texpr.plan.turnstile import check_parts_of_grid, turnstile_of
 from texpr.plan.units import dot_again, dot_of
 from texpr.plan.warpgroups import with_warpgroups
 from texpr.plan.workspace import fills_of, lives_of, shared_slots, zeroed
@@ -165,6 +166,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     check_cluster_axes(context)
     tile = _cut_tiles(context)
     check_shares(context, tile)
+    check_parts_of_grid(context, tile)
     checks.check_replication(context, tile)
     held = held_by(context.needed, context.record, context.writes)
     legality.check_places(context, held, tile)
@@ -173,7 +175,9 @@ def plan_kernel(context: Context) -> KernelPlan:
     kept = frozenset(func for definition in context.needed for func in definition.funcs if held(func))
     prologue, body, epilogue = _nodes(context, tile, kept)
     warps = compute_warps(context.record) or DEFAULT_WARPS
-    scratch = scratch_of(context)
+    turnstile = turnstile_of(context, body, tile)
+    zeroes = scratch_of(context) if turnstile is None else (turnstile.words,)
+    scratch = zeroes if turnstile is None else (turnstile.words, *turnstile.states)
     plan = KernelPlan(
         context.record.name,
         context.variant.name,
@@ -188,12 +192,13 @@ def plan_kernel(context: Context) -> KernelPlan:
         context.writes,
         (
             *fills_of(context.record, [context.originals.get(f, f) for f in context.writes], ()),
-            *(zeroed(buffer) for buffer in scratch),
+            *(zeroed(buffer) for buffer in zeroes),
         ),
         scratch,
         epilogue=epilogue,
         counts=counts,
         cluster=tuple((t.axis, t.programs) for t in tile if t.programs > 1),
+        turnstile=turnstile,
     )
     legality.check_order_of_nodes(context, plan)
     check_tested_steps(context, plan)
@@ -297,12 +302,12 @@ def _nodes(
     stores = {f.name: _write_loops(context, f, sizes, carried) for f in context.writes if f not in leaders}
     own = {d.name: _loops(context, d, p, sizes) for d, p, _ in pending if not isinstance(d.top, Scan)}
     loops_of = {**stores, **own}
-    order = sorted(range(len(pending)), key=lambda n: (-_depth(pending[n][2], pending, context), n))
+    order = sorted(range(len(pending)), key=lambda n: (-depth_of(pending[n][2], pending, context), n))
     built: dict[int, Node] = {}
     for n in order:
         definition, place, position = pending[n]
-        local = _sizes_at(position, sizes, loops_of, context)
-        body = tuple(built[m] for m in range(len(pending)) if m in built and _inside(pending[m][2], definition))
+        local = sizes_at(position, sizes, loops_of, context)
+        body = tuple(built[m] for m in range(len(pending)) if m in built and in_loop_of(pending[m][2], definition))
         owner = next((group for group in groups if group.owns(definition)), None)
         inlined = owner.inlined if owner is not None else frozenset()
         beside = owner.inside if owner is not None and definition in owner.definitions else frozenset()
@@ -315,7 +320,7 @@ def _nodes(
     for func in context.writes:
         if func in leaders:
             continue
-        inner = [built[n] for n in range(len(pending)) if _inside_write(pending[n][2], func, context)]
+        inner = [built[n] for n in range(len(pending)) if in_store_of(pending[n][2], func, context)]
         around = {**sizes, **{loop.axis: loop.size for loop in stores[func.name]}}
         followers = [f for f, leader in leaders.items() if leader is func]
         inner += [_write(context, f, around, _write_loops(context, f, around), (), held) for f in followers]
@@ -356,49 +361,6 @@ def _at_tile(
     return nodes
 
 
-
-
-def _inside(position: Position, definition: Def) -> bool:
-    return (
-        isinstance(position, LoopOf)
-        and any(f.name == position.func for f in definition.funcs)
-        and isinstance(definition.top, Reduce)
-    )
-
-
-def _inside_write(position: Position, func: Func, context: Context) -> bool:
-    definition = context.algorithm.definition(func)
-    return isinstance(position, LoopOf) and position.func == func.name and not isinstance(definition.top, Reduce)
-
-
-def _depth(position: Position, pending: list[tuple[Def, Place, Position]], context: Context) -> int:
-    depth = 0
-    while isinstance(position, LoopOf):
-        depth += 1
-        owner = position.func
-        held = [p for d, _, p in pending if any(f.name == owner for f in d.funcs) and not isinstance(d.top, Scan)]
-        position = held[0] if held else Tile()  # the loop of a scan is the one that stores it
-        if depth > len(pending) + 1:
-            raise BadPosition(
-                position=str(position),
-                name=owner,
-                why="the positions form a cycle",
-                choices="tile",
-                at=context.record.location,
-            )
-    return depth
-
-
-def _sizes_at(
-    position: Position, sizes: Mapping[Axis, int], loops_of: Mapping[str, tuple[LoopAxis, ...]], context: Context
-) -> dict[Axis, int]:
-    """Tile sizes seen at a position: the kernel's tile axes, plus the loops that enclose it."""
-    local = dict(sizes)
-    while isinstance(position, LoopOf):
-        local.update({loop.axis: loop.size for loop in loops_of.get(position.func, ())})
-        place = context.record.place.get(position.func)
-        position = place.at if place is not None and place.at is not None else Tile()
-    return local
 
 
 def _loops(context: Context, definition: Def, place: Place, sizes: Mapping[Axis, int]) -> tuple[LoopAxis, ...]:

@@ -50,6 +50,7 @@ from texpr.plan.ir import (
     Write,
 )
 from texpr.plan.monoids import EXPANDED_POINTS
+from texpr.plan.parts import is_in_turns, part_axis
 from texpr.plan.private import copy_points
 from texpr.plan.ragged import covers_groups
 from texpr.plan.resolve import Context, constant, mentioned
@@ -158,6 +159,8 @@ def check_replication(context: Context, tile: Sequence[TileAxis]) -> None:
         if isinstance(definition.top, Reduce) and definition.top.shares is not None:
             continue  # a part of its own for every program
         for t in tile:
+            if t.axis is part_axis(context):
+                continue  # the last program stores
             single = isinstance(prove(le(t.axis.extent, t.size), context.facts), Proved)
             if t.cover is Cover.GRID and t.axis not in own and not single and not covers_groups(func, t.axis, context):
                 at = context.record.grid.location_of(t.axis.name)
@@ -207,7 +210,8 @@ def _values_read(expr: Expr) -> list[str]:
 
 def check_commutative(context: Context, definition: Def, top: Reduce, place: Place) -> None:
     """Points along one axis are combined in order, as prefixes; those of several axes have no order in a tile."""
-    if isinstance(top.op, Monoid) and not top.op.commutative and len(top.axes) > 1:
+    points = len(top.axes) - is_in_turns(context, definition)  # a program has one part of a tile
+    if isinstance(top.op, Monoid) and not top.op.commutative and points > 1:
         raise NotLowered(
             what=f"the reduction {definition.name} by {top.op.name}, which is not commutative, over several axes with "
             f"more than {EXPANDED_POINTS} points or with a place",

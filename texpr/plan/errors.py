@@ -272,6 +272,13 @@ class LookBackInvalid(PlanError):
     default_hint = "scan: {{{func}: {{across: loop, by: {{{axis}: 1024}}}}}}"
 
 
+class TurnstileInvalid(PlanError):
+    code = "TX0347"
+    title = "turnstile that is not possible"
+    template = "the parts of {func} cannot be combined in turn: {why}"
+    default_hint = "combine: two_pass"
+
+
 class ByInvalid(PlanError):
     code = "TX0341"
     title = "by that does not fit its func"

@@ -348,6 +348,20 @@ class LookBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Turnstile:
+    """How programs combine what they have of a tile: in turn along ``axis``, a program for every point of it. A program
+    combines its own values of ``funcs`` with those that the one before it has left in ``states``, a row for every tile
+    with the elements of each component one after the other, and leaves them to the next one; the last one goes on with
+    them. In ``words``, a counter of programs, then for every tile whose turn it is."""
+
+    funcs: tuple[Func, ...]
+    axis: Axis
+    tiles: IntExpr
+    words: Scratch
+    states: tuple[Scratch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prefixes:
     """``funcs`` over ``axes`` = every prefix of ``exprs`` along ``axis``, as ``lang.ir.Scan`` says, or what a user's
     function makes of them.
@@ -537,6 +551,7 @@ class KernelPlan:
     counts: tuple[Count, ...] = ()
     roles: tuple[RolePlan, ...] = ()
     cluster: tuple[tuple[Axis, int], ...] = ()
+    turnstile: Turnstile | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -547,8 +562,15 @@ class KernelPlan:
     def tickets(self) -> Scratch | None:
         """Where programs take their numbers, in the order in which they start, if they wait for each other: the first
         word counts them."""
+        if self.turnstile is not None:
+            return self.turnstile.words
         waiting = (node.look_back for node in self.body if isinstance(node, Prefixes) and node.look_back is not None)
         return next((look_back.words for look_back in waiting), None)
+
+    def passes_on(self, node: Node) -> bool:
+        """Whether a node's values are handed from program to program, and only the last one has the nodes after it."""
+        funcs = node.funcs if isinstance(node, Reduction | Group) else ()
+        return self.turnstile is not None and bool(funcs) and funcs[0] in self.turnstile.funcs
 
     def role_of(self, stage: Stage) -> RolePlan | None:
         """The role that fetches a stage for another; None: whoever reads it fetches it."""

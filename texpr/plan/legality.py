@@ -50,6 +50,7 @@ from texpr.plan.ir import (
     Window,
     Write,
 )
+from texpr.plan.parts import check_in_turns, part_axis
 from texpr.plan.resolve import Context, written_out
 from texpr.plan.scans import check_place
 from texpr.plan.skip import check_no_skip
@@ -178,6 +179,9 @@ def check_reduced_axes(context: Context, held: Callable[[Func], bool], tile: Seq
             continue
         for axis in () if definition.top.shares is not None else definition.top.axes:
             cut = grid.get(axis)
+            if axis is part_axis(context):
+                check_in_turns(context, definition)
+                continue
             if cut is not None and not is_proved(le(axis.extent, cut.size), context.facts):
                 raise ReducedInGrid(func=definition.name, axis=axis.name, at=context.record.grid.location_of(axis.name))
 

@@ -14,7 +14,22 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from texpr.dtypes import DType, Kind
-from texpr.lang.ir import INDEX, Axis, Const, Def, Expr, Monoid, Op, OpName, Ranking, Reduce, ReduceOp, Select, Var
+from texpr.lang.ir import (
+    INDEX,
+    Axis,
+    Const,
+    Def,
+    Expr,
+    Func,
+    Monoid,
+    Op,
+    OpName,
+    Ranking,
+    Reduce,
+    ReduceOp,
+    Select,
+    Var,
+)
 from texpr.math.expr import Const as IntConst
 from texpr.plan.inline import rewrite, substitute
 
@@ -39,6 +54,12 @@ def is_arg(op: ReduceOp | Monoid) -> bool:
     """Whether the operator yields a position. Of no points the position is -1; while reducing, the largest integer
     stands for that, so that every real position beats it."""
     return op is ReduceOp.ARGMIN or op is ReduceOp.ARGMAX
+
+
+def kept_as(expr: Expr, func: Func) -> DType:
+    """The type that partial results are kept in: the summand's, except that positions fit the func's 32 bits when it
+    has no more."""
+    return DType.I32 if expr.dtype is INDEX and func.dtype.bits <= 32 else expr.dtype
 
 
 def as_monoid(op: ReduceOp | Monoid, dtypes: tuple[DType, ...]) -> ReduceOp | Monoid:

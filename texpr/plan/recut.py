@@ -1,4 +1,5 @@
-"""``visit``, ``split`` and ``fuse``: an algorithm rewritten over other axes, for one kernel.
+"""``visit``, ``split`` and ``fuse``, and parts of reductions that programs combine in turn: an algorithm rewritten over
+other axes, for one kernel.
 
     visit: {i: perm}                        i = perm[i'], for all that the kernel computes (``visit``)
     split: {p: {into: [po, pi], by: n}}     p = po * n + pi     po < ceildiv(P, n), pi < n
@@ -42,6 +43,7 @@ from texpr.math.prove import Proved, prove
 from texpr.plan.cut import Cut
 from texpr.plan.errors import LoopAxisInvalid, UnknownAxis, near
 from texpr.plan.inline import bounded_indices, filled, rewrite
+from texpr.plan.parts import by_turns, parts_cut
 from texpr.plan.visit import visit
 from texpr.schedule.records import Kernel
 
@@ -57,7 +59,7 @@ class Recut:
 
 
 def recut(algorithm: Algorithm, record: Kernel, stored: frozenset[Func], facts: Facts, guard: BoolExpr) -> Recut:
-    """Apply a kernel's ``visit``, ``split`` and ``fuse``, in that order."""
+    """Apply a kernel's ``visit``, ``split`` and ``fuse``, in that order, then cut what it combines in turn."""
     result = Recut(algorithm, {}, {})
     axes = {axis.name: axis for axis in axes_of_algorithm(algorithm)}
     for name, hint in record.visit.items():
@@ -75,6 +77,9 @@ def recut(algorithm: Algorithm, record: Kernel, stored: frozenset[Func], facts: 
         cut = _fuse(old, name)
         result = _apply(result, cut, stored)
         axes.update({new.name: new for new in cut.new})
+    parts = by_turns(record)
+    if parts is not None:
+        result = _apply(result, parts_cut(result.algorithm, record, parts, facts), stored)
     return result
 
 

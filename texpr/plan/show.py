@@ -73,8 +73,8 @@ from texpr.plan.online import Member
 from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
 from texpr.plan.show_loops import loop_line
-from texpr.plan.show_parts import with_chunk_names
-from texpr.plan.show_text import ceil_text, count_of_things, shortened
+from texpr.plan.show_parts import turnstile_line, with_chunk_names
+from texpr.plan.show_text import ceil_text, count_of_things, shortened, size_text
 from texpr.schedule.records import Copy, Memory, Order, OrderKind, Start, Variant
 
 _SYMBOLS: Final = {ReduceOp.SUM: "+=", ReduceOp.PROD: "*=", ReduceOp.OR: "|=", ReduceOp.AND: "&=", ReduceOp.XOR: "^="}
@@ -124,7 +124,7 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
         lines.append("once per program:")
         lines += ["| " + line for node in kernel.prologue for line in _node(node, kernel, sizes)]
         lines.append("for each tile:")
-    lines += ["| " + line for node in kernel.body for line in _node(node, kernel, sizes)]
+    lines += ["| " + line for line in _in_tile(kernel, sizes)]
     if kernel.epilogue:
         lines.append("after the last tile:")
         lines += ["| " + line for node in kernel.epilogue for line in _node(node, kernel, sizes)]
@@ -225,6 +225,16 @@ def _count_text(tile: TileAxis) -> str:
 
 
 # ---- nodes -------------------------------------------------------------------------------------------------------
+
+
+def _in_tile(kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
+    """The nodes of a tile; those that only the program with the last part of it has stand further in."""
+    indent = ""
+    for node in kernel.body:
+        yield from (indent + line for line in _node(node, kernel, sizes))
+        if kernel.turnstile is not None and kernel.passes_on(node):
+            yield turnstile_line(kernel.turnstile)
+            indent = "| "
 
 
 def _node(node: Node, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
@@ -554,13 +564,6 @@ def _axes_text(axes: Sequence[Axis]) -> str:
 
 def _pairs(pairs: Sequence[tuple[str, int]]) -> str:
     return " ".join(f"{name}:{size}" for name, size in pairs)
-
-
-def size_text(size: int) -> str:
-    """Bytes as people say them: ``64 KB``, ``528 bytes``."""
-    if size and size % 1024 == 0:
-        return f"{size // 1024} KB"
-    return f"{size} bytes" if size < 10_000 else f"{size / 1024:.1f} KB"
 
 
 def _bytes_text(elements: IntExpr, bits: int) -> str:

@@ -1,4 +1,5 @@
-"""Names for what ``split_reduction`` computes, where a loop nest is printed: how many points a part has."""
+"""What ``split_reduction`` makes of a kernel, where its loop nest is printed: names for how many points a part has, and
+the turns that programs take."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from collections.abc import Sequence
 from texpr.math.expr import IntExpr
 from texpr.plan.attach import node_loops
 from texpr.plan.checks import nodes_of
-from texpr.plan.ir import KernelPlan
+from texpr.plan.ir import KernelPlan, Turnstile
+from texpr.plan.resolve import constant
+from texpr.plan.show_text import size_text
 
 
 def chunks_of(kernel: KernelPlan) -> dict[str, IntExpr]:
@@ -26,3 +29,11 @@ def with_chunk_names(lines: Sequence[str], kernel: KernelPlan) -> list[str]:
             line = line.replace(f"({text})", name).replace(text, name)
         named.append(line)
     return named
+
+
+def turnstile_line(turnstile: Turnstile) -> str:
+    """What is handed from program to program; it stands before the nodes that the last one has."""
+    size = sum((constant(state.shape[1]) or 0) * state.dtype.bits // 8 for state in turnstile.states)
+    names = ", ".join(state.name for state in turnstile.states)
+    taken = f"{size_text(size)} of {names} from the part before, and to the part after"
+    return f"in turn along {turnstile.axis.name}: {taken}; the last part of a tile goes on:"

@@ -43,3 +43,10 @@ def shortened(expr: Expr) -> str:
 def count_of_things(number: int, noun: str) -> str:
     """``1 read``, ``3 reads``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def size_text(size: int) -> str:
+    """Bytes as people say them: ``64 KB``, ``528 bytes``."""
+    if size and size % 1024 == 0:
+        return f"{size // 1024} KB"
+    return f"{size} bytes" if size < 10_000 else f"{size / 1024:.1f} KB"

@@ -35,29 +35,25 @@ from texpr.lang.ir import (
 )
 from texpr.math.expr import ceildiv, const
 from texpr.math.expr import substitute as with_values
-from texpr.plan.errors import LoopAxisInvalid, PartialsMissing, SplitNotAssociative, UnknownFunc, near
+from texpr.plan.errors import PartialsMissing, SplitNotAssociative
 from texpr.plan.inline import plain_read, substitute
 from texpr.plan.monoids import is_arg
+from texpr.plan.parts import by_turns, member_of, step_of
 from texpr.plan.shares import share_of, shares_axis
 from texpr.plan.split_group import Cut, chunk_of, reads_members, split_group
-from texpr.schedule.records import Kernel, RelaxKind, SplitReduction, Variant
+from texpr.schedule.records import RelaxKind, SplitReduction, Variant
 
 
 def split_reductions(algorithm: Algorithm, variant: Variant) -> Algorithm:
     """Apply every ``split_reduction`` of the variant's kernels."""
     for kernel in variant.kernels:
         if kernel.split_reduction is not None:
-            step = _step(kernel, kernel.split_reduction)
+            if by_turns(kernel) is not None:
+                continue  # an axis of this kernel is cut, nothing else changes
+            step = step_of(kernel, [f"{name}.part" for name in kernel.split_reduction.of], kernel.split_reduction.over)
             algorithm = _split(algorithm, kernel.split_reduction, step, variant)
             _check_kernels(variant, kernel.split_reduction)
     return algorithm
-
-
-def _step(kernel: Kernel, record: SplitReduction) -> int:
-    """The step in which the pieces are walked, alone or together."""
-    loops = [kernel.place[part].loop for part in (f"{name}.part" for name in record.of) if part in kernel.place]
-    loops += [group.loop for group in (kernel.online, kernel.merge) if group is not None]
-    return max((loop.get(record.over, 1) for loop in loops), default=1)
 
 
 def _check_kernels(variant: Variant, record: SplitReduction) -> None:
@@ -70,7 +66,6 @@ def _check_kernels(variant: Variant, record: SplitReduction) -> None:
 
 
 def _split(algorithm: Algorithm, record: SplitReduction, step: int, variant: Variant) -> Algorithm:
-    by_name = {func.name: definition for definition in algorithm.defs for func in definition.funcs}
     shared = shares_axis(algorithm, variant, record) if record.parts is None else None
     parts = const(0) if record.parts is None else with_values(record.parts.value, dict(algorithm.statics))
     part_axes: dict[str, Axis] = {}
@@ -78,35 +73,12 @@ def _split(algorithm: Algorithm, record: SplitReduction, step: int, variant: Var
     inside: dict[str, Axis] = {}  # reductions that are split together run over the same points of a piece
     replaced: dict[int, tuple[Def, ...]] = {}
     for name in record.of:
-        definition = by_name.get(name)
-        if definition is None:
-            raise UnknownFunc(
-                directive="split_reduction",
-                name=name,
-                algorithm=algorithm.name,
-                near=near(name, by_name),
-                at=record.location,
-            )
+        definition, top, axis = member_of(algorithm, name, record)
         if id(definition) in replaced:
             continue
-        top = definition.top
-        if not isinstance(top, Reduce):
-            raise SplitNotAssociative(func=name, why="it is not a reduction", at=record.location)
-        if isinstance(top.op, Ranking):
-            why = "it ranks its points"
-            raise SplitNotAssociative(func=name, why=why, at=record.location)
         if isinstance(top.op, Monoid) and not top.op.commutative and len(top.axes) > 1:
             raise SplitNotAssociative(
                 func=name, why=f"{top.op.name} is not commutative and runs over several axes", at=record.location
-            )
-        axis = next((a for a in top.axes if a.name == record.over), None)
-        if axis is None:
-            raise LoopAxisInvalid(
-                func=name,
-                axis=record.over,
-                why="it does not reduce over it",
-                choices=", ".join(a.name for a in top.axes),
-                at=record.location,
             )
         if shared is not None:
             if isinstance(top.op, Monoid) and not top.op.commutative:

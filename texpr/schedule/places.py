@@ -291,8 +291,9 @@ class Stage(Record):
 
 @dataclass(frozen=True, slots=True)
 class SplitReduction(Record):
-    """Reductions over one axis in several pieces: one grid position each, or what each program of a persistent kernel
-    comes across. A later kernel combines `func.part` over the axis `axis.part`."""
+    """Reductions over one axis in several pieces: one grid position each, along the axis `axis.part`, or what each
+    program of a persistent kernel comes across. A later kernel combines `func.part` over the axis `axis.part`, or the
+    programs of this one do."""
 
     of: tuple[FuncName, ...] = field(metadata=about("The reductions that are split together.", "[acc]"))
     over: AxisName = field(metadata=about("The reduction axis that is divided.", "k"))
@@ -314,7 +315,13 @@ class SplitReduction(Record):
     combine: Combine = field(
         default=Combine.TWO_PASS,
         metadata=about(
-            "`two_pass`: the partial results go through workspace to a later kernel; deterministic.", "two_pass"
+            """`two_pass`: the partial results go through workspace to a later kernel. `turnstile`: the programs of a
+            tile combine them, in one kernel. Each reduces its part as if it were all, waits for its turn, combines what
+            the parts before it come to, which it finds in workspace, with its own, and leaves that to the next one; the
+            last one has the result and goes on with it. `axis.part` is in `grid`, in tiles of 1; all else is written as
+            without parts: the reductions keep their names and loops. Parts are taken in ascending order either way, so
+            that results are the same from run to run, for the same number of parts.""",
+            "turnstile",
         ),
     )
 

@@ -105,7 +105,7 @@ class Across(Enum):
 
 
 NOT_LOWERED: Final[frozenset[Enum]] = frozenset(
-    {MmaOp.TCGEN05, Combine.ATOMIC, Combine.TURNSTILE, Combine.CLUSTER}
+    {MmaOp.TCGEN05, Combine.ATOMIC, Combine.CLUSTER}
 )
 """Words that are understood and refused with "not lowered yet"."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from texpr.dtypes import DType
 from texpr.instructions import mma_form, warpgroup_form
-from texpr.lang.ir import Axis, Cast, Expr, Func, Read
+from texpr.lang.ir import Axis, Cast, Expr, Func, OpName, Read
 from texpr.math.expr import const
 from texpr.plan.copies import points_of
 from texpr.plan.inline import axes_of
@@ -25,6 +25,7 @@ from texpr.tile.protocol import DotWait
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import operand_space
 from texpr.tile.stages import zero_where_dead
+from texpr.tile.turnstile import hand_over
 
 _EVERYWHERE = (0, 1)
 
@@ -47,6 +48,13 @@ def lower_contraction(
         clear_guarded(node, dot, accumulators, kernel, scope, into)
 
     only_if_live(node.live, func.name, kernel, scope, block, compute)
+    if kernel.plan.passes_on(node):
+
+        def add(before: Sequence[Var], into: Block) -> None:
+            for var, other in zip(accumulators, before, strict=True):
+                into.add(Assign(var.name, tile.op(OpName.ADD, other, var)))
+
+        hand_over([accumulators], add, kernel, scope, block)
     return with_product(node, accumulators, kernel, scope, block)
 
 

@@ -48,6 +48,7 @@ from texpr.tile.possible import only_if_live
 from texpr.tile.protocol import DotWait
 from texpr.tile.reduce import across_lanes, finished, guarded_summands
 from texpr.tile.scope import AxisValue, Scope
+from texpr.tile.turnstile import hand_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ def lower_group(node: Group, kernel: Kernel, scope: Scope, block: Block, lower: 
         emit_loops(node.loops, node.body, body, kernel, scope, into, nodes, overlap=overlap)
 
     only_if_live(node.live, node.funcs[0].name, kernel, scope, block, compute)
+    if kernel.plan.passes_on(node):
+        _in_turn(group, scope, block)
     return _results(group, scope, block)
 
 
@@ -343,6 +346,54 @@ def _moved(value: TileExpr, space: Space | None) -> TileExpr:
 
 
 # ---- after the loops -------------------------------------------------------------------------------------------------
+
+
+def _in_turn(group: _Lowering, scope: Scope, block: Block) -> None:
+    """Combine the members' values with those of the parts before, in turn. Both are states of the monoid that the group
+    is (``plan.online.as_monoid``): each is carried over to the running values of the two together."""
+    for func, state in group.states.items():
+        if state.node.dot is None and not state.every_step:
+            group.states[func] = _across(state, group.kernel, block)
+    states = list(group.states.values())
+
+    def merge(before: Sequence[TileVar], into: Block) -> None:
+        rest = iter(before)
+        taken = (tuple(next(rest) for _ in state.accumulators) for state in states)
+        earlier = [dataclasses.replace(state, accumulators=own) for state, own in zip(states, taken, strict=True)]
+        sides = [{state.member.func: state for state in side} for side in (earlier, states)]
+        at = scope
+        for state in states:
+            member = state.member
+            carried = []
+            for side in sides:
+                old = {var: side[func].accumulators[0] for func, var in group.node.old}
+                carried.append(_carried(group, side[member.func], at.with_variables(old), into))
+            dtypes = tuple(start.dtype for start in state.starts)
+            new = _combined(as_monoid(member.op, dtypes), member, carried[0], carried[1])
+            named = tuple(
+                assign(f"{member.func.name}_new{n or ''}", value, group.kernel, into, state.node.schedule)
+                for n, value in enumerate(new)
+            )
+            group.pending += zip(state.accumulators, named, strict=True)
+            at = at.with_value(member.func, named[0]) if member.running else at
+        for target, value in group.pending:
+            into.add(Assign(target.name, value))
+        group.pending.clear()
+        group.factors.clear()
+
+    hand_over([(var,) for state in states for var in state.accumulators], merge, group.kernel, scope, block)
+
+
+def _across(state: _State, kernel: Kernel, block: Block) -> _State:
+    """A state that is kept per element of the tile, reduced across lanes."""
+    op = as_monoid(state.member.op, tuple(start.dtype for start in state.starts))
+    values: tuple[TileExpr, ...] = state.accumulators
+    if _is_tuple(state.member):
+        values = across_lanes(op, values, state.space, state.node.axes)
+    else:
+        values = tuple(across_lanes(op, (value,), state.space, state.node.axes)[0] for value in values)
+    named = tuple(assign(f"{state.member.func.name}_sum", value, kernel, block) for value in values)
+    return dataclasses.replace(state, accumulators=named, every_step=True)
 
 
 def _results(group: _Lowering, scope: Scope, block: Block) -> Scope:

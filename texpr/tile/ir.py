@@ -3,7 +3,7 @@
     TileProgram ::= Parameter*  Buffer*  Barriers*  Statement*
     Statement   ::= Scalar | ScalarOf | FindGroup | Assign | For | If | CopyAsync | Barrier | Commit | Wait
                   | StoreShared | Store
-                  | Atomic | AtomicShared | Ticket | Publish | LookBack
+                  | Atomic | AtomicShared | Ticket | Publish | LookBack | AwaitTurn | PassTurn | Receive
                   | Protocol | Specialise
     Specialise  ::= Role*                                      Role ::= Statement*
     Expr        ::= Uniform | Argument | Literal | Lane | Var | Elementwise | Choose | Convert to dtype | InlinePtx
@@ -29,7 +29,7 @@ from texpr.dtypes import DType
 from texpr.lang.ir import Monoid, OpName, ReduceOp
 from texpr.lang.user_code import TileOp
 from texpr.math.expr import IntExpr
-from texpr.tile.communicate import LookBack, Publish, Ticket
+from texpr.tile.communicate import Communication, exprs_of_communication
 from texpr.tile.declarations import Barriers as Barriers
 from texpr.tile.declarations import Buffer as Buffer
 from texpr.tile.declarations import Conflict as Conflict
@@ -499,9 +499,7 @@ Statement = (
     | AtomicShared
     | Protocol
     | Specialise
-    | Ticket
-    | Publish
-    | LookBack
+    | Communication
 )
 
 
@@ -562,13 +560,11 @@ def statement_exprs(statement: Statement) -> tuple[Expr, ...]:
     """The expressions a statement evaluates itself (not those of its body)."""
     if isinstance(statement, Protocol):
         return ()
+    if isinstance(statement, Communication):
+        return exprs_of_communication(statement)
     match statement:
-        case Scalar() | ProgramId() | Ticket() | FindGroup() | For() | Barrier() | Commit() | Wait() | Specialise():
+        case Scalar() | ProgramId() | FindGroup() | For() | Barrier() | Commit() | Wait() | Specialise():
             return ()
-        case LookBack():
-            return ()
-        case Publish(values=values):
-            return values
         case Assign(value=value) | StoreShared(value=value) | ScalarOf(value=value):
             return (value,)
         case CopyAsync(load=load):

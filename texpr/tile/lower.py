@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from texpr.dtypes import DType
-from texpr.lang.ir import INDEX, BoundaryMode, Expr, Func, Monoid, Ranking, Tensor
+from texpr.lang.ir import BoundaryMode, Monoid, Ranking, Tensor
 from texpr.lang.user_code import TileOp
 from texpr.plan.access import memory_of
 from texpr.plan.attach import node_exprs
@@ -17,7 +16,7 @@ from texpr.plan.checks import nodes_of
 from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Group, Node, Prefixes, Reduction, Stage, Write
-from texpr.plan.monoids import as_monoid
+from texpr.plan.monoids import as_monoid, kept_as
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
@@ -39,12 +38,13 @@ from texpr.tile.stages import lower_stage, lower_window_func
 from texpr.tile.tensor_stores import store_boxes
 from texpr.tile.through import add_tile
 from texpr.tile.tile_ops import lower_tile_op
+from texpr.tile.turnstile import by_the_last, combined_in_turn
 from texpr.tile.updates import lower_update
 
 
 def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Block) -> Scope:
     """Lower nodes in order; the resulting scope knows the values and tiles they left behind."""
-    for node in nodes:
+    for n, node in enumerate(nodes):
         match node:
             case Stage():
                 scope = lower_stage(node, kernel, scope, block)
@@ -64,6 +64,8 @@ def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Bloc
                 scope = lower_prefixes(node, kernel, scope, block)
             case Write():
                 lower_write(node, kernel, scope, block)
+        if kernel.plan.passes_on(node):
+            return by_the_last(nodes[n + 1 :], kernel, scope, block, lower_nodes)
     return scope
 
 
@@ -83,7 +85,7 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
     sizes |= {loop.axis: loop.size for loop in node.loops}
     exprs = list(node.exprs) + ([node.where] if node.where is not None else [])
     space = space_for(exprs, sizes, kernel, scope, whole=True, coming=node.body)
-    dtypes = tuple(_accumulator(expr, func) for expr, func in zip(node.exprs, node.funcs, strict=True))
+    dtypes = tuple(kept_as(expr, func) for expr, func in zip(node.exprs, node.funcs, strict=True))
     op = as_monoid(node.op, dtypes)
     start = identity(op, dtypes)
 
@@ -116,6 +118,8 @@ def lower_reduction(node: Reduction, kernel: Kernel, scope: Scope, block: Block)
         results = _computed_if_live(node, start, computed, kernel, scope, block)
     else:
         results = computed(block)
+    if kernel.plan.passes_on(node):
+        results = combined_in_turn(op, node, results, kernel, scope, block)
     results = finished(node.op, results, start)
     for func, value in zip(node.funcs, results, strict=True):
         scope = scope.with_value(func, assign(func.name, tile.cast(value, func.dtype), kernel, block, node.schedule))
@@ -143,12 +147,6 @@ def _computed_if_live(
 
     only_if_live(node.live, node.funcs[0].name, kernel, scope, block, emit)
     return tuple(found)
-
-
-def _accumulator(expr: Expr, func: Func) -> DType:
-    """The type partial results are kept in: the summand's, except that positions fit the func's 32 bits when it has
-    no more."""
-    return DType.I32 if expr.dtype is INDEX and func.dtype.bits <= 32 else expr.dtype
 
 
 def _overwrites(node: Write, kernel: Kernel) -> bool:

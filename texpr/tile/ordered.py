@@ -13,11 +13,13 @@ from texpr.tile.monoids import combine, identity
 from texpr.tile.reduce import guarded_summands
 from texpr.tile.scans import dims_without, everywhere, picked, spaces_of
 from texpr.tile.scope import Scope
+from texpr.tile.turnstile import combined_in_turn
 
 
 def lower_ordered(node: Reduction, kernel: Kernel, scope: Scope, block: Block, lower: LowerNodes) -> Scope:
-    """A reduction along one axis whose points are combined in index order."""
-    (axis,) = node.axes
+    """A reduction along one axis whose points are combined in index order; parts of it too."""
+    turnstile = kernel.plan.turnstile
+    (axis,) = (a for a in node.axes if turnstile is None or a is not turnstile.axis)
     op = node.op
     assert isinstance(op, Monoid)
     dtypes = tuple(expr.dtype for expr in node.exprs)
@@ -55,6 +57,8 @@ def lower_ordered(node: Reduction, kernel: Kernel, scope: Scope, block: Block, l
         results = state
     else:
         results = total(lower(node.body, kernel, scope, block), block)
+    if kernel.plan.passes_on(node):
+        results = combined_in_turn(op, node, results, kernel, scope, block)
     for func, value in zip(node.funcs, results, strict=True):
         scope = scope.with_value(func, assign(func.name, tile.cast(value, func.dtype), kernel, block, node.schedule))
     return scope

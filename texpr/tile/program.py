@@ -16,7 +16,7 @@ from texpr.plan.ir import Cover, KernelPlan, Node, Scratch, TileAxis
 from texpr.plan.resolve import constant
 from texpr.tile import build as tile
 from texpr.tile.clusters import cluster_of, spanning
-from texpr.tile.communicate import LookBack, Publish, Ticket
+from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
 from texpr.tile.evaluate import Needs
 from texpr.tile.extern import extern_program
 from texpr.tile.ir import (
@@ -355,7 +355,10 @@ def _symbols(statements: Sequence[Statement], defined: set[str], used: dict[str,
                 _symbols(body, defined, used)
             case CopyAsync(stage=stage) | StoreShared(stage=stage):
                 integers(stage)
-            case Store(base=base) | Atomic(base=base):
+            case AwaitTurn(at=at, turn=turn) | PassTurn(at=at, turn=turn):
+                integers(at)
+                integers(turn)
+            case Store(base=base) | Atomic(base=base) | Receive(base=base):
                 integers(base)
             case Specialise(roles=roles):
                 for role in roles:

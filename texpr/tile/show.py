@@ -12,7 +12,7 @@ from typing import assert_never
 
 from texpr.lang.ir import Monoid
 from texpr.math.expr import IntExpr
-from texpr.tile.communicate import LookBack, Publish, Ticket
+from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
 from texpr.tile.ir import (
     Argument,
     Assign,
@@ -215,6 +215,12 @@ class _Printer:
                 return _noted(f"publish {words}[{at}] = {texts}", known, origin)
             case LookBack():
                 return _look_back(item)
+            case AwaitTurn(words=words, at=at, turn=turn, origin=origin):
+                return _noted(f"wait until {words}[{at}] is {turn}", "acquires", origin)
+            case PassTurn(words=words, at=at, turn=turn):
+                return _noted(f"{words}[{at}] = {turn}", "releases")
+            case Receive(name=name, tensor=tensor, base=base, offset=offset):
+                return f"{name} = receive {tensor}[{self._offset(base, offset)}]"
             case Assign(name=name, value=value, note=note, origin=origin):
                 return _noted(f"{name} : {type_text(value)} = {self.expr(value)}", note, origin)
             case For(counter=counter, start=start, stop=stop, step=step, note=note, static=static):

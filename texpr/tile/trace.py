@@ -39,7 +39,7 @@ from texpr.math.expr import (
     substitute,
     sym,
 )
-from texpr.tile.communicate import LookBack, Publish, Ticket
+from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
 from texpr.tile.declarations import TensorMapParam
 from texpr.tile.events import Arrived, Ended, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
 from texpr.tile.ir import (
@@ -364,8 +364,8 @@ class _Tracer:
                 raise AssertionError("roles inside of a loop or of a role")
             case Scalar() | ScalarOf() | FindGroup() | ProgramId() | Assign() | Barrier() | Store() | Atomic():
                 pass
-            case Ticket() | Publish() | LookBack():
-                pass  # the words of other programs are no shared memory
+            case Ticket() | Publish() | LookBack() | AwaitTurn() | PassTurn() | Receive():
+                pass  # what other programs see is no shared memory
             case Expect() | Arrive() | CopyTensor():
                 pass  # not this time
             case _:

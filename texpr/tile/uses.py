@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from texpr.math.expr import free_symbols
-from texpr.tile.communicate import LookBack, Ticket
+from texpr.tile.communicate import LookBack, Receive, Ticket
 from texpr.tile.ir import (
     Argument,
     Assign,
@@ -60,7 +60,7 @@ def assigned_names(statement: Statement) -> tuple[str, ...]:
     match statement:
         case Scalar(name=name) | ScalarOf(name=name) | ProgramId(name=name) | Ticket(name=name) | FindGroup(name=name):
             return (name,)
-        case Assign(name=name) | For(counter=name) | Advance(name=name):
+        case Assign(name=name) | For(counter=name) | Advance(name=name) | Receive(name=name):
             return (name,)
         case DotWait(names=names) | LookBack(names=names):
             return names

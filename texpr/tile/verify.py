@@ -27,7 +27,7 @@ from texpr.tile.check_types import (
     check_word,
     require,
 )
-from texpr.tile.communicate import LookBack, Publish, Ticket
+from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
 from texpr.tile.ir import (
     Assign,
     Atomic,
@@ -121,7 +121,7 @@ class _Copies:
 class _State:
     """What is defined where the verifier stands. ``fixed`` names have one meaning for ever, ``scalars`` and ``types``
     are those of statements, ``static`` are the counters of unrolled loops; ``checked`` holds expressions that passed,
-    by identity."""
+    by identity; ``has_turn``: the program has waited for its turn."""
 
     context: Context
     fixed: frozenset[str]
@@ -131,6 +131,7 @@ class _State:
     stored: set[str] = field(default_factory=set)
     loaded: set[str] = field(default_factory=set)
     shared_words: set[str] = field(default_factory=set)
+    has_turn: bool = False
     async_buffers: set[str] = field(default_factory=set)
     copies: _Copies = field(default_factory=_Copies)
     checked: dict[int, Expr] = field(default_factory=dict)
@@ -230,6 +231,25 @@ def _statement(item: Statement, state: _State, program: TileProgram) -> None:
             for name, dtype in zip(item.names, item.dtypes, strict=True):
                 require(name not in state.fixed | state.scalars | state.types.keys(), f"{name} has a value already")
                 state.types[name] = (dtype, None, ())
+        case AwaitTurn(words=words, at=at, turn=turn):
+            _words(words, state)
+            _symbols(at, state)
+            _symbols(turn, state)
+            state.has_turn = True
+        case PassTurn(words=words, at=at, turn=turn):
+            _words(words, state)
+            _symbols(at, state)
+            _symbols(turn, state)
+        case Receive(name=name, tensor=tensor, base=base, offset=offset, dtype=dtype):
+            require(tensor in state.context.pointers, f"no pointer parameter {tensor}")
+            require(tensor not in state.loaded, f"{tensor} is received from and loaded from: its loads may move")
+            require(state.has_turn, f"{tensor} is received from before the program's turn")
+            require(state.context.pointers[tensor].dtype is dtype, f"{tensor} has no {dtype} elements")
+            _symbols(base, state)
+            check_access(offset, None)
+            require(name not in state.fixed | state.scalars | state.types.keys(), f"{name} has a value already")
+            state.types[name] = (dtype, item.space if item.dims else None, item.dims)
+            state.stored.add(tensor)
         case Assign(name=name, value=value):
             require(name not in state.fixed | state.scalars, f"{name} is already an integer")
             own = (value.dtype, value.space if value.dims else None, value.dims)
@@ -382,10 +402,11 @@ def _loop(loop: For, state: _State, program: TileProgram) -> None:
 def _branch(branch: If, state: _State, program: TileProgram) -> None:
     condition = branch.condition
     require(condition.dtype is DType.BOOL and not condition.dims, f"a condition is {type_text(condition)}")
-    outer_scalars, outer_types = state.scalars, dict(state.types)
+    outer_scalars, outer_types, had_turn = state.scalars, dict(state.types), state.has_turn
     started = state.copies.in_flight
     for item in branch.body:
         _verified(item, state, program)
+    state.has_turn = had_turn
     require(not state.copies.uncommitted, "copies started under a condition are committed outside of it")
     require(state.copies.in_flight == started, "copies started under a condition are waited for outside of it")
     state.scalars = outer_scalars

@@ -475,4 +475,11 @@ def product_of_rows(x: Any, at: Any, w: Any, y: Any) -> None:
     y[i, j] = te.sum(x.padded(0)[row[i], k] * w[k, j], over=k)
 
 
+@te.algorithm("x: f32[M, N] -> m: f32[M], z: f32[M]")
+def extremes(x: Any, m: Any, z: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    m[i] = te.max(x[i, j], over=j)
+    z[i] = te.min(x[i, j], over=j)
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
