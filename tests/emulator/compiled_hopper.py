@@ -25,14 +25,16 @@ class Hopper:
     compiled: Compiled
     maps: tuple[tuple[int, int, int, tuple[int, ...]], ...]
     scratch: int = 0
+    cluster: int = 1
 
 
 @cache
 def compile_hopper(
     name: str, signature: tuple[tuple[str, str], ...], constants: tuple[tuple[str, Any], ...], *, warps: int = 4,
-    sm: int = 90, divisible: tuple[str, ...] = (), kernels: str = "hopper_kernels",
+    sm: int = 90, divisible: tuple[str, ...] = (), kernels: str = "hopper_kernels", ctas: int = 1,
 ) -> Hopper:
-    """Compile `kernels.name`. A signature names a tensor map as `kind[extent,extent]`."""
+    """Compile `kernels.name`. A signature names a tensor map as `kind[extent,extent]`; behind a `@` come the parts of
+    a tile that the programs of a cluster have, a vector per bit of the program's number: `fp16[256,64]@1,0/0,0`."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.experimental.gluon._runtime import GluonASTSource
@@ -44,14 +46,15 @@ def compile_hopper(
     source = GluonASTSource(
         function, {argument: kinds[argument] for argument in function.arg_names}, dict(constants), attributes
     )
-    kernel = triton.compile(source, target=GPUTarget("cuda", sm, 32), options={"num_warps": warps})
+    options = {"num_warps": warps, "num_ctas": ctas}
+    kernel = triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
     metadata = kernel.metadata
     maps = tuple(
         (_DRIVER_TYPES.get(m["elem_type"], m["elem_type"]), m["elem_size"], m["swizzle"], tuple(m["block_size"]))
         for m in metadata.tensordesc_meta or ()
     )
     compiled = Compiled(str(kernel.asm["ptx"]), metadata.name, metadata.shared, 32 * metadata.num_warps)
-    return Hopper(compiled, maps, metadata.global_scratch_size)
+    return Hopper(compiled, maps, metadata.global_scratch_size, metadata.num_ctas)
 
 
 def _tensor_kind(kind: str) -> str:
@@ -62,8 +65,11 @@ def _tensor_kind(kind: str) -> str:
     element, _, extents = kind.partition("[")
     dtype = {"fp16": gl.float16, "bf16": gl.bfloat16, "fp32": gl.float32, "i8": gl.int8, "i32": gl.int32,
              "fp8e4nv": gl.float8e4nv, "fp8e5": gl.float8e5}[element]
+    extents, _, parts = extents.partition("@")
     shape = [int(extent) for extent in extents.rstrip("]").split(",")]
-    return f"tensordesc<{kind},{gl.NVMMASharedLayout.get_default_for(shape, dtype)!r}>"
+    bases = [[int(number) for number in part.split(",")] for part in parts.split("/")] if parts else []
+    layout = gl.NVMMASharedLayout.get_default_for(shape, dtype, cga_layout=bases)
+    return f"tensordesc<{element}[{extents},{layout!r}>"
 
 
 def run_hopper(
@@ -75,7 +81,8 @@ def run_hopper(
     outputs: Sequence[str] = (),
     device: Device | None = None,
 ) -> tuple[dict[str, np.ndarray], LaunchStats]:
-    """Launch; arguments in `maps` are passed as tensor maps, outputs start as NaNs or -1 that nobody has written."""
+    """Launch; arguments in `maps` are passed as tensor maps, outputs start as NaNs or -1 that nobody has written. The
+    grid counts clusters, if the kernel has some."""
     compiled = hopper.compiled
     module = load_ptx(compiled.ptx, f"{compiled.name}.ptx")
     device = Device(sm=int("".join(c for c in module.target if c.isdigit()))) if device is None else device
@@ -101,7 +108,10 @@ def run_hopper(
     if hopper.scratch:
         params.append(device.alloc(hopper.scratch * int(np.prod(grid)), "scratch").to_bytes(8, "little"))
     params += [bytes(8)] * (len(module.kernels[compiled.name].params) - len(params))
-    stats = device.launch(module, compiled.name, grid, (compiled.threads,), compiled.shared, params)
+    blocks = (grid[0] * hopper.cluster, *grid[1:])
+    stats = device.launch(
+        module, compiled.name, blocks, (compiled.threads,), compiled.shared, params, cluster=(hopper.cluster,)
+    )
     results = {}
     for name in outputs:
         value = arguments[name]

@@ -18,7 +18,6 @@ from texpr.aot.ir import KernelSource
 from texpr.targets import TARGETS
 
 _ALLOCATION = "allocate_shared_memory"
-_FIRST_WITH_CLUSTERS = 90
 _LARGEST_CLUSTER = 8
 """Programs of a cluster that run on every GPU which has clusters; more depend on the GPU."""
 
@@ -56,7 +55,7 @@ def check_gates(source: KernelSource, kernel: CompiledKernel, gates: Gates) -> N
         )
     if kernel.warps > most_warps:
         raise BlockSizeError(kernel=kernel.kernel, target=target, warps=kernel.warps, limit=most_warps)
-    most_programs = _LARGEST_CLUSTER if target.capability >= _FIRST_WITH_CLUSTERS else 1
+    most_programs = _LARGEST_CLUSTER if target.has_multicast else 1
     if source.ctas > most_programs:
         raise ClusterSizeError(kernel=kernel.kernel, target=target, programs=source.ctas, limit=most_programs)
     if gates.max_shared is not None and kernel.shared_bytes > gates.max_shared:
