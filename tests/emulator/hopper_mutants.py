@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from tests.emulator.compiled_hopper import Hopper, compile_hopper, run_hopper
+from tests.emulator.test_cluster_kernels import plain
+from tests.emulator.test_cluster_kernels import specialised as shared_by_roles
 from tests.emulator.test_hopper_kernels import add_one, gemm, specialised
 from texpr.emulator import Device, Fault, FaultKind
 
@@ -40,6 +42,20 @@ MUTATIONS: dict[str, tuple[str, Edit]] = {
     "wgmma commit removed": (r"wgmma\.commit_group[^;]*;", _nothing),
     "wgmma wait weakened": (
         r"(wgmma\.wait_group\.sync\.aligned )(\d);", lambda match: f"{match[1]}{int(match[2]) + 1};"),
+}  # fmt: skip
+OF_CLUSTERS: dict[str, tuple[str, Edit]] = {
+    "arrival removed": MUTATIONS["arrival removed"],
+    "mbarrier wait removed": MUTATIONS["mbarrier wait removed"],
+    "cluster barrier removed": (r"barrier\.cluster\.arrive[^;]*;\s*barrier\.cluster\.wait[^;]*;", _nothing),
+    "cluster barrier relaxed": (
+        r"barrier\.cluster\.arrive\.aligned;", lambda match: "barrier.cluster.arrive.relaxed.aligned;"),
+    "initialisation not announced": (r"@%p\d+\s+fence\.mbarrier_init[^;]*;", _nothing),
+    "remote arrival stays": (
+        r"(mbarrier\.arrive)(\.shared::cluster[^;]*;)", lambda match: f"{match[1]}.relaxed.cluster{match[2]}"),
+    "multicast to fewer": (r"(mov\.b16\s+%rs\d+, )3;", lambda match: f"{match[1]}1;"),
+    "multicast becomes a copy": (
+        r"\.shared::cluster(\.global\.mbarrier::complete_tx::bytes)\.multicast::cluster ([^;]*), %rs\d+;",
+        lambda match: f".shared::cluster{match[1]} {match[2]};"),
 }  # fmt: skip
 
 Run = Callable[[Hopper, int | None], bool]
@@ -89,17 +105,32 @@ def run_tile(kernel: Hopper, seed: int | None) -> bool:
     return bool((got["c"] == a.astype(np.float32) @ b.astype(np.float32)).all())
 
 
+def run_shared(kernel: Hopper, seed: int | None) -> bool:
+    """Two programs that share B, in a ring that is filled several times."""
+    rng = np.random.default_rng(5)
+    a, b = (rng.integers(-2, 3, shape).astype(np.float16) for shape in ((128, 320), (320, 64)))
+    arguments: dict[str, np.ndarray | int] = {"a": a, "b": b, "c": np.empty((128, 64), np.float16)}
+    arguments |= {"M": 128, "N": 64, "K": 320} if "specialised" in kernel.compiled.name else {"K": 320}
+    got, _ = run_hopper(kernel, arguments, (1, 1), maps=("a", "b", "c"), outputs=("c",),
+                        device=Device(sm=90, seed=seed, step_limit=60_000))
+    return bool((got["c"] == (a.astype(np.float32) @ b.astype(np.float32)).astype(np.float16)).all())
+
+
 KERNELS: dict[str, tuple[Callable[[], Hopper], Run]] = {
     "add_one": (add_one, run_add_one),
     "gemm": (gemm, run_gemm),
     "specialised": (specialised, run_specialised),
     "tile": (tile, run_tile),
 }
+WITH_CLUSTERS: dict[str, tuple[Callable[[], Hopper], Run]] = {
+    "shared": (plain, run_shared),
+    "shared by roles": (shared_by_roles, run_shared),
+}
 
 
 def mutants(kernel: Hopper, mutation: str) -> list[tuple[int, str, Hopper]]:
     """Line, text and kernel of every place that a mutation applies to."""
-    pattern, edit = MUTATIONS[mutation]
+    pattern, edit = (MUTATIONS | OF_CLUSTERS)[mutation]
     text = kernel.compiled.ptx
     found: list[tuple[int, str, Hopper]] = []
     for place in re.finditer(pattern, text):

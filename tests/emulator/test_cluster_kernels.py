@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
@@ -90,32 +88,3 @@ def test_both_barriers_of_a_slot_are_needed(waits: str, seed: int | None) -> Non
     with pytest.raises(Fault) as caught:
         product(specialised(waits=waits), 128, 64, 512, seed=seed, grid=(1,))
     assert caught.value.kind in (FaultKind.RACE, FaultKind.ASYNC_NOT_WAITED, FaultKind.BARRIER_MISUSE)
-
-
-def _without(hopper: Hopper, pattern: str, replacement: str, count: int = 1) -> Hopper:
-    text, found = re.subn(pattern, replacement, hopper.compiled.ptx, count=count)
-    assert found
-    return Hopper(type(hopper.compiled)(text, hopper.compiled.name, hopper.compiled.shared, hopper.compiled.threads),
-                  hopper.maps, hopper.scratch, hopper.cluster)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("pattern", "replacement", "kinds"), [
-    (r"@%p\d+ fence\.mbarrier_init\.release\.cluster ;", "", {FaultKind.RACE, FaultKind.MISSING_FENCE}),
-    (r"barrier\.cluster\.arrive\.relaxed\.aligned;\s*barrier\.cluster\.wait\.aligned;", "",
-     {FaultKind.RACE, FaultKind.BARRIER_MISUSE, FaultKind.UNINITIALISED}),
-    (r"%rs1, 3;", "%rs1, 1;", {FaultKind.DEADLOCK}), (r"%rs1, 3;", "%rs1, 2;", {FaultKind.DEADLOCK}),
-    (r"mbarrier\.arrive\.shared::cluster\.b64 _", "mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _",
-     {FaultKind.RACE, FaultKind.ENDED_PROGRAM}),
-    (r"expect_tx\.shared::cta\.b64 _, \[(%r\d+)\], 16384", r"expect_tx.shared::cta.b64 _, [\1], 8192",
-     {FaultKind.DEADLOCK, FaultKind.BARRIER_MISUSE, FaultKind.ASYNC_NOT_WAITED}),
-    (r"barrier\.cluster\.arrive\.aligned;\s*barrier\.cluster\.wait\.aligned;", "", {FaultKind.ENDED_PROGRAM}),
-    (r"barrier\.cluster\.arrive\.aligned;", "barrier.cluster.arrive.relaxed.aligned;", {FaultKind.ENDED_PROGRAM}),
-])  # fmt: skip
-def test_damage_to_a_clusters_protocol_is_found(
-    pattern: str, replacement: str, kinds: set[FaultKind], seed: int | None
-) -> None:
-    everywhere = 0 if "cluster\\.arrive" in pattern else 1
-    with pytest.raises(Fault) as caught:
-        product(_without(specialised(), pattern, replacement, everywhere), 128, 64, 512, seed=seed, grid=(1,))
-    assert caught.value.kind in kinds

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.emulator.compiled_hopper import compile_hopper, run_hopper
+from tests.emulator.test_cluster_kernels import plain
 from texpr.emulator import Device
 from texpr.emulator.counters import Channel, Level, Traffic, Way
 
@@ -48,3 +49,14 @@ def test_a_pipelined_product_counts_its_matrix_operations() -> None:
     assert loaded.bytes == operands.bytes  # every tile is copied once and multiplied once
     assert counters.traffic(Level.GLOBAL, Way.BULK_LOAD).bytes == 2 * (100 * 200 + 200 * 72) * 2
     assert any(opcode.startswith("mbarrier.try_wait") for opcode in counters.barriers())
+
+
+def test_an_operand_that_programs_share_is_read_once() -> None:
+    """128 x 64 x 192: each of two programs loads its own rows of A, one of them B for both."""
+    arguments = {"a": np.ones((128, 192), np.float16), "b": np.ones((192, 64), np.float16),
+                 "c": np.empty((128, 64), np.float16), "K": 192}
+    _, stats = run_hopper(plain(), arguments, (1, 1), maps=("a", "b", "c"), outputs=("c",),
+                          device=Device(sm=90, counters=True))
+    assert stats.counters is not None
+    assert stats.counters.traffic(Level.GLOBAL, Way.BULK_LOAD).bytes == 2 * (128 * 192 + 192 * 64)
+    assert stats.counters.traffic(Level.SHARED, Way.BULK_LOAD).bytes == 2 * (128 * 192 + 2 * 192 * 64)

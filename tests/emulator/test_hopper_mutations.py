@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.emulator.hopper_mutants import KERNELS, MUTATIONS, SEEDS, how_noticed, mutants
+from tests.emulator.hopper_mutants import (
+    KERNELS,
+    MUTATIONS,
+    OF_CLUSTERS,
+    SEEDS,
+    WITH_CLUSTERS,
+    how_noticed,
+    mutants,
+)
 from texpr.emulator import FaultKind
 
 pytest.importorskip("triton")
@@ -35,6 +43,20 @@ def test_a_removed_barrier_is_noticed(name: str) -> None:
     make, run = KERNELS[name]
     unnoticed = [line for line, _, mutant in mutants(make(), "barrier removed") if not how_noticed(run, mutant)]
     assert len(unnoticed) <= REDUNDANT_BARRIERS.get(name, 0), unnoticed
+
+
+# The whole barrier of the last step stands between the last use of the other program's memory and the end; and where
+# only the warps of one role arrive relaxed, those of the other know of what they did, and release it.
+REDUNDANT_IN_CLUSTERS = {("shared", "cluster barrier removed"): 1, ("shared", "cluster barrier relaxed"): 1,
+                         ("shared by roles", "cluster barrier relaxed"): 2}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(WITH_CLUSTERS))
+@pytest.mark.parametrize("mutation", list(OF_CLUSTERS))
+def test_a_mutant_with_clusters_is_noticed(name: str, mutation: str) -> None:
+    make, run = WITH_CLUSTERS[name]
+    unnoticed = [(line, text) for line, text, mutant in mutants(make(), mutation) if not how_noticed(run, mutant)]
+    assert len(unnoticed) <= REDUNDANT_IN_CLUSTERS.get((name, mutation), 0), unnoticed
 
 
 @pytest.mark.parametrize(("mutation", "kind"), [

@@ -277,10 +277,17 @@ def _async_copy(batch: Batch, instruction: Instruction, modifiers: Modifiers) ->
 
 
 def _bulk(batch: Batch, instruction: Instruction, modifiers: Modifiers, of_tensor: bool, way: Way) -> Found:
-    """Copies that one thread starts: contiguous ranges, and boxes of tensors."""
+    """Copies that one thread starts: contiguous ranges, and boxes of tensors. One that goes to several programs of a
+    cluster reads once and writes in each."""
     far = Access(batch, Channel(Level.GLOBAL, way, 0))
     near = Access(batch, Channel(Level.SHARED, way, 0))
     operand = 1 if way is Way.BULK_LOAD else 0
+    several = instruction.operands[3 if of_tensor else 4] if "several" in modifiers else None
+    masks = None if several is None else per_lane(batch, several, TYPES["u16"])
+
+    def programs(lane: int) -> int:
+        return 1 if masks is None else int(masks[lane]).bit_count()
+
     if of_tensor:
         box = TensorBox(batch, instruction, instruction.operands[operand], int(modifiers["rank"][0]))
 
@@ -291,7 +298,7 @@ def _bulk(batch: Batch, instruction: Instruction, modifiers: Modifiers, of_tenso
                 if len(touched):
                     sectors = len(np.unique(touched // np.uint64(SECTOR)))
                     far.bulk(len(touched) * pieces.size, sectors)
-                near.bulk(len(pieces.shared) * pieces.size)
+                near.bulk(len(pieces.shared) * pieces.size * programs(lane))
 
         return [(far, look_box), (near, _seen_already)]
     addresses = address_source(batch, instruction.operands[operand])
@@ -302,7 +309,7 @@ def _bulk(batch: Batch, instruction: Instruction, modifiers: Modifiers, of_tenso
             start, size = int(addresses(np.array([lane]))[0]), int(sizes[lane])
             if size:
                 far.bulk(size, (start + size - 1) // SECTOR - start // SECTOR + 1)
-                near.bulk(size)
+                near.bulk(size * programs(lane))
 
     return [(far, look), (near, _seen_already)]
 
