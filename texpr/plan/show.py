@@ -69,6 +69,7 @@ from texpr.plan.ir import (
     Workspace,
     Write,
 )
+from texpr.plan.lanes import is_kept_by_rows
 from texpr.plan.online import Member
 from texpr.plan.ranking import in_rounds
 from texpr.plan.resolve import variant_facts
@@ -308,7 +309,8 @@ def _group(node: Group, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterat
     members = [n for n in node.body if isinstance(n, Reduction) and n.carried is not None]
     for one in members:
         kept = [axis for axis in one.keep if axis in sizes]
-        lanes = kept if one.dot is not None or (one.carried and one.carried.running) else [*kept, *one.axes]
+        rows = one.dot is not None or is_kept_by_rows(one, node.body, sizes)
+        lanes = kept if rows else [*kept, *one.axes]
         many = len(one.carried.parts) if one.carried is not None else 1
         dtype = one.exprs[0].dtype
         registers = registers_per_thread(elements_of(lanes, sizes) * many, dtype, kernel)
@@ -322,13 +324,13 @@ def _group(node: Group, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterat
         indent += "| "
     for inner in node.body:
         if inner in members and isinstance(inner, Reduction) and inner.carried is not None:
-            lines = _carried(inner, inner.carried, kernel, sizes)
+            lines = _carried(inner, inner.carried, node, kernel, sizes)
             late = inner.funcs[0] in node.lagging
             yield from (indent + (line.replace(_WAITED, _LATE) if late else line) for line in lines)
         else:
             yield from (indent + line for line in _node(inner, kernel, sizes))
     for one in members:
-        if one.dot is None and one.carried is not None and not one.carried.running:
+        if one.dot is None and one.carried is not None and not is_kept_by_rows(one, node.body, sizes):
             kept = [axis for axis in one.keep if axis in sizes]
             names = ", ".join(func.name for func in one.funcs)
             across = ", ".join(axis.name for axis in one.axes if sizes.get(axis, 1) > 1)
@@ -350,7 +352,9 @@ def _overlap_text(node: Group) -> str:
     return f"   overlap: {leading} of a step beside {lagging} of the step before"
 
 
-def _carried(node: Reduction, member: Member, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
+def _carried(
+    node: Reduction, member: Member, group: Group, kernel: KernelPlan, sizes: Mapping[Axis, int]
+) -> Iterator[str]:
     """What happens to a member in a step: its rescaling, then its summand."""
     names = ", ".join(func.name for func in node.funcs)
     if member.factor_of is not None:
@@ -367,7 +371,8 @@ def _carried(node: Reduction, member: Member, kernel: KernelPlan, sizes: Mapping
     where = f"   where {shortened(node.where)}" if node.where is not None else ""
     combined = f"{names} {symbol} {text}{where}" if symbol else f"{names} = {_op_name(node.op)}({names}, {text}{where})"
     across = [axis.name for axis in node.axes if sizes.get(axis, 1) > 1]
-    yield combined + (f"   across {', '.join(across)} in every step" if member.running and across else "")
+    rows = across and is_kept_by_rows(node, group.body, sizes)
+    yield combined + (f"   across {', '.join(across)} in every step" if rows else "")
 
 
 def _prefixes_line(node: Prefixes, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> str:

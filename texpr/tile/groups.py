@@ -1,9 +1,8 @@
 """Reductions that share loops: accumulators before, updates in every step, results after.
 
-A member is kept in one of four ways:
+A member is kept in one of three ways:
 
-    running     later members read it: one value per kept point, reduced across lanes in every step
-    rows        as running, because a value per element of a matrix unit's layout would fill the registers
+    rows        one value per kept point, reduced across lanes in every step (``plan.lanes`` says which are)
     lanes       a partial result per element of the tile, reduced across lanes once, after the loops
     matrix      the accumulator of a matrix unit
 
@@ -23,6 +22,7 @@ from texpr.math.expr import const, minimum
 from texpr.math.integer import product
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Compute, Dot, Group, Node, Reduction
+from texpr.plan.lanes import is_kept_by_rows
 from texpr.plan.monoids import as_monoid
 from texpr.plan.online import Member, starts_of
 from texpr.schedule.records import Memory
@@ -40,7 +40,6 @@ from texpr.tile.ir import Assign, Full, Literal, Space
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.ir import Var as TileVar
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, space_for
-from texpr.tile.layouts import Blocked, Linear
 from texpr.tile.loops import emit_loops
 from texpr.tile.monoids import combine
 from texpr.tile.overlap import Overlap
@@ -137,7 +136,7 @@ def _start(node: Group, kernel: Kernel, scope: Scope, block: Block) -> dict[Func
     for one in node.body:
         match one:
             case Reduction(carried=Member() as member):
-                state = _start_member(one, member, kernel, inside, block)
+                state = _start_member(one, member, node.body, kernel, inside, block)
                 if one.funcs[0] in node.lagging:
                     state = dataclasses.replace(state, behind=_start_operands(state, kernel, inside, block))
                 states[one.funcs[0]] = state
@@ -157,7 +156,9 @@ def _start(node: Group, kernel: Kernel, scope: Scope, block: Block) -> dict[Func
     return states
 
 
-def _start_member(node: Reduction, member: Member, kernel: Kernel, scope: Scope, block: Block) -> _State:
+def _start_member(
+    node: Reduction, member: Member, body: Sequence[Node], kernel: Kernel, scope: Scope, block: Block
+) -> _State:
     if node.dot is not None:
         matrix = start_accumulators(node, node.dot, kernel, scope, block)
         zero = tuple(tile.literal(start.value, start.dtype) for start in starts_of(member))
@@ -165,8 +166,7 @@ def _start_member(node: Reduction, member: Member, kernel: Kernel, scope: Scope,
     sizes = {axis: scope.lanes(axis) for axis in (*node.keep, *node.axes) if axis in scope.axes}
     exprs = [*node.exprs, *([node.where] if node.where is not None else [])]
     space = space_for(exprs, sizes, kernel, scope, whole=True)
-    in_unit = space is not None and not isinstance(space.layout, Blocked | Linear)
-    every_step = member.running or in_unit
+    every_step = is_kept_by_rows(node, body, {axis: scope.lanes(axis) for axis in scope.axes})
     starts = tuple(tile.literal(start.value, start.dtype) for start in starts_of(member))
     wanted = [f"{func.name}_acc" for func in node.funcs]
     wanted += [f"{member.func.name}_d{n}" for n in range(1, 1 + len(starts) - len(wanted))]
