@@ -44,6 +44,12 @@ class Code:
         ]
         return min((body for body in bodies if body.count(*parts)), key=lambda body: len(body.opcodes))
 
+    def innermost(self) -> list[Code]:
+        """The loops that have no other inside, in order."""
+        own = [one for one in self.loops if not any(one != other and one[0] <= other[0] and other[1] <= one[1]
+                                                    for other in self.loops)]  # fmt: skip
+        return [Code(self.opcodes[first : last + 1], ()) for first, last in own]
+
     def memory_accesses(self) -> Counter[str]:
         """Opcodes of global and shared accesses with their counts."""
         kinds = ("LDG", "STG", "LDS", "STS", "LDSM", "STSM", "LDGSTS", "LDL", "STL")

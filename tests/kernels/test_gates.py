@@ -96,7 +96,7 @@ def test_what_the_schedule_declares_is_in_the_code(name: str) -> None:
     moved = {int(count) for count in re.findall(r"setmaxnreg\.\w+\.sync\.aligned\.u32\s+(\d+)", kernel.ptx)}
     assert subject.registers <= moved
     assert (code.count("USETMAXREG") > 0) == bool(subject.registers)
-    assert sum(role.warps for role in subject.record.roles.values()) <= kernel.warps
+    assert sum(role.warps * role.times for role in subject.record.roles.values()) <= kernel.warps
 
 
 @dataclass(frozen=True, slots=True)

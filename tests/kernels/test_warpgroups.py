@@ -64,16 +64,32 @@ def test_a_step_between_two_roles_is_products_and_two_phases_of_barriers(name: s
     assert code.count("USETMAXREG") >= 2
 
 
-@pytest.mark.parametrize("name", ["matmul_nn", "linear_gelu"])
-def test_an_epilogue_in_pieces_leaves_products_wide_and_registers_where_they_are(name: str) -> None:
+def test_groups_that_divide_a_tile_have_code_and_registers_of_their_own() -> None:
+    """Two roles of 64 x 256 each, of which a step is that of one role of 128 x 256; barriers are those of 128 threads,
+    with other numbers. The registers of all roles together are those of the program: 3 x 168 = 240 + 240 + 24."""
+    kernel = compiled(f"{LINEAR}:matmul_nn", "fetched", "sm_90a", T="bf16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.ptx.count("wgmma.mma_async.sync.aligned.m64n256k16.") == 2 * 4
+    steps = [loop for loop in disassembled(kernel).innermost() if loop.count("HGMMA")]
+    assert [(step.count("HGMMA"), step.count("SYNCS"), step.count("BAR")) for step in steps] == [(4, 2, 1)] * 2
+    named = set(re.findall(r"bar\.sync\s+(\d+), 128;", kernel.ptx))
+    assert len(named) == 2 and not re.search(r"bar\.sync\s+\d+, (?!128)", kernel.ptx)
+    moved = {int(count) for count in re.findall(r"setmaxnreg\.\w+\.sync\.aligned\.u32\s+(\d+)", kernel.ptx)}
+    assert {240, 24} <= moved and kernel.registers == 168
+
+
+@pytest.mark.parametrize(("name", "groups"), [("matmul_nn", 2), ("linear_gelu", 1)])
+def test_an_epilogue_in_pieces_leaves_products_wide_and_registers_where_they_are(name: str, groups: int) -> None:
     """Four products of 256 columns a step, four pieces of 64 columns that go to shared memory as matrices and from
-    there by the copy engine: no value of the accumulator moves to another thread."""
+    there by the copy engine: no value of the accumulator moves to another thread. Groups that divide the tile have
+    code each."""
     kernel = compiled(f"{LINEAR}:{name}", "fetched", "sm_90a", T="bf16")
     assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
     assert kernel.shared_bytes < 225 * 1024  # a ring of 4 x 48 KB and two pieces of 16 KB
-    assert kernel.ptx.count("wgmma.mma_async.sync.aligned.m64n256k16.") == kernel.ptx.count("wgmma.mma_async") == 4
+    products = "wgmma.mma_async.sync.aligned.m64n256k16."
+    assert kernel.ptx.count(products) == kernel.ptx.count("wgmma.mma_async") == 4 * groups
     code = disassembled(kernel)
-    assert (code.count("UTMASTG"), code.count("STSM")) == (4, 128 * 256 // (8 * 32 * 8))
+    assert (code.count("UTMASTG"), code.count("STSM")) == (4 * groups, groups * 128 * 256 // (8 * 32 * 8))
     assert code.count("LDSM") == code.count("SHFL") == code.count("STG") == 0
     assert code.count("STS") <= 2  # by which roles are started
 

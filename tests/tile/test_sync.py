@@ -313,3 +313,17 @@ def test_what_is_accepted_is_right_in_every_interleaving(
     assert verdicts[True, True] == 0
     assert verdicts[False, True] > 300
     assert verdicts[True, False] > times * verdicts[False, False]
+
+
+def test_what_is_accepted_of_two_consumers_is_right_in_every_interleaving() -> None:
+    random_ = random.Random(7)
+    verdicts = {(one, other): 0 for one in (False, True) for other in (False, True)}
+    for _ in range(200):
+        steps = random_.choice([1, 2, 3])
+        roles = {"load": producer(steps, 2), "a": consumer(steps, 2), "b": consumer(steps, 2)}
+        roles = mutant(roles, random_)
+        bad = Model(roles, {"full": 1, "empty": 2}).is_bad()
+        verdicts[accepted(roles, {"full": 1, "empty": 2}), bad] += 1
+    assert verdicts[True, True] == 0
+    assert verdicts[False, True] > 70
+    assert verdicts[True, False] > 3 * verdicts[False, False]

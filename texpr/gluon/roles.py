@@ -35,14 +35,16 @@ def specialise(f: Function, item: Specialise, statement: Callable[[Function, Sta
 
 def most_registers(item: Specialise) -> int | None:
     """Registers per thread that the program is compiled for, so that each role can have what it declares: Triton
-    gives the default role what the others leave of the program's, and rounds their warps up to warp groups."""
+    gives the default role what the others leave of the program's. These lie in warp groups, the largest role first,
+    and a group has what the role in it that wants most does."""
     default, *workers = item.roles
     if default.registers is None or any(role.registers is None for role in workers):
         return None
-    groups = -(-sum(role.warps for role in workers) // WARP_GROUP)
-    largest = max((role.registers or 0 for role in workers), default=0)
-    taken = default.registers * default.warps + largest * groups * WARP_GROUP
-    return -(-taken // (default.warps + groups * WARP_GROUP))
+    ordered = sorted(workers, key=lambda role: -role.warps)
+    wanted = [role.registers or 0 for role in ordered for _ in range(role.warps)]
+    groups = [wanted[first : first + WARP_GROUP] for first in range(0, len(wanted), WARP_GROUP)]
+    taken = default.registers * default.warps + sum(max(group) * WARP_GROUP for group in groups)
+    return -(-taken // (default.warps + len(groups) * WARP_GROUP))
 
 
 def _role_function(f: Function, name: str, role: Role, statement: Callable[[Function, Statement], None]) -> list[str]:

@@ -22,6 +22,7 @@ from texpr.math.bounds import Facts, divisor
 from texpr.math.expr import Const, IntExpr, const, eq, free_symbols, ge
 from texpr.math.prove import Proved, prove
 from texpr.plan.access import Memory, affine_in, memory_of
+from texpr.plan.consumers import computed_sizes
 from texpr.plan.copies import count_of
 from texpr.plan.errors import BoxNotAligned, BoxRefused, NoEffect, TargetLacks
 from texpr.plan.inline import spans
@@ -141,7 +142,7 @@ def check_boxed_stores(context: Context, plan: KernelPlan) -> None:
         if not node.via_shared:
             raise BoxRefused(name=name, why="it goes out of shared memory", at=at, hint="via: shared")
         full = {axis for axis, t in tiled.items() if t.full} | {loop.axis for loop in loops if loop.full}
-        sizes = {axis: t.size for axis, t in tiled.items()} | {loop.axis: loop.size for loop in loops}
+        sizes = computed_sizes(plan.record, plan.tile) | {loop.axis: loop.size for loop in loops}
         memory = memory_of(node.func, context.variant.when)
         why = _cut_elsewhere(node, memory, full, loops)
         if why:

@@ -20,6 +20,7 @@ from texpr.math.prove import Proved, prove
 from texpr.plan import boxes, checks, legality, ragged, updates
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.clusters import check_cluster, check_cluster_axes
+from texpr.plan.consumers import check_consumers, computed_sizes
 from texpr.plan.copies import check_unrolled, copied_axes
 from texpr.plan.counts import device_counts
 from texpr.plan.cursors import with_cursors
@@ -165,6 +166,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_positions(context)
     check_cluster_axes(context)
     tile = _cut_tiles(context)
+    check_consumers(context.record, tile)
     check_shares(context, tile)
     check_parts_of_grid(context, tile)
     checks.check_replication(context, tile)
@@ -282,7 +284,7 @@ def _nodes(
 ) -> tuple[tuple[Node, ...], tuple[Node, ...], tuple[Node, ...]]:
     """What runs once per program, the body of a tile, and what comes after the last one: kept funcs at their positions
     in definition order, then the writes, stages before readers."""
-    sizes = {t.axis: t.size for t in tile}
+    sizes = computed_sizes(context.record, tile)
     groups = plan_groups(context, held)
     carried = carried_loop(context)
     pending: list[tuple[Def, Place, Position]] = []

@@ -14,6 +14,7 @@ from texpr.instructions import WARPGROUP_ROWS, WARPGROUP_WARPS, mma_form
 from texpr.lang.ir import Func
 from texpr.plan.attach import node_loops
 from texpr.plan.checks import nodes_of
+from texpr.plan.consumers import computed_sizes
 from texpr.plan.ir import Dot, KernelPlan, Reduction, Unit
 
 
@@ -30,7 +31,7 @@ def works_on_rows(plan: KernelPlan, dot: Dot) -> bool:
 
 def held_in_rows(plan: KernelPlan) -> frozenset[Func]:
     """The contractions whose accumulators lie as operand A of the others wants them."""
-    sizes = {t.axis: t.size for t in plan.tile}
+    sizes = computed_sizes(plan.record, plan.tile)
     sizes |= {loop.axis: loop.size for node in nodes_of(plan.nodes) for loop in node_loops(node)}
     found: set[Func] = set()
     for node in nodes_of(plan.nodes):

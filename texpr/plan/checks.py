@@ -11,6 +11,7 @@ from texpr.lang.show import expr_text
 from texpr.math.expr import free_symbols, le
 from texpr.math.prove import Proved, Refuted, Unknown, prove
 from texpr.plan.access import fastest_axis, memory_of, vector_of
+from texpr.plan.consumers import computed_sizes, instances
 from texpr.plan.copies import count_of
 from texpr.plan.errors import (
     AsyncNeedsTensor,
@@ -340,7 +341,7 @@ def check_alignment_of_reads(context: Context, plan: KernelPlan) -> None:
 
 def check_register_tiles(context: Context, plan: KernelPlan) -> None:
     """No single register tile is larger than the register file allows."""
-    sizes = {t.axis: t.size for t in plan.tile}
+    sizes = computed_sizes(plan.record, plan.tile)
     threads = plan.warps * 32
     for node, local in sized_nodes(plan.nodes, sizes):
         if not isinstance(node, Reduction | Prefixes | Write):
@@ -433,11 +434,13 @@ def shared_buffers(plan: KernelPlan) -> list[tuple[str, int, str]]:
                     (source.name, _rounded(window.points) * source.dtype.bytes * depth, f"window {window.extent}")
                 )
             case Write(copy=Copy.TMA, func=func, depth=depth):
-                sizes = {t.axis: t.size for t in plan.tile} | {loop.axis: loop.size for loop in node.loops}
+                sizes = computed_sizes(plan.record, plan.tile) | {loop.axis: loop.size for loop in node.loops}
                 widths = {**{axis.name: sizes.get(axis, 1) for axis in node.axes}, **dict(node.chunk)}
                 shape = " ".join(f"{name}:{n}" for name, n in widths.items())
-                how = f"pieces [{shape}] x depth {depth}, on their way out"
-                found.append((func.name, math.prod(widths.values()) * func.dtype.bytes * depth, how))
+                several = instances(plan.record)
+                each = f" x {several} instances" if several > 1 else ""
+                how = f"pieces [{shape}] x depth {depth}{each}, on their way out"
+                found.append((func.name, math.prod(widths.values()) * func.dtype.bytes * depth * several, how))
             case Write(func=func, update=Update(memory=Memory.SHARED) as update):
                 points = copy_points(node, update, plan)
                 found.append((func.name, points * func.dtype.bytes, f"a copy of {func.name} per program"))

@@ -16,6 +16,7 @@ from texpr.math.expr import BoolExpr
 from texpr.plan.access import fastest_axis, memory_of, vector_of
 from texpr.plan.attach import node_body, node_exprs, node_loops, outer_stages
 from texpr.plan.chains import held_in_rows
+from texpr.plan.consumers import computed_sizes
 from texpr.plan.inline import axes_of, key_of, reads_of
 from texpr.plan.ir import (
     AxisTile,
@@ -46,8 +47,8 @@ class Site:
 
 
 def tile_sizes(kernel: KernelPlan) -> dict[Axis, int]:
-    """The size of every axis of the tile, loops excluded."""
-    return {t.axis: t.size for t in kernel.tile}
+    """The size of every axis of the tile, loops excluded, as one instance of the role that computes has it."""
+    return computed_sizes(kernel.record, kernel.tile)
 
 
 def all_nodes(nodes: Iterable[Node], loops: tuple[LoopAxis, ...] = ()) -> Iterator[tuple[Node, tuple[LoopAxis, ...]]]:

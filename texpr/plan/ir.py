@@ -517,13 +517,21 @@ class Count:
 @dataclass(frozen=True, slots=True)
 class RolePlan:
     """Warps that run some nodes of the nest: the ``default`` role all that computes, the others the stages that they
-    fetch. ``registers`` of each thread, None: as the assembler finds."""
+    fetch. ``registers`` of each thread, None: as the assembler finds. ``times`` instances of ``warps`` warps compute:
+    each a part of the tile along ``split``, or each every ``times``-th tile of the program."""
 
     name: str
     warps: int
     registers: int | None
     fetches: tuple[str, ...]
     default: bool
+    times: int = 1
+    split: Axis | None = None
+
+    @property
+    def readers(self) -> int:
+        """How many instances read one tile that was fetched for them."""
+        return self.times if self.split is not None else 1
 
 
 @dataclass(frozen=True, slots=True)

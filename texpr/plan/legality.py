@@ -15,6 +15,7 @@ from texpr.math.integer import product
 from texpr.math.prove import is_proved
 from texpr.plan.attach import computed_by, node_body, node_exprs, node_names
 from texpr.plan.checks import nodes_of, sized_nodes
+from texpr.plan.consumers import computed_sizes
 from texpr.plan.errors import (
     AliasNotElementwise,
     AsyncNeedsTensor,
@@ -315,7 +316,7 @@ def check_map(context: Context, plan: KernelPlan) -> None:
         return
     matrix = {f for n in nodes_of(plan.nodes) if isinstance(n, Reduction) and n.dot is not None for f in n.funcs}
     widest: set[str] = set()
-    for node, sizes in sized_nodes(plan.nodes, {t.axis: t.size for t in plan.tile}):
+    for node, sizes in sized_nodes(plan.nodes, computed_sizes(plan.record, plan.tile)):
         if any(_mentions(expr, func) for expr in node_exprs(node) for func in matrix):
             continue
         wide = {axis.name for axis in _axes_of_node(node) if sizes.get(axis, 1) > 1}

@@ -17,6 +17,7 @@ from texpr.instructions import WARPGROUP_LEAST_COLUMNS, warpgroup_warps
 from texpr.lang.ir import Axis, Expr, Func
 from texpr.plan.attach import node_exprs, node_names
 from texpr.plan.checks import nodes_of, sized_nodes
+from texpr.plan.consumers import computed_sizes
 from texpr.plan.errors import ByInvalid, PieceOfRegisters
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, Dot, KernelPlan, Node, Prefixes, Reduction, Stage, Unit, Write
@@ -35,7 +36,7 @@ def cut_in_place(dot: Dot, sizes: Mapping[Axis, int], warps: int) -> Axis | None
 
 def in_pieces(plan: KernelPlan) -> KernelPlan:
     """The plan with accumulators in the pieces in which outputs want them, where they are not cut in place."""
-    sizes = {t.axis: t.size for t in plan.tile}
+    sizes = computed_sizes(plan.record, plan.tile)
     writes = [node for node in plan.body if isinstance(node, Write)]
     widths: dict[Func, int] = {}
     for node in reversed(plan.body):
@@ -61,7 +62,7 @@ def _in_pieces(node: Node, widths: Mapping[Func, int]) -> Node:
 
 def check_accumulator_pieces(context: Context, plan: KernelPlan) -> None:
     """An accumulator that one output wants in pieces exists in those pieces only."""
-    sizes = {t.axis: t.size for t in plan.tile}
+    sizes = computed_sizes(plan.record, plan.tile)
     for node, local in sized_nodes(plan.nodes, sizes):
         if not isinstance(node, Reduction) or node.dot is None or not node.dot.piece:
             continue
@@ -84,7 +85,7 @@ def check_pieces(context: Context, plan: KernelPlan) -> None:
     """A store in pieces reads only what exists in pieces or is cut where it is: other registers cannot be."""
     whole: dict[str, tuple[Axis, ...]] = {}
     cut: dict[str, Axis] = {}
-    for node, sizes in sized_nodes(plan.nodes, {t.axis: t.size for t in plan.tile}):
+    for node, sizes in sized_nodes(plan.nodes, computed_sizes(plan.record, plan.tile)):
         match node:
             case Stage(memory=Memory.REGISTERS, source=source, form=AxisTile(axes=axes)):
                 whole[source.name] = tuple(axis for axis, _ in axes)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from texpr.dtypes import DType
 from texpr.lang.ir import Axis, Func
 from texpr.plan.attach import node_body, node_exprs, node_loops
+from texpr.plan.consumers import computed_sizes
 from texpr.plan.copies import count_of
 from texpr.plan.errors import RegistersNeeded
 from texpr.plan.inline import reads_of
@@ -52,7 +53,7 @@ def check_register_budget(context: Context, plan: KernelPlan) -> None:
 
 def most_tiles(plan: KernelPlan) -> list[Tile]:
     """The tiles that are alive where a thread keeps most registers."""
-    return _most(plan.nodes, (), frozenset(), {t.axis: t.size for t in plan.tile}, plan)
+    return _most(plan.nodes, (), frozenset(), computed_sizes(plan.record, plan.tile), plan)
 
 
 def registers_of_thread(plan: KernelPlan) -> int:
@@ -124,7 +125,7 @@ def _own_accumulators(node: Node, sizes: Mapping[Axis, int], plan: KernelPlan) -
         case Stage(memory=Memory.REGISTERS) if plan.role_of(node) is not None:
             return []
         case Stage(memory=Memory.REGISTERS, form=AxisTile(axes=axes), source=source):
-            count = _count((size for _, size in axes), plan)
+            count = _count((min(size, sizes.get(axis, size)) for axis, size in axes), plan)
             return [Tile(f"stage of {source.name}", -(-count * source.dtype.bits // 32))]
         case Reduction(into=None, dot=dot, funcs=funcs) if dot is not None:
             axes = (*dot.rows, *dot.cols)

@@ -2,11 +2,11 @@
 
     roles: {load: {warps: 1, registers: 40, runs: [stage.x, stage.w]}, compute: {warps: 8, runs: [acc, y]}}
 
-One role computes: it has the program's registers, and lays tiles out over its warps. The others fetch stages into
-shared memory ahead of it, by the copy engine or by copies of their own threads, which find the addresses themselves,
-through rings of slots: a slot is full when its tiles have landed, and empty again when the computing role has read it.
-Every role runs the same loops; what they hand over is in shared memory, since threads of one role do not see registers
-of another.
+One role computes: it has the program's registers, and lays tiles out over its warps. There may be several instances of
+it (``consumers``). The others fetch stages into shared memory ahead of it, by the copy engine or by copies of their own
+threads, which find the addresses themselves, through rings of slots: a slot is full when its tiles have landed, and
+empty again when the computing role has read it. Every role runs the same loops; what they hand over is in shared
+memory, since threads of one role do not see registers of another.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from texpr.errors import Location
-from texpr.lang.ir import Expr
+from texpr.lang.ir import Axis, Expr
 from texpr.plan.attach import computed_by, node_body, node_names
 from texpr.plan.boxes import check_engine
+from texpr.plan.consumers import check_instances, computes
 from texpr.plan.errors import NotLowered, RegistersOfRoles, RoleCannotRun, RolesInvalid
 from texpr.plan.inline import key_of, reads_of
 from texpr.plan.ir import AxisTile, Group, KernelPlan, Node, RolePlan, Stage, Window, Write
@@ -35,11 +36,7 @@ def compute_warps(record: KernelRecord) -> int | None:
     """The warps of the role that computes, or of the program without roles; None: as the compiler chooses."""
     if not record.roles:
         return record.warps
-    return next((role.warps for role in record.roles.values() if _computes(role)), None)
-
-
-def _computes(role: RoleRecord) -> bool:
-    return any(not name.startswith(_STAGE) for name in role.runs)
+    return next((role.warps for role in record.roles.values() if computes(role)), None)
 
 
 def roles_of(context: Context, plan: KernelPlan) -> tuple[RolePlan, ...]:
@@ -52,16 +49,21 @@ def roles_of(context: Context, plan: KernelPlan) -> tuple[RolePlan, ...]:
     check_engine(context, "roles", "warps", at)
     check_warps_or_roles(record)
     check_nodes_of_roles(record, plan)
-    check_one_role_computes(record)
+    check_one_rolecomputes(record)
     check_what_is_fetched(record, plan)
     check_where_tiles_are_found(record, plan)
-    check_what_computes(plan, at)
+    check_whatcomputes(plan, at)
+    check_instances(record, plan, tuple(_every(plan.nodes)))
     check_registers_of_roles(record, plan, at)
     found = [
-        RolePlan(name, role.warps, role.registers, _fetched(role), _computes(role))
+        RolePlan(name, role.warps, role.registers, _fetched(role), computes(role), role.times, _split(role, plan))
         for name, role in record.roles.items()
     ]
     return tuple(sorted(found, key=lambda role: not role.default))
+
+
+def _split(role: RoleRecord, plan: KernelPlan) -> Axis | None:
+    return next((t.axis for t in plan.tile if t.axis.name == role.split), None)
 
 
 def _fetched(role: RoleRecord) -> tuple[str, ...]:
@@ -96,7 +98,7 @@ def check_nodes_of_roles(record: KernelRecord, plan: KernelPlan) -> None:
             given[own] = name
     missing = [name for name in known if name not in given]
     if missing:
-        main = next((name for name, role in record.roles.items() if _computes(role)), next(iter(record.roles)))
+        main = next((name for name, role in record.roles.items() if computes(role)), next(iter(record.roles)))
         why = f"{missing[0]} is in no role"
         raise RolesInvalid(why=why, hint=f"add it to {main}", at=record.location_of("roles"))
 
@@ -122,9 +124,9 @@ def _named_nodes(plan: KernelPlan) -> Iterator[tuple[str, ...]]:
     yield from visit(plan.nodes)
 
 
-def check_one_role_computes(record: KernelRecord) -> None:
+def check_one_rolecomputes(record: KernelRecord) -> None:
     """One role has the nodes that are kept in registers."""
-    computing = [name for name, role in record.roles.items() if _computes(role)]
+    computing = [name for name, role in record.roles.items() if computes(role)]
     if len(computing) == 1:
         return
     what = f"{' and '.join(computing)} compute" if computing else "no role computes"
@@ -139,7 +141,7 @@ def check_what_is_fetched(record: KernelRecord, plan: KernelPlan) -> None:
     """What roles hand over are tiles in shared memory, one after the other."""
     stages = {node.name: node for node in _every(plan.nodes) if isinstance(node, Stage)}
     for name, role in record.roles.items():
-        if _computes(role):
+        if computes(role):
             continue
         own = [stages[fetched] for fetched in _fetched(role)]
         for stage in own:
@@ -194,7 +196,7 @@ def check_where_tiles_are_found(record: KernelRecord, plan: KernelPlan) -> None:
     """A role that gathers finds the points itself: what the addresses and guards of its copies depend on is in memory,
     where it loads it."""
     every = list(_every(plan.nodes))
-    computing = next(name for name, role in record.roles.items() if _computes(role))
+    computing = next(name for name, role in record.roles.items() if computes(role))
     runs = {fetched: name for name, role in record.roles.items() for fetched in _fetched(role)}
     held = {func.name: computing for node in every for func in computed_by(node)}
     for stage in (node for node in every if isinstance(node, Stage) and isinstance(node.form, AxisTile)):
@@ -215,7 +217,7 @@ def check_where_tiles_are_found(record: KernelRecord, plan: KernelPlan) -> None:
             raise RoleCannotRun(role=role, node=f"stage.{stage.name}", why=why, hint=hint, at=at)
 
 
-def check_what_computes(plan: KernelPlan, at: Location | None) -> None:
+def check_whatcomputes(plan: KernelPlan, at: Location | None) -> None:
     """What the computing role does for the whole program stays out of roles."""
     if plan.tickets is not None:
         raise NotLowered(what="roles in a kernel whose programs wait for each other", instead="warps", at=at)
@@ -226,15 +228,16 @@ def check_what_computes(plan: KernelPlan, at: Location | None) -> None:
 def check_registers_of_roles(record: KernelRecord, plan: KernelPlan, at: Location | None) -> None:
     """The registers of all roles, on whole groups of warps, are no more than there are; given for all roles or none."""
     roles = record.roles
-    computing = sum(role.warps for role in roles.values() if _computes(role))
-    fetching = -(-sum(role.warps for role in roles.values() if not _computes(role)) // WARP_GROUP) * WARP_GROUP
+    computing = sum(role.warps * role.times for role in roles.values() if computes(role))
+    fetching = -(-sum(role.warps for role in roles.values() if not computes(role)) // WARP_GROUP) * WARP_GROUP
     threads = 32 * (computing + fetching)
     if threads > plan.target.max_threads:
         why = f"they have {computing} + {fetching} warps (whole groups of {WARP_GROUP}), {threads} threads"
         raise RolesInvalid(why=why, hint=f"at most {plan.target.max_threads} threads", at=at)
-    if computing % WARP_GROUP and any(role.registers is not None for role in roles.values()):
-        why = f"registers are moved between groups of {WARP_GROUP} warps, and the role that computes has {computing}"
-        raise RolesInvalid(why=why, hint=f"warps: {WARP_GROUP}, or no registers", at=at)
+    main = next(role.warps for role in roles.values() if computes(role))
+    if main % WARP_GROUP:
+        why = f"roles begin at groups of {WARP_GROUP} warps, and the role that computes has {main}"
+        raise RolesInvalid(why=why, hint=f"warps: {WARP_GROUP}", at=at)
     for name, role in roles.items():
         if role.registers is None and any(other.registers is not None for other in roles.values()):
             raise RolesInvalid(why=f"{name} has no registers, others have", hint="registers for all or none", at=at)
@@ -255,9 +258,11 @@ def check_registers_of_roles(record: KernelRecord, plan: KernelPlan, at: Locatio
 
 
 def registers_of_roles(record: KernelRecord) -> list[tuple[str, int, int]]:
-    """Per role that computes, and for those that fetch together: name, warps in whole groups, registers of a thread."""
-    own = [(name, role.warps, role.registers or 0) for name, role in record.roles.items() if _computes(role)]
-    fetching = {name: role for name, role in record.roles.items() if not _computes(role)}
+    """Per role that computes, and for those that fetch together: name, warps in whole groups, registers of a thread.
+    All instances of a role count."""
+    main = [(name, role) for name, role in record.roles.items() if computes(role)]
+    own = [(name, role.warps * role.times, role.registers or 0) for name, role in main]
+    fetching = {name: role for name, role in record.roles.items() if not computes(role)}
     if not fetching:
         return own
     groups = -(-sum(role.warps for role in fetching.values()) // WARP_GROUP)

@@ -59,6 +59,7 @@ from texpr.plan.ir import (
     Node,
     Prefixes,
     Reduction,
+    RolePlan,
     Scratch,
     Stage,
     TileAxis,
@@ -137,14 +138,21 @@ def show_kernel(kernel: KernelPlan, guard: BoolExpr, facts: Facts) -> str:
 
 
 def _warps_text(kernel: KernelPlan) -> str:
-    """``9 warps (compute 8 x 232 registers, load 1 x 40 registers)``."""
+    """``9 warps (compute x2 split i 4 x 240 registers, load 1 x 24 registers)``."""
     if not kernel.roles:
         return count_of_things(kernel.warps, "warp")
     each = [
-        f"{role.name} {role.warps}" + ("" if role.registers is None else f" x {role.registers} registers")
+        f"{role.name}{_times_text(role)} {role.warps}"
+        + ("" if role.registers is None else f" x {role.registers} registers")
         for role in kernel.roles
     ]
-    return f"{sum(role.warps for role in kernel.roles)} warps ({', '.join(each)})"
+    return f"{sum(role.warps * role.times for role in kernel.roles)} warps ({', '.join(each)})"
+
+
+def _times_text(role: RolePlan) -> str:
+    if role.times == 1:
+        return ""
+    return f" x{role.times} in turn" if role.split is None else f" x{role.times} split {role.split.name}"
 
 
 def _extern_lines(extern: Extern) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from texpr.lang.ir import Axis, Def, Expr, Monoid, Ranking, Reduce
 from texpr.plan import checks, legality
+from texpr.plan.consumers import of_parts
 from texpr.plan.contraction import NoDot, match_dot, one_sided
 from texpr.plan.errors import NoInstruction
 from texpr.plan.ir import Dot, Reduction
@@ -42,7 +43,8 @@ def dot_of(
     found = match_dot(top, exprs, where, sizes, definition.axes, place.mma or Mma(), context.target)
     if isinstance(found, NoDot):
         if place.mma is not None:
-            raise NoInstruction(func=definition.name, why=found.why, hint=found.hint, at=place.location_of("mma"))
+            why = found.why + of_parts(context.record, definition.axes)
+            raise NoInstruction(func=definition.name, why=why, hint=found.hint, at=place.location_of("mma"))
         return None
     if legality.may_saturate(context, top, found):
         if place.mma is not None:

@@ -24,6 +24,7 @@ from texpr.lang.show import expr_text
 from texpr.plan import checks
 from texpr.plan.attach import computed_by, node_loops
 from texpr.plan.checks import nodes_of
+from texpr.plan.consumers import computed_sizes
 from texpr.plan.contraction import NoDot, warpgroup_unit
 from texpr.plan.errors import NoInstruction
 from texpr.plan.inline import Key, key_of
@@ -82,7 +83,7 @@ def with_warpgroups(context: Context, plan: KernelPlan) -> KernelPlan:
     """The plan with every contraction on a warpgroup settled: where operand A is read, what is in flight, and what
     holds of the tiles that are read. Raises ``NoInstruction`` for what no instruction can read."""
     decisions = _Decisions()
-    sizes = {t.axis: t.size for t in plan.tile}
+    sizes = computed_sizes(plan.record, plan.tile)
     _visit(context, plan, (*plan.prologue, *plan.body), {}, sizes, decisions)
     if not decisions.dots:
         return plan

@@ -187,11 +187,6 @@ class Extern(Record):
 class Role(Record):
     """Warps of a program that run some nodes of the loop nest, beside other roles."""
 
-    LATER: ClassVar[Mapping[str, str]] = {
-        "times": "several roles alike, each with a part of the tile",
-        "split": "the axis along which they divide the tile",
-    }
-
     warps: WarpCount = field(metadata=about("Warps of the role.", "8"))
     runs: tuple[NodeName, ...] = field(
         metadata=about(
@@ -206,6 +201,17 @@ class Role(Record):
             fetch are rounded up to groups of four.""",
             "232",
         ),
+    )
+    times: Annotated[int, Limits(1, 8)] = field(
+        default=1,
+        metadata=about(
+            """How many groups of so many warps compute: each a part of the tile along `split`, or each a tile of its
+            own, in turn.""",
+            "2",
+        ),
+    )
+    split: AxisName | None = field(
+        default=None, metadata=about("The axis along which the groups of `times` divide the tile.", "i")
     )
 
 

@@ -97,8 +97,9 @@ def _ring(stages: tuple[Stage, ...], depth: int, ahead: int, kernel: Kernel, sco
         arrivals = _arrivals(stages, kernel)
         kernel.barriers.append(Barriers(full, depth, arrivals, f"{names}: the copies of a step have landed"))
         if kernel.plan.role_of(stages[0]) is not None:
+            readers = next(role.readers for role in kernel.plan.roles if role.default)
             empty = kernel.name("_".join(["empty", *(stage.name for stage in stages)]))
-            kernel.barriers.append(Barriers(empty, depth, 1, f"{names}: the tiles of a step have been read"))
+            kernel.barriers.append(Barriers(empty, depth, readers, f"{names}: the tiles of a step have been read"))
             for bits in sorted({_shared_bits(stage, kernel) for stage in stages} - {()}):
                 alike = [stage.name for stage in stages if _shared_bits(stage, kernel) == bits]
                 others.append(kernel.name("_".join(["empty", *alike, "of", "all"])))

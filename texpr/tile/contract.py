@@ -185,7 +185,7 @@ def _column_pieces(dot: Dot, sizes: dict[Axis, int], scope: Scope) -> list[dict[
     (axis,) = dot.cols
     at = scope.axes[axis]
     starts = range(0, at.size, dot.piece)
-    return [{axis: AxisValue(at.origin + n, dot.piece, at.full, n, stop=at.stop)} for n in starts]
+    return [{axis: AxisValue(at.origin + n, dot.piece, at.full, at.start + n, stop=at.stop)} for n in starts]
 
 
 def _operand(index: int, dot: Dot, node: Reduction, accumulator: Var, scope: Scope, kernel: Kernel) -> TileExpr:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from texpr.lang.ir import Axis, Expr, Func, Monoid, ReduceOp
-from texpr.math.expr import IntExpr
+from texpr.math.expr import IntExpr, const, sym
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Dot, KernelPlan, Node, Reduction, RolePlan, Stage
+from texpr.tile.consumers import Instance
 from texpr.tile.evaluate import Needs
 from texpr.tile.ir import (
     Assign,
@@ -25,7 +26,7 @@ from texpr.tile.ir import (
 )
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.layouts import Layout
-from texpr.tile.protocol import StoreTensor
+from texpr.tile.protocol import Advance, Arrive, StoreTensor, WaitBarrier
 from texpr.tile.scope import Scope
 from texpr.tile.spaces import Grouping, accumulator_space, blocked_space
 
@@ -54,14 +55,15 @@ class ThroughTiles:
 @dataclass(slots=True)
 class Kernel:
     """What the whole kernel shares while it is lowered: the plan, its spaces, its buffers and what it needs from the
-    launcher. ``staged``: the buffer of every stage and window, by the identity of its node;
-    ``privates``: the buffer of each func of which the program keeps a copy of its own; ``spaces``: those in use;
-    ``through``: what goes on from tile to tile. ``rings``: the barriers of each ring of stages, and how many of its
-    steps are done, by the identity of its first stage; ``carried``: names of integers that start at zero and that the
-    whole kernel counts up; ``maps``: tensor maps by what they say. ``role``: the role that this is lowered for, None
-    without roles; ``taken``: what must happen where the stages that other roles have fetched for this level of the nest
-    have been read. ``boxed``: the stores by the copy engine; ``stored``: the count of those of each output, where its
-    slots do not begin anew in every tile."""
+    launcher. ``staged``: the buffer of every stage, and ``owned``: of every window and output of the role, by the
+    identity of the node; ``privates``: the buffer of each func of which the program keeps a copy of its own;
+    ``spaces``: those in use; ``through``: what goes on from tile to tile. ``rings``: the barriers of each ring of
+    stages, and how many of its steps are done, by the identity of its first stage; ``carried``: names of integers that
+    start at zero and that the whole kernel counts up; ``maps``: tensor maps by what they say. ``instance``: the role
+    that this is lowered for, None without roles; ``taken``: what must happen where the stages that other roles have
+    fetched for this level of the nest have been read. ``meetings``: the barrier at which instances wait for each other,
+    if they do, and the count of its phases. ``boxed``: the stores by the copy engine; ``stored``: the count of those of
+    each output, where its slots do not begin anew in every tile."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -71,6 +73,7 @@ class Kernel:
     conflicts: list[Conflict] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     staged: dict[int, Buffer] = field(default_factory=dict)
+    owned: dict[int, Buffer] = field(default_factory=dict)
     privates: dict[Func, str] = field(default_factory=dict)
     spaces: dict[tuple[tuple[PhysicalDim, ...], Layout], Space] = field(default_factory=dict)
     through: list[ThroughTiles] = field(default_factory=list)
@@ -78,10 +81,16 @@ class Kernel:
     rings: dict[int, tuple[str, str, IntExpr, tuple[str, ...]]] = field(default_factory=dict)
     carried: list[str] = field(default_factory=list)
     maps: dict[Hashable, TensorMapParam] = field(default_factory=dict)
-    role: RolePlan | None = None
+    instance: Instance | None = None
     taken: list[Statement] = field(default_factory=list)
+    meetings: list[tuple[str, str]] = field(default_factory=list)
     stored: dict[Func, str] = field(default_factory=dict)
     boxed: list[StoreTensor] = field(default_factory=list)
+
+    @property
+    def role(self) -> RolePlan | None:
+        """The role that this is lowered for."""
+        return None if self.instance is None else self.instance.role
 
     def name(self, wanted: str) -> str:
         """``wanted``, or with a number if it is taken."""
@@ -111,6 +120,23 @@ class Kernel:
     def buffer(self, buffer: Buffer) -> str:
         self.buffers.append(buffer)
         return buffer.name
+
+
+def meet(kernel: Kernel, block: Block) -> None:
+    """All instances that read the same tiles come here before one of them goes on."""
+    if kernel.role is None or kernel.role.readers == 1:
+        return
+    if not kernel.meetings:
+        met, count = kernel.name("met"), kernel.name("meetings")
+        kernel.meetings.append((met, count))
+        kernel.barriers.append(Barriers(met, 1, kernel.role.readers, "instances wait for each other"))
+        kernel.carried.append(count)
+    ((met, count),) = kernel.meetings
+    block.add(
+        Arrive(met, const(0)),
+        WaitBarrier(met, const(0), sym(count) % 2, "all instances see the same tile"),
+        Advance(count, const(1)),
+    )
 
 
 def stage_dims(form: AxisTile, kernel: Kernel) -> tuple[PhysicalDim, ...]:

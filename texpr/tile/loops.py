@@ -98,7 +98,7 @@ def emit_loops(
         _unroll(unrolled, body, at, inner)
 
     if pipelined and dynamic:
-        steps = [steps_of(loop, live.get(loop.axis), kernel, scope, block) for loop in dynamic]
+        steps = [steps_of(loop, live.get(loop.axis), kernel, scope.undivided(), block) for loop in dynamic]
         several = list(itertools.product(*steps))
         for parts in several:
             around = scope.repeating() if len(several) > 1 else scope
@@ -117,7 +117,7 @@ def emit_loops(
 def _live_of(loops: Sequence[LoopAxis], kernel: Kernel, scope: Scope, block: Block) -> dict[Axis, LiveSteps]:
     """The live steps of every loop for which they are found ahead of it."""
     return {
-        loop.axis: live_steps(loop, loop.skip, kernel, scope, block)
+        loop.axis: live_steps(loop, loop.skip, kernel, scope.undivided(), block)
         for loop in loops
         if loop.skip is not None and loop.skip.test is not SkipTest.STEP
     }
@@ -139,7 +139,7 @@ def _nest(
         body(scope, block)
         return
     loop, rest = loops[0], loops[1:]
-    for steps in steps_of(loop, live.get(loop.axis), kernel, scope, block):
+    for steps in steps_of(loop, live.get(loop.axis), kernel, scope.undivided(), block):
         inner = Block()
         counter = kernel.name(f"{loop.axis.name}{'_done' if steps.reverse or steps.live is not None else '0'}")
         start = sym(counter)
@@ -270,9 +270,9 @@ def _pipeline(
             at = at.with_tile(tile_form(stage).read, tile_here)
         return at
 
-    def zeroed(ring: Ring, step: IntExpr, at: Scope, into: Block) -> None:
-        for stage in ring.boxes:
-            zero_in_place(stage, buffers[stage.name], slots_at(step)[stage.name], kernel, at, into)
+    def zeroed(wanted: Sequence[Ring], step: IntExpr, at: Scope, into: Block) -> None:
+        slots, boxed = slots_at(step), [stage for ring in wanted for stage in ring.boxes]
+        zero_in_place([(stage, buffers[stage.name], slots[stage.name]) for stage in boxed], kernel, at, into)
 
     late = [ring for ring in rings if overlap is not None and ring.reading is Reading.LAG]
     prompt = [ring for ring in rings if ring not in late]
@@ -308,8 +308,7 @@ def _pipeline(
         at = with_tiles(stages, step, at_step(step, (None, 0), "0", inner))
         for loop in loops:
             at = at.with_fact(ge(loop.axis.extent, 1))
-        for ring in prompt:
-            zeroed(ring, step, at, inner)
+        zeroed(prompt, step, at, inner)
         return at
 
     def end(step: IntExpr, loaded: Sequence[tuple[Stage, TileExpr]], inner: Block) -> None:
@@ -347,8 +346,7 @@ def _pipeline(
         inner.add(*(await_step(ring, step) for ring in late))
         if any(stage.multiplied for ring in late for stage in ring.copied):
             inner.add(FenceAsync())
-        for ring in late:
-            zeroed(ring, step, at, inner)
+        zeroed(late, step, at, inner)
         if not first:
             lagged(products, step - 1, inner)
         products.close(inner)

@@ -62,8 +62,10 @@ def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Bloc
                 scope = lower_tile_op(node, op, kernel, scope, block)
             case Prefixes():
                 scope = lower_prefixes(node, kernel, scope, block)
-            case Write():
+            case Write(axes=axes) if kernel.instance is None or kernel.instance.stores(axes):
                 lower_write(node, kernel, scope, block)
+            case Write():
+                pass  # another instance of the role stores it
         if kernel.plan.passes_on(node):
             return by_the_last(nodes[n + 1 :], kernel, scope, block, lower_nodes)
     return scope
@@ -186,29 +188,31 @@ def _pieces(node: Write, scope: Scope) -> list[Scope]:
         if width >= at.size:
             continue
         scopes = [
-            s.with_axes({axis: AxisValue(at.origin + start, width, at.full, start, stop=at.stop)})
+            s.with_axes({axis: AxisValue(at.origin + start, width, at.full, at.start + start, stop=at.stop)})
             for s in scopes
             for start in range(0, at.size, width)
         ]
     result = []
     for piece in scopes:
         for func, parts in scope.pieces.items():
-            index = max((value.start // value.size for value in piece.axes.values() if value.start), default=0)
+            offsets = {axis: value.start - scope.axes[axis].start for axis, value in piece.axes.items()}
+            index = max((start // piece.axes[axis].size for axis, start in offsets.items() if start), default=0)
             if len(parts) > index:
                 piece = piece.with_value(func, parts[index])
-        result.append(_cut_in_place(node, piece))
+        result.append(_cut_in_place(node, piece, scope))
     return result
 
 
-def _cut_in_place(node: Write, piece: Scope) -> Scope:
-    """A piece with the columns of it that values held whole have."""
+def _cut_in_place(node: Write, piece: Scope, scope: Scope) -> Scope:
+    """A piece of ``scope`` with the columns of it that values held whole have."""
     for func, value in piece.values.items():
         if value.space is None or not isinstance(value.space.layout, MmaV3) or len(value.dims) < 2:
             continue
         name, size = value.space.dims[1].axes[0]
-        at = next((piece.axes[axis] for axis in node.axes if axis.name == name), None)
-        if at is not None and at.size < size:
-            piece = piece.with_value(func, tile.columns(value, at.start, at.size))
+        axis = next((axis for axis in node.axes if axis.name == name), None)
+        if axis is not None and piece.axes[axis].size < size:
+            start = piece.axes[axis].start - scope.axes[axis].start
+            piece = piece.with_value(func, tile.columns(value, start, piece.axes[axis].size))
     return piece
 
 

@@ -122,19 +122,20 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
 
     def all_tiles(own: Kernel, lower: LowerNodes) -> list[Statement]:
         to, inner = Block(), Block()
+        around = scope if own.instance is None else own.instance.part(scope)
         if plan.persistence is None and grid is tiles:
-            lower_tile(plan.nodes, sym(pid), own, lower, scope, to)
+            lower_tile(plan.nodes, sym(pid), own, lower, around, to)
             drain_stores(own, to)
             return to.statements
         if plan.persistence is None:
             turn = own.name("tile")
-            lower_tile(plan.nodes, sym(turn), own, lower, scope, inner)
+            lower_tile(plan.nodes, sym(turn), own, lower, around, inner)
             note = "a tile, unless the device counts too few"
             to.add(For(turn, sym(pid), tiles, grid, tuple(inner.statements), note))
             drain_stores(own, to)
             return to.statements
         start_copies(own, to, each_tile=False)
-        at = lower(plan.prologue, own, scope, to).repeating()
+        at = lower(plan.prologue, own, around, to).repeating()
         turn = own.name("tile")
         lower_tile(plan.body, sym(turn), own, lower, at, inner)
         for through in own.through:

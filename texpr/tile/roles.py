@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 
 from texpr.math.expr import const
 from texpr.plan.attach import node_body
-from texpr.plan.ir import Group, KernelPlan, Node, Reduction, RolePlan, Stage, Write
+from texpr.plan.consumers import computed_sizes
+from texpr.plan.ir import Group, KernelPlan, Node, Reduction, Stage, Write
 from texpr.schedule.records import Memory
 from texpr.tile.boxes import go_on, rings_of
+from texpr.tile.consumers import Instance, instances_of
 from texpr.tile.gathering import fetch_step
 from texpr.tile.ir import Role, Specialise, Statement
 from texpr.tile.kernel import Block, Kernel, LowerNodes
@@ -28,22 +30,25 @@ LowerTiles = Callable[[Kernel, LowerNodes], Sequence[Statement]]
 
 def specialised(plan: KernelPlan, kernel: Kernel, tiles: LowerTiles) -> Specialise:
     """The roles of a program, the one that computes first."""
-    return Specialise(tuple(_role(role, plan, kernel, tiles) for role in plan.roles))
+    return Specialise(tuple(_role(instance, plan, kernel, tiles) for instance in instances_of(plan.roles)))
 
 
-def _role(role: RolePlan, plan: KernelPlan, kernel: Kernel, tiles: LowerTiles) -> Role:
+def _role(instance: Instance, plan: KernelPlan, kernel: Kernel, tiles: LowerTiles) -> Role:
+    role = instance.role
     own = dataclasses.replace(
         kernel,
         plan=dataclasses.replace(plan, warps=role.warps),
         needs=dataclasses.replace(kernel.needs, warps=role.warps, evaluated={}),
         spaces={},
-        role=role,
+        sizes={**kernel.sizes, **computed_sizes(plan.record, plan.tile)} if role.default else kernel.sizes,
+        owned={},
+        instance=instance,
         taken=[],
         through=[],
         boxed=[],
     )
     statements = tiles(own, lower_nodes if role.default else fetch_nodes)
-    return Role(role.name, role.warps, role.registers, tuple(statements), role.default)
+    return Role(instance.name, role.warps, role.registers, tuple(statements), instance.default)
 
 
 def fetch_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Block) -> Scope:

@@ -63,7 +63,8 @@ class StagedWindow:
 class Scope:
     """An immutable environment; the ``with_`` methods give extended copies. ``holds``: parts of guards that are true
     all over the tile. ``only``: a condition without which nothing is read, or nothing that moves along ``only_along``
-    if these are given. ``repeated``: what is emitted here may run more than once."""
+    if these are given. ``repeated``: what is emitted here may run more than once. ``divided``: where axes stand in the
+    tile of which this is a part."""
 
     axes: Mapping[Axis, AxisValue]
     facts: Facts
@@ -79,10 +80,20 @@ class Scope:
     only_along: frozenset[Axis] | None = None
     carries: Mapping[Func, tuple[Carry, ...]] = field(default_factory=dict)
     repeated: bool = False
+    divided: Mapping[Axis, AxisValue] = field(default_factory=dict)
 
     def with_carry(self, func: Func, state: tuple[Carry, ...]) -> Scope:
         """``state`` holds what the scan that defines ``func`` has come to."""
         return dataclasses.replace(self, carries={**self.carries, func: state})
+
+    def with_part(self, axis: Axis, part: AxisValue) -> Scope:
+        """The part of a tile along ``axis`` that one of several roles has."""
+        divided = {**self.divided, axis: self.axes[axis]}
+        return dataclasses.replace(self, axes={**self.axes, axis: part}, divided=divided)
+
+    def undivided(self) -> Scope:
+        """The scope of the whole tile, which all roles have in common: their loops make the same steps."""
+        return dataclasses.replace(self, axes={**self.axes, **self.divided}, divided={}) if self.divided else self
 
     def with_axes(self, axes: Mapping[Axis, AxisValue]) -> Scope:
         return dataclasses.replace(self, axes={**self.axes, **axes})

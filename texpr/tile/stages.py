@@ -22,7 +22,7 @@ from texpr.tile.boxes import await_step, box_layout, fetch_boxes, give_back, go_
 from texpr.tile.evaluate import evaluate, is_nonempty, live, masked_load, tile_of_copy, with_absent
 from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, SharedTile, Space, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
-from texpr.tile.kernel import Block, Kernel, assign, origin, stage_dims
+from texpr.tile.kernel import Block, Kernel, assign, meet, origin, stage_dims
 from texpr.tile.layouts import Bases, Nvmma, SharedLayout, Swizzled, flat, operand_swizzle, warpgroup_operand
 from texpr.tile.protocol import FenceAsync
 from texpr.tile.scope import AxisValue, Scope, StagedTile, StagedWindow
@@ -35,7 +35,7 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
         if not kernel.fetches(node):
             return scope  # another role finds points by it
         read = node.form.read
-        sizes = {axis: size for axis, size in node.form.axes}
+        sizes = {axis: scope.lanes(axis) if axis in scope.divided else size for axis, size in node.form.axes}
         space = blocked_space(kernel.plan, kernel.grouping, sizes)
         value = evaluate(read, scope, space, kernel.needs)
         held = assign(f"{node.name}_tile", value, kernel, block, node.schedule)
@@ -51,7 +51,7 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
             fetch_boxes(ring, {node.name: buffer}, const(0), kernel, scope, block)
         block.add(await_step(ring, const(0)))
         if node.copy is Copy.TMA:
-            zero_in_place(node, buffer, None, kernel, scope, block)
+            zero_in_place([(node, buffer, None)], kernel, scope, block)
         elif node.multiplied:
             block.add(FenceAsync())
         if ring.empty:
@@ -162,13 +162,26 @@ def is_pipelined(node: Stage, plan: KernelPlan) -> bool:
 
 
 def zero_in_place(
+    tiles: Sequence[tuple[Stage, Buffer, IntExpr | None]], kernel: Kernel, scope: Scope, block: Block
+) -> None:
+    """Zero the elements of tiles (of a stage, at a stage of its buffer) that the copy engine has brought where a guard
+    fails; nothing where all of them hold. Instances that read the same tiles share the work, and wait for each other.
+    """
+    guarded_tiles = [one for one in tiles if any(guard not in scope.holds for guard in one[0].where)]
+    if not guarded_tiles:
+        return
+    own = [one for n, one in enumerate(guarded_tiles) if kernel.instance is None or kernel.instance.takes(n)]
+    for node, buffer, stage in own:
+        _zero_where_dead(node, buffer, stage, kernel, scope.undivided(), block)
+    if own:
+        block.add(FenceAsync("the asynchronous proxy sees the zeros"))
+    meet(kernel, block)
+
+
+def _zero_where_dead(
     node: Stage, buffer: Buffer, stage: IntExpr | None, kernel: Kernel, scope: Scope, block: Block
 ) -> None:
-    """Zero the elements of a tile that the copy engine has brought where a guard of the stage fails; nothing where all
-    of them hold."""
     guards = [guard for guard in node.where if guard not in scope.holds]
-    if not guards:
-        return
     form = tile_form(node)
     for point in points_of(node.copies):
         values = zip(node.copies, point, strict=True)
@@ -182,7 +195,6 @@ def zero_in_place(
         landed = SharedTile(buffer.name, slot, every, dtype, space, every)
         value = tile.choose(holds, landed, tile.literal(0.0 if dtype.is_float else 0, dtype))
         block.add(StoreShared(buffer.name, slot, value, origin=origin(node.name, node.schedule)))
-    block.add(FenceAsync("the asynchronous proxy sees the zeros"))
 
 
 def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | None = None) -> TileExpr:
@@ -370,12 +382,12 @@ def guarded(loaded: Load, condition: TileExpr) -> Load:
 def lower_window_func(node: Compute, kernel: Kernel, scope: Scope, block: Block) -> Scope:
     """A func kept in shared memory over the window that later nodes read."""
     assert node.window is not None
-    if id(node) not in kernel.staged:
+    if id(node) not in kernel.owned:
         size = 1 << (node.window.points - 1).bit_length()
         name = kernel.name(f"{node.func.name}_shared")
-        kernel.staged[id(node)] = Buffer(name, node.func.dtype, (size,), 0, flat(), f"window of {node.func.name}")
-        kernel.buffer(kernel.staged[id(node)])
-    buffer = kernel.staged[id(node)]
+        kernel.owned[id(node)] = Buffer(name, node.func.dtype, (size,), 0, flat(), f"window of {node.func.name}")
+        kernel.buffer(kernel.owned[id(node)])
+    buffer = kernel.owned[id(node)]
     window = window_here(node.window, scope)
     fill_window(node.func, window, node, buffer, None, kernel, scope, block)
     return scope.with_window(node.func, StagedWindow(buffer.name, None, window))

@@ -72,14 +72,14 @@ def _store_box(node: Write, slot: IntExpr, kernel: Kernel, scope: Scope, block: 
 
 def _buffer(node: Write, space: Space, kernel: Kernel) -> Buffer:
     """The slots of an output: one for all places that store it."""
-    if id(node) not in kernel.staged:
+    if id(node) not in kernel.owned:
         name = kernel.name(f"{node.func.name}_shared")
         depth = node.depth if node.depth > 1 else 0
         layout = box_layout(space.shape, node.func.dtype.bytes, ctas_of(space.layout))
         note = f"{node.func.name} on its way to global memory"
-        kernel.staged[id(node)] = Buffer(name, node.func.dtype, space.shape, depth, layout, note)
-        kernel.buffer(kernel.staged[id(node)])
-    return kernel.staged[id(node)]
+        kernel.owned[id(node)] = Buffer(name, node.func.dtype, space.shape, depth, layout, note)
+        kernel.buffer(kernel.owned[id(node)])
+    return kernel.owned[id(node)]
 
 
 def _box(node: Write, space: Space, memory: Memory, scope: Scope) -> Box:
