@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.aot.launcher_build import Launcher, build_library
+from tests.aot.launcher_build import WARNINGS, Launcher, build_library, run, write_sources
 from tests.aot.launcher_packages import fake_image, kernel, param
 from tests.aot.test_launcher_status import STATUS
 from texpr.aot.ir import Entry, IntValue, Launch, Package, TensorArgument, TensorMap, TensorPointer, Variant
@@ -75,6 +76,20 @@ def test_older_drivers_are_helped_with_small_tensors_only(launcher: Launcher) ->
         launcher.fake.driver_version = version
         _, words, _ = _launched(launcher, _call(M=rows))
         assert words[1] >> 21 & 1 == bit, (version, rows)
+
+
+@pytest.mark.parametrize("standard", ["c89", "c++98"])
+@pytest.mark.parametrize("ctas", [1, 2])
+def test_the_oldest_standards_do(standard: str, ctas: int, tmp_path: Path) -> None:
+    """With maps, clusters and early starts."""
+    package = _package()
+    (variant,) = package.entries[0].variants
+    variant = replace(variant, launches=(replace(variant.launches[0], early=True),))
+    entry = replace(package.entries[0], variants=(variant,))
+    package = replace(package, entries=(entry,), kernels=(replace(package.kernels[0], ctas=ctas),))
+    source = write_sources(package, (fake_image("boxes", "sm_90a"),), tmp_path)
+    compiler = ["g++", "-x", "c++"] if standard.startswith("c++") else ["gcc"]
+    run([*compiler, f"-std={standard}", *WARNINGS, f"-I{tmp_path}", "-c", source, "-o", "/dev/null"])
 
 
 @pytest.mark.parametrize("empty", [{"M": 0}, {"K": 0}, {"K": 0, "x": 0, "x_stride_0": 0}])

@@ -57,6 +57,7 @@ variants:
   - name: matmul
     writes: [y]
     grid: {i: 64, j: 128}
+    cluster: {i: 2}
     persistent: true
     place: {acc: {at: tile, loop: {k: 64}, mma: {op: wgmma, rows: i, cols: j}}}
     stage:
@@ -101,7 +102,9 @@ def hopper(packed: Path, tmp_path: Path) -> Path:
 def test_it_asks_for_much_shared_memory_and_whole_warp_groups(packed: Path) -> None:
     """A role of one warp takes the room of four: registers are handed over by groups."""
     kernels = read_manifest(packed / "bundles" / "product").kernels
-    (fetched,) = next(kernel for kernel in kernels if kernel.name == "product_fetched_matmul").cubins
+    kernel = next(kernel for kernel in kernels if kernel.name == "product_fetched_matmul")
+    assert kernel.cluster == 2
+    (fetched,) = kernel.cubins
     assert fetched.threads == 32 * (4 + 4)
     assert 48 << 10 < fetched.shared_bytes <= 227 << 10
 

@@ -447,14 +447,17 @@ def _tensor_map(c: EntryContext, variant: Variant, variable: str, tensor_map: Te
     argument = -1
     if isinstance(tensor_map.target, TensorPointer):
         argument = argument_index(c.entry, tensor_map.target.argument)
-    lists = [", ".join(one.variable for one in numbers) for numbers in (shape, strides)]
+    given = (("dims", shape), ("strides", strides))
+    places = [(name, d, one) for name, numbers in given for d, one in enumerate(numbers)]
     swizzle = (0, 32, 64, 128).index(tensor_map.swizzle)
     lines = (
         "    {",
-        f"      const int32_t dims[{rank}] = {{{lists[0]}}};",
-        f"      const int64_t strides[{rank}] = {{{lists[1]}}};",
         f"      const uint32_t box[{rank}] = {{{', '.join(map(str, tensor_map.box))}}};",
-        f"      const texpr_status status = {c.bundle}_tensor_map(&call->state->device.driver, {variable},",
+        f"      int32_t dims[{rank}];",
+        f"      int64_t strides[{rank}];",
+        "      texpr_status status;",
+        *[f"      {name}[{d}] = {one.variable};" for name, d, one in places],
+        f"      status = {c.bundle}_tensor_map(&call->state->device.driver, {variable},",
         f"          {_ELEMENTS[dtype]} /* {comment(str(dtype))} */, {element_bytes(dtype)}, {rank}, {address},",
         f"          dims, strides, box, {swizzle}, {argument}, call->error);",
         "      if (status != TEXPR_OK) return status;",
