@@ -173,6 +173,8 @@ ODD = {
     "cut where it is": Odd("{i: 64, j: 64}", "rows: i", "depth: 3, copy: async", 4, ", by: {j: 8}"),
     "pieces of two groups": Odd("{i: 64, j: 64}", "rows: i", "depth: 3, copy: async", 8, ", by: {j: 32}"),
     "copied through registers": Odd("{i: 64, j: 32}", "rows: i", "depth: 3"),
+    "columns in two parts": Odd("{i: 64, j: 96}", "rows: i", "depth: 3, copy: async"),
+    "rows in two parts, columns in pieces": Odd("{i: 192, j: 32}", "rows: i", "depth: 2", 4, ", by: {j: 8}"),
 }  # fmt: skip
 
 
@@ -214,3 +216,67 @@ variants:
     schedule = find_schedule(source, definition, path, None)
     report = check(source, schedule, ["sm_90a"], binding, effort=Effort(calls=8, schedules=(1,)))
     assert report.ok, table(report)
+
+
+ROLES = """
+texpr: 1
+algorithm: matmul_nn
+variants:
+- name: parts
+  target: sm_90a
+  when: K % 8 == 0 and N % 8 == 0 and M >= 1 and N >= 1 and K >= 1 and aligned(x, w, y, 16)
+  kernels:
+  - name: product
+    writes: [y]
+    grid: {i: 128, j: 192}
+    persistent: {programs: 2}
+    place:
+      acc: {at: tile, loop: {k: 64}, mma: auto}
+      y: {at: tile, by: {j: 64}, via: shared, copy: tma, depth: 2}
+    stage:
+      x: {at: acc.k, in: shared, depth: 3, copy: tma}
+      w: {at: acc.k, in: shared, depth: 3, copy: tma}
+    roles:
+      load: {warps: 1, registers: 40, runs: [stage.x, stage.w]}
+      compute: {warps: 8, registers: 232, runs: [acc, y]}
+- name: rest
+  target: sm_90a
+  kernels:
+  - name: product
+    writes: [y]
+    grid: {i: 16, j: 16}
+    warps: 4
+    place:
+      acc: {at: tile, loop: {k: 16}, mma: fma}
+"""
+
+
+def test_a_tile_of_192_columns_is_two_products_side_by_side(tmp_path: Path) -> None:
+    """128 and 64 columns: four instructions of either width a step, one wait for the boxes of all parts, one arrival,
+    and three equal pieces on their way out."""
+    path = tmp_path / "parts.yaml"
+    path.write_text(ROLES)
+    kernel = compiled(f"{LINEAR}:matmul_nn", "parts", "sm_90a", schedule=path, T="bf16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.serialised == ""
+    counts = [kernel.ptx.count(f"wgmma.mma_async.sync.aligned.m64n{columns}k16.") for columns in (128, 64)]
+    assert counts == [4, 4] and kernel.ptx.count("wgmma.mma_async") == 8
+    code = disassembled(kernel)
+    step = code.shortest_loop("HGMMA")
+    assert (step.count("HGMMA"), step.count("SYNCS"), step.count("BAR")) == (8, 2, 1)
+    assert code.count("UTMASTG") == 3
+    assert code.count("LDSM") == code.count("SHFL") == code.count("STG") == 0
+
+
+def test_a_tile_of_192_columns_is_right_where_tiles_and_rings_end(tmp_path: Path) -> None:
+    """One part or both beyond the last column, fewer steps than the ring has slots and more, several tiles each."""
+    path = tmp_path / "parts.yaml"
+    path.write_text(ROLES)
+    source = f"{LINEAR}:matmul_nn"
+    definition = load_algorithm(source)
+    types = {"T": "f16"}
+    run = bundle(definition, path, tmp_path, types, "sm_90a")
+    rng = np.random.default_rng(0)
+    for m, n, k in ((1, 8, 8), (127, 128, 64), (128, 136, 128), (129, 192, 192), (257, 200, 256), (40, 584, 448)):
+        arrays = {"x": halves(rng, m, k), "w": halves(rng, k, n)}
+        assert worst(run, definition, arrays, types) <= 1, (m, n, k)

@@ -101,7 +101,7 @@ def vector_of(
 ) -> Vector:
     """How many elements along ``fast`` (a tile of ``size``, its origin a multiple of that) one thread may access at
     once."""
-    most = min(VECTOR_BYTES * 8 // memory.dtype.bits, size)
+    most = min(VECTOR_BYTES * 8 // memory.dtype.bits, size & -size)
     offset = flat_offset(memory, indices)
     terms = terms_of(offset)
     own = [monomial for monomial in terms if fast.name in {s.name for s in monomial if isinstance(s, Sym)}]

@@ -24,6 +24,7 @@ from texpr.plan.consumers import check_consumers, computed_sizes
 from texpr.plan.copies import check_unrolled, copied_axes
 from texpr.plan.counts import device_counts
 from texpr.plan.cursors import with_cursors
+from texpr.plan.divided import check_divided, with_divided_stages
 from texpr.plan.errors import (
     AxisCoveredTwice,
     AxisNotCovered,
@@ -58,7 +59,7 @@ from texpr.plan.leaders import leaders_of
 from texpr.plan.lookback import order_of, scratch_of
 from texpr.plan.mentions import check_mentions
 from texpr.plan.overlap import with_overlap
-from texpr.plan.pieces import check_accumulator_pieces, check_pieces, in_pieces
+from texpr.plan.pieces import check_pieces, in_pieces
 from texpr.plan.positions import depth_of, in_loop_of, in_store_of, sizes_at
 from texpr.plan.ranking import check_ranking
 from texpr.plan.recut import recut
@@ -202,6 +203,7 @@ def plan_kernel(context: Context) -> KernelPlan:
         cluster=tuple((t.axis, t.programs) for t in tile if t.programs > 1),
         turnstile=turnstile,
     )
+    check_divided(context, plan)
     legality.check_order_of_nodes(context, plan)
     check_tested_steps(context, plan)
     check_trimmed_tiles(context, plan)
@@ -214,7 +216,6 @@ def plan_kernel(context: Context) -> KernelPlan:
     legality.check_aliases(context, plan)
     checks.check_alignment_of_reads(context, plan)
     plan = in_pieces(with_warpgroups(context, plan))
-    check_accumulator_pieces(context, plan)
     check_pieces(context, plan)
     boxes.check_boxes(context, plan)
     boxes.check_boxed_stores(context, plan)
@@ -224,7 +225,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     plan = with_overlap(context, plan)
     check_cluster(context, plan)
     check_register_budget(context, plan)
-    return plan
+    return with_divided_stages(plan)
 
 
 # ---- tiles ----------------------------------------------------------------------------------------------------------
@@ -361,8 +362,6 @@ def _at_tile(
         local = {**sizes, **{loop.axis: loop.size for loop in loops}}
         nodes.append(gathered(context, item, inner, kept.__contains__, partial(dot_again, context, local)))
     return nodes
-
-
 
 
 def _loops(context: Context, definition: Def, place: Place, sizes: Mapping[Axis, int]) -> tuple[LoopAxis, ...]:

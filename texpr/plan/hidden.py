@@ -108,7 +108,9 @@ def sites(kernel: KernelPlan) -> list[Site]:
     together: dict[tuple[LoopAxis, ...], set[object]] = {}  # members of a group load in one step what they share
     for node, loops in nodes:
         if isinstance(node, Stage):
-            found.append(Site(node, node.form.read if isinstance(node.form, AxisTile) else node.reads[0], loops))
+            read = node.form.read if isinstance(node.form, AxisTile) else node.reads[0]
+            if not any(start for _, start in node.part):  # the parts of a tile are one access of it
+                found.append(Site(node, read, loops))
             continue
         carried = isinstance(node, Reduction) and node.carried is not None
         seen = together.setdefault(loops, set()) if carried else set()

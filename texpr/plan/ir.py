@@ -207,7 +207,8 @@ class Stage:
     """A tile of a tensor (or of a func that an earlier kernel has stored) fetched once and read from ``memory``:
     ``depth`` tiles are held, and copies run ``ahead`` steps before their use. ``reads`` are the reads it serves; every
     point of ``copies`` has a tile of its own. The tile is zero where not all of ``where`` hold. A matrix unit
-    multiplies it where it lies along the axes of ``multiplied``: it is zero at points of these that do not exist."""
+    multiplies it where it lies along the axes of ``multiplied``: it is zero at points of these that do not exist.
+    ``part``: the first points, along these axes, of the part of the program's tile that it has."""
 
     source: Tensor | Func
     position: Position
@@ -223,10 +224,13 @@ class Stage:
     where: tuple[Expr, ...] = ()
     multiplied: tuple[Axis, ...] = ()
     reading: Reading = Reading.STEP
+    part: tuple[tuple[Axis, int], ...] = ()
 
     @property
     def name(self) -> str:
-        return self.source.name
+        """That of the tensor, with where it begins for a part of its tile."""
+        starts = [start for _, start in self.part]
+        return ".".join([self.source.name, *map(str, starts)]) if any(starts) else self.source.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -582,7 +586,7 @@ class KernelPlan:
 
     def role_of(self, stage: Stage) -> RolePlan | None:
         """The role that fetches a stage for another; None: whoever reads it fetches it."""
-        return next((role for role in self.roles if not role.default and stage.name in role.fetches), None)
+        return next((role for role in self.roles if not role.default and stage.source.name in role.fetches), None)
 
     def tile_axis(self, axis: Axis) -> TileAxis | None:
         return next((t for t in self.tile if t.axis is axis), None)

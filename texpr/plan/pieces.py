@@ -60,7 +60,13 @@ def _in_pieces(node: Node, widths: Mapping[Func, int]) -> Node:
     return dataclasses.replace(node, dot=dataclasses.replace(node.dot, piece=widths[node.funcs[0]]))
 
 
-def check_accumulator_pieces(context: Context, plan: KernelPlan) -> None:
+def check_pieces(context: Context, plan: KernelPlan) -> None:
+    """A store in pieces reads only what exists in the same pieces, or is cut where it is."""
+    _check_accumulators(context, plan)
+    _check_registers(context, plan)
+
+
+def _check_accumulators(context: Context, plan: KernelPlan) -> None:
     """An accumulator that one output wants in pieces exists in those pieces only."""
     sizes = computed_sizes(plan.record, plan.tile)
     for node, local in sized_nodes(plan.nodes, sizes):
@@ -81,7 +87,7 @@ def check_accumulator_pieces(context: Context, plan: KernelPlan) -> None:
             raise ByInvalid(func=cut.func.name, why=f"{why} otherwise", at=place.location_of("by"), hint=hint)
 
 
-def check_pieces(context: Context, plan: KernelPlan) -> None:
+def _check_registers(context: Context, plan: KernelPlan) -> None:
     """A store in pieces reads only what exists in pieces or is cut where it is: other registers cannot be."""
     whole: dict[str, tuple[Axis, ...]] = {}
     cut: dict[str, Axis] = {}

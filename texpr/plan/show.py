@@ -7,6 +7,7 @@ names are those that ``at:`` accepts.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final
@@ -39,6 +40,7 @@ from texpr.plan.attach import node_loops, outer_stages
 from texpr.plan.checks import nodes_of, shared_buffers
 from texpr.plan.clusters import shared_along
 from texpr.plan.copies import count_of
+from texpr.plan.divided import parts_of, starts_of
 from texpr.plan.hidden import (
     conversions,
     elements_of,
@@ -226,7 +228,9 @@ def _count_lines(kernel: KernelPlan) -> list[str]:
 
 def _axis_tile(tile: TileAxis) -> str:
     whole = f" (whole {tile.axis.extent})" if tile.cover is Cover.WHOLE else ""
-    return f"{tile.axis.name}:{tile.size}{whole}"
+    parts = parts_of(tile.size)
+    divided = f" = {' + '.join(map(str, parts))}" if len(parts) > 1 else ""
+    return f"{tile.axis.name}:{tile.size}{divided}{whole}"
 
 
 def _count_text(tile: TileAxis) -> str:
@@ -472,13 +476,16 @@ def _warpgroup_text(dot: Dot, rows: int, cols: int, steps: int, kernel: KernelPl
     """The instruction of a warpgroup, how often each group issues it in a step, and where its operands are."""
     form = warpgroup_form(dot.a.dtype, dot.b.dtype, kernel.target)
     assert form is not None
-    along_rows, along_cols = warpgroup_warps(rows, cols, kernel.warps)
-    width = min(dot.piece or cols, cols) // along_cols
-    columns = min(width, WARPGROUP_MOST_COLUMNS)
-    blocks = max(1, rows // (WARPGROUP_ROWS // WARPGROUP_WARPS * along_rows))
-    each = blocks * (cols // along_cols // columns) * (steps // form.k)
+    counts: dict[str, int] = {}
+    for (_, height), (_, width) in itertools.product(starts_of(rows, rows), starts_of(cols, dot.piece or cols)):
+        along_rows, along_cols = warpgroup_warps(height, width, kernel.warps)
+        columns = min(width // along_cols, WARPGROUP_MOST_COLUMNS)
+        blocks = max(1, height // (WARPGROUP_ROWS // WARPGROUP_WARPS * along_rows))
+        name = form.name(columns)
+        counts[name] = counts.get(name, 0) + blocks * (width // along_cols // columns) * (steps // form.k)
+    names, each = " and ".join(counts), " + ".join(map(str, counts.values()))
     flight = f"{dot.in_flight} in flight" if dot.in_flight else _WAITED
-    what = f"wgmma {form.name(columns)} {dot.a.dtype} x {dot.b.dtype}, [{rows} x {steps}] x [{steps} x {cols}]"
+    what = f"wgmma {names} {dot.a.dtype} x {dot.b.dtype}, [{rows} x {steps}] x [{steps} x {cols}]"
     return f"{what}: {each} a warpgroup, a {dot.a_in.value}, b shared, {flight}"
 
 

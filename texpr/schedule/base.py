@@ -90,15 +90,32 @@ UNLIMITED: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Which integers a field takes: ``low <= n <= high``, and only powers of two if asked.
+    """Which integers a field takes: ``low <= n <= high``, and only powers of two if asked, or sums of two of them that
+    are ``least_part`` at least.
     ``auto`` allows the word ``auto`` for None, the compiler's choice; ``later`` names the keys of a longer spelling
     (a mapping in place of the number) that is not lowered yet."""
 
     low: int
     high: int = UNLIMITED
     power_of_two: bool = False
+    least_part: int | None = None
     auto: bool = False
     later: tuple[str, ...] = ()
+
+    def fits(self, number: int) -> bool:
+        """Whether a number is a power of two, or such a sum, if it must be."""
+        rest, least = number & (number - 1), number & -number
+        if not self.power_of_two or not rest:
+            return True
+        return self.least_part is not None and not rest & (rest - 1) and least >= self.least_part
+
+    @property
+    def kind(self) -> str:
+        """In words: ``a power of two``."""
+        if not self.power_of_two:
+            return "a whole number"
+        sums = "" if self.least_part is None else f", or the sum of two that are {self.least_part} or more,"
+        return f"a power of two{sums}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +191,7 @@ TargetName = Annotated[str, Names("target")]
 Assumption = Annotated[str, Names("assumption")]
 # A tile has at most 2**20 elements: Triton's limit for one tensor.
 TileSize = Annotated[int, Limits(1, 2**20, power_of_two=True)]
+GridTile = Annotated[int, Limits(1, 2**20, power_of_two=True, least_part=32)]
 LoopStep = Annotated[int, Limits(1, 2**20, power_of_two=True)]
 LaneCount = Annotated[int, Limits(1, 32, power_of_two=True)]
 ClusterSize = Annotated[int, Limits(2, 8, power_of_two=True)]

@@ -151,10 +151,12 @@ def _integer(node: Node, limits: Limits, subject: str, example: str) -> int | No
     if not limits.low <= number <= limits.high:
         remedy = _written(subject, str(limits.low if number < limits.low else limits.high))
         fail(errors.OutOfRange, node, subject=subject, limits=_range(limits), value=number, remedy=remedy)
-    if limits.power_of_two and number & (number - 1):
-        below = 1 << (number.bit_length() - 1)
-        remedy = f"{_written(subject, str(below))} or {below * 2}"
-        fail(errors.NotPowerOfTwo, node, subject=subject, value=number, remedy=remedy)
+    if not limits.fits(number):
+        below = next(n for n in range(number, 0, -1) if limits.fits(n))
+        above = next(n for n in range(number, 2 * number) if limits.fits(n))
+        remedy = f"{_written(subject, str(below))} or {above}"
+        kind = limits.kind.removesuffix(",")
+        fail(errors.NotPowerOfTwo, node, subject=subject, kind=kind, value=number, remedy=remedy)
     return number
 
 
@@ -172,8 +174,7 @@ def _range(limits: Limits) -> str:
         return str(limits.low)
     if limits.high == UNLIMITED:
         return f"at least {limits.low}"
-    kind = "a power of two" if limits.power_of_two else "a whole number"
-    return f"{kind} from {limits.low} to {limits.high}"
+    return f"{limits.kind} from {limits.low} to {limits.high}"
 
 
 def _name(node: Node, what: str, subject: str, example: str) -> str:

@@ -56,7 +56,7 @@ class DuplicateName(ScheduleError):
 class NotPowerOfTwo(ScheduleError):
     code: ClassVar[str] = "TX0207"
     title: ClassVar[str] = "not a power of two"
-    template: ClassVar[str] = "{subject} must be a power of two, and {value} is none"
+    template: ClassVar[str] = "{subject} must be {kind}, and {value} is not"
     default_hint: ClassVar[str] = "{remedy}"
 
 

@@ -133,8 +133,10 @@ def _schema(form: Form) -> dict[str, Json]:
 
 def _integer(limits: Limits) -> dict[str, Json]:
     if limits.power_of_two:
-        powers: list[Json] = [1 << bit for bit in range(limits.high.bit_length()) if 1 << bit >= limits.low]
-        return {"enum": [*powers, "auto"] if limits.auto else powers}
+        powers = [1 << bit for bit in range(limits.high.bit_length())]
+        sums = [small + large for large in powers for small in powers if small < large]
+        taken: list[Json] = [n for n in sorted([*powers, *sums]) if limits.low <= n <= limits.high and limits.fits(n)]
+        return {"enum": [*taken, "auto"] if limits.auto else taken}
     return {"type": "integer", "minimum": limits.low, "maximum": limits.high}
 
 

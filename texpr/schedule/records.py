@@ -25,6 +25,7 @@ from texpr.schedule.base import (
     Count,
     FileName,
     FuncName,
+    GridTile,
     LaneCount,
     Limits,
     Map,
@@ -231,11 +232,12 @@ class Kernel(Record):
             "[y]",
         )
     )
-    grid: Map[AxisName, TileSize] = field(
+    grid: Map[AxisName, GridTile] = field(
         default=Map(),
         metadata=about(
             """The tile that one program computes at a time; the grid covers these axes. Tiles of a ragged axis lie in
-            one group each.""",
+            one group each. A tile such as 192, 128 + 64, comes in two parts: two accumulators, and two staged tiles of
+            what lies along the axis.""",
             "{i: 128, j: 128}",
         ),
     )

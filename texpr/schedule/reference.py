@@ -153,6 +153,5 @@ def _takes(form: Form) -> str:
 def _number(limits: Limits) -> str:
     if limits.low == limits.high:
         return f"the number {limits.low}"
-    kind = "a power of two" if limits.power_of_two else "a whole number"
     top = " on" if limits.high == UNLIMITED else f" to {limits.high}"
-    return f"{kind} from {limits.low}{top}" + (", or `auto`" if limits.auto else "")
+    return f"{limits.kind} from {limits.low}{top}" + (", or `auto`" if limits.auto else "")

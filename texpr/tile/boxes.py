@@ -186,6 +186,7 @@ def _copy(
     stage: Stage, buffer: Buffer, ring: Ring, slot: IntExpr, kernel: Kernel, scope: Scope, when: BoolExpr
 ) -> CopyTensor:
     assert isinstance(stage.form, AxisTile), f"{stage.name} is no box"
+    scope = scope.at_part(stage.part, stage.form.axes)
     memory = memory_of(stage.source, scope.guard)
     box = stage_box(stage, stage.form, memory, kernel, scope)
     descriptor = tensor_map(memory, box, buffer, kernel)

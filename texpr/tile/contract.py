@@ -11,6 +11,7 @@ from texpr.instructions import mma_form, warpgroup_form
 from texpr.lang.ir import Axis, Cast, Expr, Func, OpName, Read
 from texpr.math.expr import const
 from texpr.plan.copies import points_of
+from texpr.plan.divided import starts_of
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Dot, Reduction, Unit
 from texpr.schedule.records import Memory
@@ -22,7 +23,7 @@ from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
 from texpr.tile.loops import emit_loops
 from texpr.tile.possible import only_if_live
 from texpr.tile.protocol import DotWait
-from texpr.tile.scope import AxisValue, Scope
+from texpr.tile.scope import AxisValue, Piece, Scope
 from texpr.tile.spaces import operand_space
 from texpr.tile.stages import zero_where_dead
 from texpr.tile.turnstile import hand_over
@@ -70,7 +71,9 @@ def with_product(node: Reduction, accumulators: Sequence[Var], kernel: Kernel, s
         return scope.with_copies(func, dict(zip(points_of(node.copies), values, strict=True)))
     if len(values) == 1:
         return scope.with_value(func, values[0])
-    return scope.with_pieces(func, values)
+    assert node.dot is not None
+    parts = zip(_parts(node, node.dot, scope), values, strict=True)
+    return scope.with_pieces(func, tuple(Piece(part, value) for part, value in parts))
 
 
 def start_accumulators(node: Reduction, dot: Dot, kernel: Kernel, scope: Scope, block: Block) -> tuple[Var, ...]:
@@ -158,7 +161,7 @@ def _parts(node: Reduction, dot: Dot, scope: Scope) -> list[dict[Axis, AxisValue
         {axis: AxisValue(const(value), 1, True) for axis, value in zip(node.copies, point, strict=True)}
         for point in points_of(node.copies)
     ]
-    return [{**point, **piece} for point, piece in itertools.product(points, _column_pieces(dot, sizes, scope))]
+    return [{**point, **piece} for point, piece in itertools.product(points, _pieces(dot, sizes, scope))]
 
 
 def _continued(func: Func, node: Reduction, scope: Scope) -> tuple[Var, ...]:
@@ -166,7 +169,7 @@ def _continued(func: Func, node: Reduction, scope: Scope) -> tuple[Var, ...]:
     if node.copies:
         held: Sequence[TileExpr] = [scope.copies[func, point] for point in points_of(node.copies)]
     else:
-        held = scope.pieces[func] if func in scope.pieces else [scope.values[func]]
+        held = [p.value for p in scope.pieces[func]] if func in scope.pieces else [scope.values[func]]
     found = []
     for value in held:
         assert isinstance(value, Var)
@@ -179,13 +182,17 @@ def _varies(operand: Expr, guards: Sequence[Expr], part: Mapping[Axis, AxisValue
     return any(axes_of(expr) & set(part) for expr in (operand, *guards))
 
 
-def _column_pieces(dot: Dot, sizes: dict[Axis, int], scope: Scope) -> list[dict[Axis, AxisValue]]:
-    if not dot.piece or len(dot.cols) != 1 or dot.piece >= sizes[dot.cols[0]]:
-        return [{}]
-    (axis,) = dot.cols
-    at = scope.axes[axis]
-    starts = range(0, at.size, dot.piece)
-    return [{axis: AxisValue(at.origin + n, dot.piece, at.full, at.start + n, stop=at.stop)} for n in starts]
+def _pieces(dot: Dot, sizes: Mapping[Axis, int], scope: Scope) -> list[dict[Axis, AxisValue]]:
+    """The parts of the tile that have accumulators of their own, and column pieces of the width that the plan says."""
+    along: list[list[tuple[Axis, AxisValue]]] = []
+    for axis in (*dot.rows, *dot.cols):
+        size = sizes[axis]
+        most = dot.piece if dot.piece and (axis,) == dot.cols else size
+        pieces = starts_of(size, most)
+        if len(pieces) > 1:
+            at = scope.axes[axis]
+            along.append([(axis, at.piece(at.start + start, width)) for start, width in pieces])
+    return [dict(places) for places in itertools.product(*along)]
 
 
 def _operand(index: int, dot: Dot, node: Reduction, accumulator: Var, scope: Scope, kernel: Kernel) -> TileExpr:

@@ -185,9 +185,11 @@ def with_absent(value: TileExpr, read: Read, scope: Scope, space: Space | None, 
 
 
 def _staged(read: Read, staged: StagedTile, scope: Scope, space: Space | None) -> TileExpr:
+    staged = staged.covering(scope.axes)
     if staged.value is not None:
         return _moved(staged.value, space, read.source.name)
-    sizes = {axis.name: (scope.axes[axis].start, scope.axes[axis].size) for axis in axes_of(read)}
+    first = dict(staged.part)
+    sizes = {axis.name: (scope.axes[axis].start - first.get(axis, 0), scope.axes[axis].size) for axis in axes_of(read)}
     slices = []
     wanted: list[tuple[tuple[str, int], ...]] = []
     for d, dim in enumerate(staged.dims):

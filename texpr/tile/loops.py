@@ -266,7 +266,7 @@ def _pipeline(
         slots = slots_at(step)
         for stage in wanted:
             dims, name = stage_dims(tile_form(stage), kernel), buffers[stage.name].name
-            tile_here = StagedTile(dims, name, slots[stage.name], copies=stage.copies)
+            tile_here = StagedTile(dims, name, slots[stage.name], copies=stage.copies, part=stage.part)
             at = at.with_tile(tile_form(stage).read, tile_here)
         return at
 

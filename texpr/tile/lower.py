@@ -13,6 +13,7 @@ from texpr.lang.user_code import TileOp
 from texpr.plan.access import memory_of
 from texpr.plan.attach import node_exprs
 from texpr.plan.checks import nodes_of
+from texpr.plan.divided import starts_of
 from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Group, Node, Prefixes, Reduction, Stage, Write
@@ -182,37 +183,37 @@ def lower_write(node: Write, kernel: Kernel, scope: Scope, block: Block) -> None
 def _pieces(node: Write, scope: Scope) -> list[Scope]:
     """One scope per piece of the tile that the epilogue handles at a time."""
     scopes = [scope]
-    for name, width in node.chunk:
-        axis = next(a for a in node.axes if a.name == name)
+    widths = dict(node.chunk)
+    for axis in (axis for axis in node.axes if axis in scope.axes):
         at = scope.axes[axis]
-        if width >= at.size:
-            continue
-        scopes = [
-            s.with_axes({axis: AxisValue(at.origin + start, width, at.full, at.start + start, stop=at.stop)})
-            for s in scopes
-            for start in range(0, at.size, width)
-        ]
-    result = []
-    for piece in scopes:
-        for func, parts in scope.pieces.items():
-            offsets = {axis: value.start - scope.axes[axis].start for axis, value in piece.axes.items()}
-            index = max((start // piece.axes[axis].size for axis, start in offsets.items() if start), default=0)
-            if len(parts) > index:
-                piece = piece.with_value(func, parts[index])
-        result.append(_cut_in_place(node, piece, scope))
-    return result
+        pieces = starts_of(at.size, widths.get(axis.name, at.size))
+        if len(pieces) > 1:
+            scopes = [s.with_axes({axis: at.piece(at.start + start, width)}) for s in scopes for start, width in pieces]
+    return [_cut_in_place(node, _with_pieces(piece)) for piece in scopes]
 
 
-def _cut_in_place(node: Write, piece: Scope, scope: Scope) -> Scope:
-    """A piece of ``scope`` with the columns of it that values held whole have."""
+def _with_pieces(scope: Scope) -> Scope:
+    """A piece with the values in pieces that it lies in."""
+    for func, parts in scope.pieces.items():
+        inside = [part for part in parts if all(_lies_in(scope.axes[axis], at) for axis, at in part.at.items())]
+        if len(inside) == 1:
+            scope = scope.with_value(func, inside[0].value)
+    return scope
+
+
+def _lies_in(piece: AxisValue, part: AxisValue) -> bool:
+    return part.start <= piece.start and piece.start + piece.size <= part.start + part.size
+
+
+def _cut_in_place(node: Write, piece: Scope) -> Scope:
+    """A piece with the columns of it that values held whole have."""
     for func, value in piece.values.items():
         if value.space is None or not isinstance(value.space.layout, MmaV3) or len(value.dims) < 2:
             continue
         name, size = value.space.dims[1].axes[0]
-        axis = next((axis for axis in node.axes if axis.name == name), None)
-        if axis is not None and piece.axes[axis].size < size:
-            start = piece.axes[axis].start - scope.axes[axis].start
-            piece = piece.with_value(func, tile.columns(value, start, piece.axes[axis].size))
+        at = next((piece.axes[axis] for axis in node.axes if axis.name == name), None)
+        if at is not None and at.size < size:
+            piece = piece.with_value(func, tile.columns(value, at.start % size, at.size))
     return piece
 
 

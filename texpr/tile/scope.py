@@ -4,7 +4,7 @@ may be assumed."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from texpr.lang.ir import Axis, Func, Read, Tensor, Var
@@ -36,11 +36,16 @@ class AxisValue:
     tile: Expr | None = None
     stop: IntExpr | None = None
 
+    def piece(self, start: int, size: int) -> AxisValue:
+        """``size`` lanes from lane ``start`` of the tile on."""
+        return AxisValue(self.origin + (start - self.start), size, self.full, start, stop=self.stop)
+
 
 @dataclass(frozen=True, slots=True)
 class StagedTile:
     """A staged tile with one element per point of ``dims``: in a shared buffer (at ``stage``, of which
-    every point of ``copies`` has a tile), or a register value."""
+    every point of ``copies`` has a tile), or a register value. ``part`` is where it begins in the program's tile along
+    the axes whose tiles come in parts, and ``before`` the part that was staged before it."""
 
     dims: tuple[PhysicalDim, ...]
     buffer: str = ""
@@ -48,6 +53,24 @@ class StagedTile:
     value: Expr | None = None
     width: int = 0
     copies: tuple[Axis, ...] = ()
+    part: tuple[tuple[Axis, int], ...] = ()
+    before: StagedTile | None = None
+
+    def covering(self, axes: Mapping[Axis, AxisValue]) -> StagedTile:
+        """The part in which the axes stand."""
+        staged: StagedTile | None = self
+        while staged is not None and any(axes[axis].start < start for axis, start in staged.part):
+            staged = staged.before
+        assert staged is not None, "no part covers the tile"
+        return staged
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a value that is held in several: where its axes stand."""
+
+    at: Mapping[Axis, AxisValue]
+    value: Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +93,7 @@ class Scope:
     facts: Facts
     guard: BoolExpr
     values: Mapping[Func, Expr] = field(default_factory=dict)
-    pieces: Mapping[Func, tuple[Expr, ...]] = field(default_factory=dict)
+    pieces: Mapping[Func, tuple[Piece, ...]] = field(default_factory=dict)
     copies: Mapping[tuple[Func, tuple[int, ...]], Expr] = field(default_factory=dict)
     tiles: Mapping[Key, StagedTile] = field(default_factory=dict)
     windows: Mapping[Tensor | Func, StagedWindow] = field(default_factory=dict)
@@ -101,7 +124,7 @@ class Scope:
     def with_value(self, func: Func, value: Expr) -> Scope:
         return dataclasses.replace(self, values={**self.values, func: value})
 
-    def with_pieces(self, func: Func, pieces: tuple[Expr, ...]) -> Scope:
+    def with_pieces(self, func: Func, pieces: tuple[Piece, ...]) -> Scope:
         return dataclasses.replace(self, pieces={**self.pieces, func: pieces})
 
     def with_copies(self, func: Func, copies: Mapping[tuple[int, ...], Expr]) -> Scope:
@@ -116,7 +139,19 @@ class Scope:
         return self.copies.get((read.source, point_read(read.indices))) if value is None else value
 
     def with_tile(self, read: Read, tile: StagedTile) -> Scope:
+        if any(start for _, start in tile.part):
+            tile = dataclasses.replace(tile, before=self.tiles[key_of(read)])
         return dataclasses.replace(self, tiles={**self.tiles, key_of(read): tile})
+
+    def without_tile(self, read: Read) -> Scope:
+        """Where nothing is staged for a read, not even another part of its tile."""
+        key = key_of(read)
+        return dataclasses.replace(self, tiles={k: tile for k, tile in self.tiles.items() if k != key})
+
+    def at_part(self, part: Sequence[tuple[Axis, int]], sizes: Sequence[tuple[Axis, int]]) -> Scope:
+        """Where the axes of ``part`` stand in that part of the tile."""
+        known = dict(sizes)
+        return self.with_axes({axis: self.axes[axis].piece(start, known[axis]) for axis, start in part})
 
     def with_window(self, source: Tensor | Func, window: StagedWindow) -> Scope:
         return dataclasses.replace(self, windows={**self.windows, source: window})

@@ -37,9 +37,10 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
         read = node.form.read
         sizes = {axis: scope.lanes(axis) if axis in scope.divided else size for axis, size in node.form.axes}
         space = blocked_space(kernel.plan, kernel.grouping, sizes)
-        value = evaluate(read, scope, space, kernel.needs)
+        here = scope.without_tile(read).at_part(node.part, node.form.axes)
+        value = evaluate(read, here, space, kernel.needs)
         held = assign(f"{node.name}_tile", value, kernel, block, node.schedule)
-        return scope.with_tile(read, StagedTile((), value=held))
+        return scope.with_tile(read, StagedTile((), value=held, part=node.part))
     buffer = stage_buffer(node, kernel, scope, depth=0)
     if isinstance(node.form, Window):
         window = window_here(node.form, scope)
@@ -64,7 +65,8 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
             block.add(Commit(), Wait(0))
         if node.multiplied:
             block.add(FenceAsync())
-    return scope.with_tile(node.form.read, StagedTile(stage_dims(node.form, kernel), buffer.name, copies=node.copies))
+    dims = stage_dims(node.form, kernel)
+    return scope.with_tile(node.form.read, StagedTile(dims, buffer.name, copies=node.copies, part=node.part))
 
 
 def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffer:
@@ -183,6 +185,7 @@ def _zero_where_dead(
 ) -> None:
     guards = [guard for guard in node.where if guard not in scope.holds]
     form = tile_form(node)
+    scope = scope.at_part(node.part, form.axes)
     for point in points_of(node.copies):
         values = zip(node.copies, point, strict=True)
         at = scope.with_axes({axis: AxisValue(const(value), 1, True) for axis, value in values})
@@ -200,6 +203,7 @@ def _zero_where_dead(
 def copied_value(node: Stage, kernel: Kernel, scope: Scope, when: TileExpr | None = None) -> TileExpr:
     """A staged tile as loaded, coalesced along the tensor's contiguous axis. Nothing is read unless ``when``."""
     form = tile_form(node)
+    scope = scope.at_part(node.part, form.axes)
     space = tile_copy_space(node, form, kernel, scope)
     if when is not None and any(reads_of(index) for index in form.read.indices):
         scope, when = scope.reading_only(when), None  # the indices are found by reads of their own
