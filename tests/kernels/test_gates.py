@@ -93,6 +93,8 @@ def test_what_the_schedule_declares_is_in_the_code(name: str) -> None:
     assert (products > 0) == subject.multiplies_by_warpgroups
     assert (code.count("UTMALDG") > 0) == subject.fetches_boxes
     assert (code.count("UTMASTG") > 0) == subject.stores_boxes
+    in_cluster = bool(subject.record.cluster)
+    assert (code.count("UTMALDG", "MULTICAST") > 0) == (code.count("UCGABAR_WAIT") > 0) == in_cluster
     moved = {int(count) for count in re.findall(r"setmaxnreg\.\w+\.sync\.aligned\.u32\s+(\d+)", kernel.ptx)}
     assert subject.registers <= moved
     assert (code.count("USETMAXREG") > 0) == bool(subject.registers)
@@ -127,6 +129,9 @@ STEPS = {
     "swiglu_mlp.fetched.down.sm_90a": Step("HGMMA", 4, "m64n256k16", 2, 1, 60),
     "conv2d.fetched.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
     "conv3d.fetched.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
+    # two programs: one more arrival, at the barrier of the one that fetches for both
+    "matmul_nn.clustered.matmul.sm_90a": Step("HGMMA", 4, "m64n256k16", 3, 2, 66),
+    "linear_gelu.clustered.linear.sm_90a": Step("HGMMA", 4, "m64n256k16", 3, 2, 66),
     # for k and for v each
     "attention.d64_fetched.forward.sm_90a": Step("HGMMA", 4 + 8, "m64n64k16", 4, 2, 580),
     "attention.d128_fetched.forward.sm_90a": Step("HGMMA", 8 + 8, "m64n128k16", 4, 2, 640),

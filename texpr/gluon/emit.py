@@ -138,7 +138,7 @@ def _parameters(
                 f.define(name, identifier, Bounds(0, 1))
                 found.append(KernelParam(identifier, "i32", PresentFlag(tensor)))
             case TensorMapParam(name=name, tensor=tensor, dtype=dtype, box=box, layout=layout, part=part):
-                f.maps[name] = TensorMapName(identifier, box)
+                f.maps[name] = TensorMapName(identifier, dtype, box, layout)
                 target = pointers.get(tensor, TensorPointer(tensor))
                 assert isinstance(target, TensorPointer | WorkspacePointer), f"{tensor} is no memory"
                 kind = f"tensordesc<{f.dialect.signature(dtype)}{list(box)},{tensor_map_layout_text(layout)}>"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from texpr.aot.ir import Origin
+from texpr.dtypes import DType
 from texpr.gluon.helpers import Preamble
 from texpr.gluon.integers import Symbols
 from texpr.gluon.layouts import layout_text, sliced
@@ -20,7 +21,7 @@ from texpr.gluon.types import Dialect
 from texpr.gluon.values import Values
 from texpr.math.intervals import Bounds
 from texpr.tile.ir import Dims, Space
-from texpr.tile.layouts import Layout, Operand
+from texpr.tile.layouts import Layout, Nvmma, Operand
 
 INDENT = "    "
 WIDTH = 100
@@ -65,10 +66,12 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class TensorMapName:
-    """A tensor map parameter: its identifier, and the box it moves."""
+    """A tensor map parameter: its identifier, the elements and the box it moves, and their layout in shared memory."""
 
     identifier: str
+    dtype: DType
     box: tuple[int, ...]
+    layout: Nvmma
 
 
 @dataclass(slots=True)

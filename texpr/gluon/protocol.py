@@ -9,7 +9,7 @@ from texpr.gluon.conditions import condition_text
 from texpr.gluon.function import Function
 from texpr.gluon.helpers import ASYNC_COPY, CLUSTER, FENCE_ASYNC, MBARRIER, TENSOR_COPY, WARPGROUP_WAIT
 from texpr.gluon.integers import NONNEGATIVE, narrow_text
-from texpr.gluon.layouts import barrier_layout_text
+from texpr.gluon.layouts import barrier_layout_text, shared_layout_text
 from texpr.gluon.memory import buffer_view
 from texpr.gluon.text import method
 from texpr.math.expr import TRUE, BoolExpr, IntExpr
@@ -125,5 +125,10 @@ def _coordinates(f: Function, at: tuple[IntExpr, ...]) -> str:
 def _box_view(f: Function, buffer: str, stage: IntExpr | None, descriptor: str) -> str:
     """A stage of a buffer in the shape of the map's box, which may have dims of one element that the tile lacks."""
     view = buffer_view(f, buffer, stage)
-    box = f.maps[descriptor].box
-    return view.code if box == f.shapes[buffer] else method(view, f"reshape({list(box)})").code
+    box, layout = f.maps[descriptor].box, f.maps[descriptor].layout
+    if box == f.shapes[buffer]:
+        return view.code
+    if layout.ctas:  # parts of a cluster: Triton does not see that the layout is still the copy engine's
+        element = f.dialect.storage(f.maps[descriptor].dtype)
+        return method(view, f"reinterpret({element}, {list(box)}, {shared_layout_text(layout)})").code
+    return method(view, f"reshape({list(box)})").code

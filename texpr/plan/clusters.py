@@ -88,6 +88,7 @@ def _check_directives(plan: KernelPlan, at: Location | None) -> None:
         "grid of a ragged axis": any(t.grouped is not None for t in plan.tile),
         "split_reduction by program": any(t.cover is Cover.PROGRAM for t in plan.tile),
         "dims that only the device knows": bool(plan.counts),
+        "programs that wait for each other": plan.tickets is not None,
     }
     for what, found in given.items():
         if found:
