@@ -11,6 +11,7 @@ import pytest
 import texpr as te
 from tests.integration.running import bundle, halves, worst
 from texpr.plan.errors import AliasNotElementwise
+from texpr.runtime import load
 
 ROWS = "  - name: k\n    writes: [{writes}]\n    grid: {{i: 2}}\n    place: {{{place}}}\n"
 
@@ -114,6 +115,29 @@ def test_a_monoid_of_the_user_reduces_in_registers_and_across_lanes(tmp_path: Pa
     wide = x.astype(float)
     np.testing.assert_allclose(s, wide.sum(1), atol=1e-4)
     np.testing.assert_allclose(e, (wide.sum(1) ** 2 - (wide**2).sum(1)) / 2, atol=1e-2)
+
+
+times = te.monoid(
+    lambda p, q: (p[0] * q[0] - p[1] * q[1], p[0] * q[1] + p[1] * q[0]), identity=(1.0, 0.0), commutative=True
+)
+
+
+@te.algorithm("a: f32[M, N], b: f32[M, N] -> s: f32[M], e: f32[M]")
+def multiplied(a: Any, b: Any, s: Any, e: Any) -> None:
+    """The product of each row's complex numbers."""
+    i, j = te.axes(i="M", j="N")
+    s[i], e[i] = te.reduce(times, (a[i, j], b[i, j]), over=j)
+
+
+def test_a_monoid_that_commutes_but_for_the_last_bit_is_the_same_for_all_lanes_and_runs(tmp_path: Path) -> None:
+    """Across four warps: lanes that combined in orders of their own would store values that differ in the last bit."""
+    built = bundle(multiplied, ROWS.format(writes="s, e", place="s: {loop: {j: 512}}"), tmp_path)
+    angles = np.random.default_rng(4).uniform(0, 6, (3, 600)).astype(np.float32)
+    s, e = built(np.cos(angles), np.sin(angles))
+    turned = np.exp(1j * angles.astype(float)).prod(1)
+    np.testing.assert_allclose(s + 1j * e, turned, atol=1e-3)
+    again = load(str(tmp_path / "multiplied"), device="emulator", sm=80, schedule_seed=1)
+    assert all(map(np.array_equal, (s, e), again(np.cos(angles), np.sin(angles))))
 
 
 @te.algorithm("x: f32[M, N] -> v: f32[M], at: i32[M]")

@@ -118,7 +118,7 @@ def test_the_schedule_is_the_same_every_time(name):
 
 
 def test_what_no_schedule_can_do_yet_is_refused_as_the_plan_refuses_it():
-    with pytest.raises(NotLowered, match="not commutative"):
+    with pytest.raises(NotLowered, match="does not commute"):
         default_schedule(mistakes.recurrence, CHOSEN)
 
 

@@ -311,7 +311,8 @@ class ReduceOp(Enum):
 class Monoid:
     """A user's reduction operator on tuples: ``combine`` maps ``left + right`` to one expression per component.
 
-    Associativity was tested on random exact inputs at trace time ("checked, not proved").
+    Associativity was tested on random exact inputs at trace time ("checked, not proved"). ``commutative``: to the last
+    bit, so that lanes that combine two values in either order hold the same.
     """
 
     name: str

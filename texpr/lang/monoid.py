@@ -16,6 +16,7 @@ from typing import Any, Final
 from texpr.dtypes import DType, Kind
 from texpr.lang.errors import NotAssociativeError, ReductionError, user_location
 from texpr.lang.ir import Cast, Const, Expr, Monoid, Op, OpName, Select, Var, walk
+from texpr.lang.symmetry import is_symmetric
 from texpr.lang.value import Number, Value, coerce, literal, retype
 
 Exact = Fraction | int | float | bool
@@ -40,7 +41,7 @@ class UserMonoid:
         """The IR operator on components of these types. Raises ReductionError or NotAssociativeError."""
         if dtypes not in self.known:
             monoid = self.trace(dtypes)
-            _check_laws(monoid)
+            _check_laws(monoid, self.commutative)
             self.known[dtypes] = monoid
         return self.known[dtypes]
 
@@ -66,7 +67,8 @@ class UserMonoid:
             )
         combine = tuple(self.component(part, dtype) for part, dtype in zip(parts, dtypes, strict=True))
         identity = tuple(literal(value, dtype) for value, dtype in zip(self.identity, dtypes, strict=True))
-        return Monoid(self.name, left, right, combine, identity, self.commutative)
+        either = self.commutative and is_symmetric(left, right, combine)
+        return Monoid(self.name, left, right, combine, identity, either)
 
     def component(self, part: object, dtype: DType) -> Expr:
         value = coerce(part, self.name)
@@ -118,7 +120,7 @@ def monoid(
     return result
 
 
-def _check_laws(monoid: Monoid) -> None:
+def _check_laws(monoid: Monoid, commutative: bool) -> None:
     generator = random.Random(20)
     identity = tuple(_exact(const) for const in monoid.identity)
     decided = 0
@@ -135,7 +137,7 @@ def _check_laws(monoid: Monoid) -> None:
             )
             _require("neutral with its identity on the left", monoid, (x,), _combine(monoid, identity, x), x)
             _require("neutral with its identity on the right", monoid, (x,), _combine(monoid, x, identity), x)
-            if monoid.commutative:
+            if commutative:
                 _require("commutative", monoid, (x, y), _combine(monoid, x, y), _combine(monoid, y, x))
         except (ZeroDivisionError, ValueError, OverflowError):
             decided -= 1

@@ -214,8 +214,8 @@ def check_commutative(context: Context, definition: Def, top: Reduce, place: Pla
     points = len(top.axes) - is_in_turns(context, definition)  # a program has one part of a tile
     if isinstance(top.op, Monoid) and not top.op.commutative and points > 1:
         raise NotLowered(
-            what=f"the reduction {definition.name} by {top.op.name}, which is not commutative, over several axes with "
-            f"more than {EXPANDED_POINTS} points or with a place",
+            what=f"the reduction {definition.name} by {top.op.name}, which does not commute bit for bit, over several "
+            f"axes with more than {EXPANDED_POINTS} points or with a place",
             instead="commutative=True if it is, one axis, or a reduction over few constant points without place",
             at=place.location or context.record.location,
         )
