@@ -138,3 +138,27 @@ def redundancy(map_: NDArray[np.int32], rows: int, *, ordered: bool) -> float:
         int(there[:, start : start + rows].any(axis=1).sum()) * rows for start in range(0, there.shape[1], rows)
     )
     return computed / max(int(there.sum()), 1)
+
+
+def order_of(found: Integers) -> Integers:
+    """Of a map i32[V, N], V <= 32: the rows, those that meet nearly the same filter points beside each other (by the
+    ranks of their sets in Gray code)."""
+    rank = np.zeros(found.shape[1], np.uint32)
+    for point, row in enumerate(found):
+        rank |= (row >= 0).astype(np.uint32) << np.uint32(point)
+    for shift in (1, 2, 4, 8, 16):
+        rank ^= rank >> np.uint32(shift)
+    return np.argsort(rank, kind="stable").astype(np.int32)
+
+
+def lists_of(found: Integers, order: Integers, rows: int = 64) -> Integers:
+    """i32[ceil(N / rows), V + 1]: the filter points that any of so many rows of the order meets, their count first."""
+    points, size = found.shape
+    there = np.zeros((points, -(-size // rows) * rows), bool)
+    there[:, :size] = found[:, order] >= 0
+    met = there.reshape(points, -1, rows).any(2).T
+    lists = np.zeros((len(met), points + 1), np.int32)
+    lists[:, 0] = met.sum(1)
+    tile, point = np.nonzero(met)
+    lists[tile, np.cumsum(met, 1)[tile, point]] = point
+    return lists

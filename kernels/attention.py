@@ -25,15 +25,15 @@ import texpr as te
     "q: T[B, (G, R), S, D], k: T[B, G, L, D], v: T[B, G, L, D], n: i32[B] in [0, L + 1), scale: f32"
     " -> o: T[B, (G, R), S, D], lse: f32[B, (G, R), S]",
     T=("f16", "bf16"),
-    static={"D": 64},
+    static={"D": 64, "causal": 1},
 )
-def attention(q, k, v, n, scale, o, lse):
-    """Causal attention, forward."""
+def attention(q, k, v, n, scale, o, lse, *, causal):
+    """Attention, forward; each query sees all n keys where ``causal`` is 0."""
     b, g, r, i, j, d, e = te.axes(b="B", g="G", r="R", i="S", j="L", d="D", e="D")
     s, m, p, l, u = te.funcs("s m p l u")  # noqa: E741
     s[b, g, r, i, j] = te.sum(q[b, (g, r), i, d] * k[b, g, j, d], over=d)
     factor = scale * math.log2(math.e)
-    keep = (j < n[b]) & (j <= i + n[b] - te.dim("S"))
+    keep = (j < n[b]) & (j <= i + n[b] - te.dim("S")) if causal else j < n[b]
     m[b, g, r, i] = te.max(s[b, g, r, i, j] * factor, over=j, where=keep)
     p[b, g, r, i, j] = te.exp2(s[b, g, r, i, j] * factor - m[b, g, r, i])
     l[b, g, r, i] = te.sum(p[b, g, r, i, j], over=j, where=keep)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from bench.lidar import SCENES, Integers, scan, voxelise
-from bench.neighbours import pairs
+from bench.neighbours import lists_of, order_of, pairs
 from bench.networks import NETWORKS, Kind, Layer, Level, levels_of, map_of
 from bench.sweep.casefile import CaseFile, Lidar, Shape
 
@@ -59,7 +59,9 @@ def _workload(
     layer = layers[0]
     found, inputs = map_of(layer, levels)
     key = f"{place}-{lidar.network}-{layer.kind.value}{layer.level}"
-    arrays = {"map": _written(folder, f"{key}.map", found)}
+    order = order_of(found)
+    made = {"map": found, "perm": order, "live": lists_of(found, order)}
+    arrays = {name: _written(folder, f"{key}.{name}", made[name]) for name in made if name not in case.absent}
     cells = levels[layer.level].cells
     words = {"coords": "none", "shape": "none", "kind": layer.kind.value}
     if layer.kind is Kind.SAME:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import itertools
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.lidar import SCENES, Floats, Integers, pack, scan, voxelise
-from bench.neighbours import Filter, cube, inverse, pairs, redundancy, statistics, strided, submanifold
+from bench.neighbours import (
+    Filter,
+    cube,
+    inverse,
+    lists_of,
+    order_of,
+    pairs,
+    redundancy,
+    statistics,
+    strided,
+    submanifold,
+)
 from bench.networks import NETWORKS, Kind, levels_of, map_of
+from texpr.compile import load_algorithm
+from texpr.lang.reference import reference
 
 
 @cache
@@ -112,3 +126,16 @@ def test_maps_fit_their_layers(network: str) -> None:
         a, b, c = layer.shape.size
         assert map_.shape[0] == a * b * c
         assert map_.max(initial=-1) < inputs and map_.shape[1] == len(levels[layer.level].cells)
+
+
+@pytest.mark.parametrize("rows", [1, 64, 150])
+def test_orders_and_lists_are_those_of_the_kernels(rows: int) -> None:
+    """``perm`` and ``live`` of sparse_conv are hints: wrong ones would only be slow, or refused."""
+    rng = np.random.default_rng(rows)
+    found = np.where(rng.random((27, rows)) < 0.2, rng.integers(0, 90, (27, rows)), -1).astype(np.int32)
+    order = order_of(found)
+    kernels = Path(__file__).parents[2] / "kernels/sparse.py"
+    keys = reference(load_algorithm(f"{kernels}:sparse_keys"))(map=found)["key"]
+    assert (np.diff(keys[order].astype(np.int64)) >= 0).all() and sorted(order) == list(range(rows))
+    live = reference(load_algorithm(f"{kernels}:sparse_lists"))(map=found, perm=order)["live"]
+    assert np.array_equal(lists_of(found, order), live)
