@@ -177,6 +177,27 @@ def test_global_memory_is_ordered_by_the_clusters_barrier(seed: int | None) -> N
         FaultKind.GLOBAL_RACE, FaultKind.GLOBAL_CONFLICT)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("fence", ["fence.acq_rel.cluster;", "fence.sc.cluster;", "fence.acq_rel.gpu;", "membar.gl;"])
+def test_a_fence_releases_what_a_relaxed_arrival_does_not(fence: str, seed: int | None) -> None:
+    body = EXCHANGE.replace(MEET, fence + RELAXED)
+    assert (run(body, seed=seed) == exchanged()).all()
+    narrow = fence.replace("cluster", "cta").replace("gpu", "cta").replace("gl", "cta")
+    assert fault_of(replaced(body, fence, narrow), seed=seed).kind is FaultKind.RACE
+    late = replaced(EXCHANGE.replace(MEET, RELAXED), PUT, fence + PUT)
+    assert fault_of(late, seed=seed).kind is FaultKind.RACE
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("use", ["st.shared::cluster.u32 [%far], %t;", "red.shared::cluster.add.u32 [%far], 1;",
+                                 "mbarrier.arrive.shared::cluster.b64 _, [%farb];"])  # fmt: skip
+def test_a_program_must_have_begun_when_its_memory_is_used(use: str, seed: int | None) -> None:
+    fault = fault_of(f"st.shared.u32 [%s], %t; @%lead {use}" + MEET, seed=seed)
+    assert fault.kind is FaultKind.RACE and "has begun" in fault.message
+    start = "@%first mbarrier.init.shared::cta.b64 [%b], 64; st.shared.u32 [%s], %t;"
+    run(f"{start} {MEET} @%lead {use} {MEET} mov.u32 %r0, 0; {PUBLISH}", seed=seed)
+
+
 def test_a_thread_arrives_and_waits_in_turn() -> None:
     fault = fault_of("barrier.cluster.arrive.aligned;" + MEET)
     assert fault.kind is FaultKind.BARRIER_MISUSE and "arrives again" in fault.message
@@ -237,8 +258,7 @@ def test_what_is_missing_between_remote_mbarriers_is_found(
     old: str, new: str, kind: FaultKind, seed: int | None
 ) -> None:
     fault = fault_of(replaced(HAND_OVER, old, new), seed=seed)
-    # Without a barrier, the other program may not have begun.
-    assert fault.kind is kind or (old == RELAXED and fault.kind is FaultKind.BARRIER_MISUSE)
+    assert fault.kind is kind
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.emulator.snippets import kernel
-from texpr.emulator import Device, LaunchError, load_ptx
+from texpr.emulator import Device, LaunchError, load_ptx, run_ptx
 from texpr.emulator.cuda import DeviceAttribute, FunctionAttribute, Result
 from texpr.emulator.driver import EmulatedDriver, LaunchConfig
 from texpr.emulator.standin import run_program
@@ -49,6 +49,10 @@ attribute = (ctypes.c_uint32 * 18)(4, 0, *map(int, sys.argv[2:5]))
 params = (ctypes.c_void_p * 1)(ctypes.addressof(out))
 shape, given = (ctypes.c_uint * 7)(4, 1, 1, 32, 1, 1, 0), int(sys.argv[2] != "0")
 config = Config(shape, None, ctypes.addressof(attribute), given)
+clusters, blocks = ctypes.c_int(), ctypes.c_int()
+ok(cuda.cuOccupancyMaxActiveClusters(ctypes.byref(clusters), function, ctypes.byref(config)))
+ok(cuda.cuOccupancyMaxActiveBlocksPerMultiprocessor(ctypes.byref(blocks), function, 32, ctypes.c_size_t(0)))
+if clusters.value * (int(sys.argv[2]) or 2) != 4 * blocks.value: raise SystemExit("wrong occupancy")
 ok(cuda.cuLaunchKernelEx(ctypes.byref(config), function, params, None))
 room = ctypes.create_string_buffer(16)
 ok(cuda.cuMemcpyDtoH_v2(room, out, ctypes.c_size_t(16)))
@@ -95,6 +99,14 @@ def test_the_drivers_table_launches_clusters() -> None:
                   FunctionAttribute.REQUIRED_CLUSTER_DEPTH]
     assert [driver.gpu.function_attribute(function, attribute) for attribute in attributes] == [1, 2, 1]
     assert driver.gpu.device_attribute(DeviceAttribute.CLUSTER_LAUNCH) == 1
+
+
+def test_a_kernel_of_a_file_runs_in_the_clusters_it_demands() -> None:
+    for cluster in (None, (2,)):
+        found = run_ptx(PTX, ["out=i32[4]"], grid=(4,), block=(32,), cluster=cluster)
+        assert found.buffers["out"].tolist() == [1, 0, 1, 0]
+    with pytest.raises(LaunchError, match="requires"):
+        run_ptx(PTX, ["out=i32[4]"], grid=(4,), block=(32,), cluster=(4,))
 
 
 def test_devices_without_clusters_launch_none() -> None:

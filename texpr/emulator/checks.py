@@ -191,6 +191,17 @@ class SharedShadow:
         """The epoch of a lane's warp."""
         return int(self._stamp[lane]) >> self.form.shift
 
+    def knows_of_program(self, lane: int, slot: int) -> bool:
+        """Whether a lane knows of anything that a program of its cluster did."""
+        first = int(self.batch.rank[slot]) * self._rows
+        known = self._clock[int(self.batch.slot[lane]), int(self._lane_warp[lane]), first : first + self._rows]
+        return bool(known.any())
+
+    def row_of(self, lane: int) -> NDArray[np.int32]:
+        """What a lane's warp knows."""
+        row: NDArray[np.int32] = self._clock[int(self.batch.slot[lane]), int(self._lane_warp[lane])]
+        return row
+
     def known_to_program(self, slot: int, lane: int) -> int:
         """Up to which epoch of a lane's warp everything is ordered before what some warp of a program does next."""
         return int(self._clock[slot, :, self._lane_column[lane]].max())

@@ -1,8 +1,8 @@
 """The barrier of a cluster: barrier.cluster.arrive and .wait.
 
 A thread arrives, goes on, and waits later; the barrier completes when every thread of the cluster that has not exited
-has arrived.  What those who arrive have done is known to those who wait, unless they arrive `.relaxed`.  Even then
-initialisations of mbarriers are known that a `fence.mbarrier_init` has announced before.
+has arrived.  What those who arrive have done is known to those who wait.  Of those who arrive `.relaxed` only what they
+did before a fence is known, and initialisations of mbarriers that a `fence.mbarrier_init` has announced.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from texpr.emulator.checks import WARP
 from texpr.emulator.faults import Fault, FaultKind
 from texpr.emulator.ptx import Instruction
 from texpr.emulator.rows import Array
@@ -39,7 +40,14 @@ class ClusterBarriers:
         self._sites: dict[int, Instruction] = {}
         self._used = False
 
+        self._met = np.zeros(self._clusters, np.bool_)
+        """Which clusters have been behind a barrier."""
+        self._fenced: dict[int, NDArray[np.int32]] = {}
+        """By warp of the batch: what it knew and had done at its last fence that releases to the cluster."""
+
     def clear(self) -> None:
+        self._met.fill(False)
+        self._fenced.clear()
         self._arrived.fill(False)
         self._owes.fill(False)
         self._waiting.fill(False)
@@ -63,11 +71,41 @@ class ClusterBarriers:
             self._sites[cluster] = site
         self.batch.mbarriers.carry(np.flatnonzero(lanes))
         if releases:
-            published = self.batch.shared_space.release(lanes)
-            if published is not None:
-                known = self._published
-                self._published = published if known is None else np.maximum(known, published)
+            self._publish(self.batch.shared_space.release(lanes))
+        else:
+            self._publish_fenced(lanes)
         self.complete()
+
+    def fence(self, lanes: Array | None) -> None:
+        """Lanes (as indices; None: all) release to the cluster by a fence: an arrival behind it need not release."""
+        shadow = self.batch.shared_space.shadow
+        if self.batch.shape.cluster_size == 1 or shadow is None:
+            return
+        every = np.arange(self.batch.lanes) if lanes is None else lanes
+        mask = np.zeros(self.batch.lanes, np.bool_)
+        mask[every] = True
+        shadow.release(mask)
+        for warp in np.unique(every // WARP).tolist():
+            self._fenced[warp] = shadow.row_of(warp * WARP).copy()
+
+    def _publish_fenced(self, lanes: Array) -> None:
+        arriving = np.flatnonzero(lanes.reshape(-1, WARP).any(axis=1)).tolist()
+        rows = {warp: self._fenced[warp] for warp in arriving if warp in self._fenced}
+        if rows:
+            published = np.zeros((self.batch.shape.programs, len(next(iter(rows.values())))), np.int32)
+            for warp, row in rows.items():
+                own = published[warp // self.batch.warps_per_program]
+                np.maximum(own, row, out=own)
+            self._publish(published)
+
+    def _publish(self, published: NDArray[np.int32] | None) -> None:
+        if published is not None:
+            known = self._published
+            self._published = published if known is None else np.maximum(known, published)
+
+    def have_met(self, slot: int) -> bool:
+        """Whether a program's cluster has been behind a barrier."""
+        return bool(self._met[slot // self.batch.shape.cluster_size])
 
     def wait(self, site: Instruction, lanes: Array, *, acquires: bool) -> Array:
         """Lanes (as indices) wait; gives those that cannot go on yet."""
@@ -101,6 +139,7 @@ class ClusterBarriers:
 
     def _finish(self, done: NDArray[np.bool_]) -> None:
         """What was published in these clusters becomes what those who wait learn."""
+        self._met |= done
         programs = np.repeat(done, self.batch.shape.cluster_size)
         self.batch.mbarriers.settle(programs)
         if self.batch.observer is not None:

@@ -1,8 +1,9 @@
-"""Use of another program's shared memory: it must come before that program's end.
+"""Use of another program's shared memory: it must come behind that program's beginning and before its end.
 
 A program of a cluster that has ended has no shared memory any more.  So whoever uses it must be ordered before the
 end, not only happen to be earlier: the owner must know of the use when its last thread exits.  Copies that report to
-an mbarrier of the owner are not looked at here: `mbarriers.py` wants them to be waited for.
+an mbarrier of the owner are not looked at here: `mbarriers.py` wants them to be waited for.  A program has begun when
+somebody knows of something it did, or when the cluster has met.
 """
 
 from __future__ import annotations
@@ -47,11 +48,16 @@ class Visits:
                 FaultKind.ENDED_PROGRAM, message, site, int(lanes[first]), buffer="shared memory", notes=notes
             )
         shadow = batch.shared_space.shadow
-        if shadow is None or reports:
+        if shadow is None:
             return
         for owner, warp in {(int(o), int(lane) // _WARP) for o, lane in zip(owners, lanes, strict=True)}:
-            lane = warp * _WARP
-            self._last[owner, warp] = (shadow.epoch_of(lane), site, int(lanes[lanes // _WARP == warp][0]))
+            lane = int(lanes[lanes // _WARP == warp][0])
+            if not batch.cluster_barriers.have_met(owner) and not shadow.knows_of_program(lane, owner):
+                message = f"nothing says that {self._program(owner)}, whose shared memory this uses, has begun"
+                notes = ("all programs of a cluster must meet (barrier.cluster) before the first use",)
+                raise batch.fault(FaultKind.RACE, message, site, lane, buffer="shared memory", notes=notes)
+            if not reports:
+                self._last[owner, warp] = (shadow.epoch_of(lane), site, lane)
 
     def ended(self, ending: NDArray[np.bool_], site: Instruction) -> None:
         """These lanes have exited: programs without others have ended."""

@@ -33,7 +33,15 @@ def _fence(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step
     words = (modifiers.get("sem", "acq_rel" if modifiers["name"] == "fence" else "sc"), modifiers["scope"])
     ordering = ordering_of(words)
     batch.global_space.declare_fence(ordering)
-    return lambda mask: batch.global_space.fence(batch.active(mask), ordering)
+    for_cluster = ordering.releases and modifiers["scope"] != "cta"
+
+    def run(mask: Mask) -> None:
+        lanes = batch.active(mask)
+        if for_cluster:
+            batch.cluster_barriers.fence(lanes)
+        batch.global_space.fence(lanes, ordering)
+
+    return run
 
 
 def _arrive(batch: Batch, instruction: Instruction, modifiers: Modifiers) -> Step:

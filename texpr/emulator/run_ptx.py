@@ -41,6 +41,7 @@ def run_ptx(
     grid: Sequence[int],
     block: Sequence[int],
     shared: int = 0,
+    cluster: Sequence[int] | None = None,
     kernel: str | None = None,
     buffers: Sequence[str] = (),
     name: str = "<ptx>",
@@ -53,9 +54,10 @@ def run_ptx(
     """Run a kernel (the only one, if not named) of a PTX text.
 
     `arguments` describe the parameters in order, `buffers` memory that only tensor maps refer to (see
-    `arguments.py`); pointers that are left out at the end are null.  `shared` is dynamic shared memory in bytes,
-    `seed` permutes the schedule and delays asynchronous copies, `random_seed` fixes random contents, `counters` fills
-    the statistics' counters.  Raises ArgumentError, PtxError, LaunchError, or Fault.
+    `arguments.py`); pointers that are left out at the end are null. `shared` is dynamic shared memory in bytes,
+    `cluster` the programs per cluster (None: what the kernel demands, or none), `seed` permutes the schedule and
+    delays asynchronous copies, `random_seed` fixes random contents, `counters` fills the statistics' counters.
+    Raises ArgumentError, PtxError, LaunchError, or Fault.
     """
     module = load_ptx(text, name)
     entry = _choose_kernel(module, kernel)
@@ -74,7 +76,7 @@ def run_ptx(
     if any(param.size != 8 for param in left):
         raise ArgumentError(f"{entry} takes {len(module.kernels[entry].params)} arguments, {len(params)} given")
     params += [bytes(8)] * len(left)
-    stats = device.launch(module, entry, grid, block, shared, params)
+    stats = device.launch(module, entry, grid, block, shared, params, cluster or module.kernels[entry].cluster)
     contents = {label: buffer.read(device) for label, buffer in known.items()}
     unwritten = {
         label: device.unwritten(buffer.address, int(np.prod(buffer.shape)) * buffer.dtype.itemsize)
@@ -106,6 +108,7 @@ def main(arguments: Sequence[str], program: str = "texpr emulate") -> int:
             grid=_extents(options.grid, "--grid"),
             block=_extents(options.block, "--block"),
             shared=options.shared,
+            cluster=None if options.cluster is None else _extents(options.cluster, "--cluster"),
             kernel=options.kernel,
             buffers=options.buffer,
             name=str(path),
@@ -178,6 +181,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--grid", default="1", metavar="X[,Y[,Z]]", help="programs (default: 1)")
     parser.add_argument("--block", required=True, metavar="X[,Y[,Z]]", help="threads per program")
     parser.add_argument("--shared", type=int, default=0, metavar="BYTES", help="dynamic shared memory (default: 0)")
+    parser.add_argument("--cluster", metavar="X[,Y[,Z]]", help="programs per cluster (default: as the kernel demands)")
     parser.add_argument("--arg", action="append", default=[], metavar="NAME=...", help="a parameter, in order")
     parser.add_argument("--buffer", action="append", default=[], metavar="NAME=...", help="memory for tensor maps")
     parser.add_argument("--kernel", metavar="NAME", help="which entry (default: the only one)")

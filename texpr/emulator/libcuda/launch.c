@@ -230,6 +230,26 @@ EXPORT CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
   return cuOccupancyMaxActiveBlocksPerMultiprocessor(blocks, function, threads, shared_bytes);
 }
 
+/* Clusters of the launch that run at once, if programs of a cluster may be on any multiprocessors. */
+EXPORT CUresult cuOccupancyMaxActiveClusters(int *clusters, CUfunction function, const launch_config *config) {
+  uint32_t shape[10] = {0};
+  unsigned int index;
+  int blocks = 0, multiprocessors = 0, width = 0, programs;
+  REQUIRE_CONTEXT();
+  REQUIRE(clusters != NULL && config != NULL && (config->attribute_count == 0 || config->attributes != NULL), CUDA_ERROR_INVALID_VALUE);
+  REQUIRE_HANDLE(function, A_FUNCTION);
+  for (index = 0; index < config->attribute_count; ++index) {
+    REQUIRE_OK(take_attribute(&config->attributes[index], function->name, shape));
+  }
+  REQUIRE_OK(cuFuncGetAttribute(&width, 11, function)); /* REQUIRED_CLUSTER_WIDTH */
+  programs = shape[7] != 0 ? (int)(shape[7] * shape[8] * shape[9]) : width > 0 ? width : 1;
+  REQUIRE_OK(cuDeviceGetAttribute(&multiprocessors, 16, 0));
+  REQUIRE_OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(
+      &blocks, function, (int)(config->block_x * config->block_y * config->block_z), config->shared_bytes));
+  *clusters = blocks * multiprocessors / programs;
+  return CUDA_SUCCESS;
+}
+
 typedef size_t (*shared_of_block)(int threads);
 
 /* The block size, in whole warps, that keeps most threads of a multiprocessor busy; of several the largest. */

@@ -84,6 +84,7 @@ typedef void (*entry_point)(void);
   E(0, cuFuncGetParamInfo, cuFuncGetParamInfo) E(0, cuLaunchKernel, cuLaunchKernel) E(0, cuEventRecord, cuEventRecord) \
   E(0, cuLaunchKernelEx, cuLaunchKernelEx) E(0, cuOccupancyMaxActiveBlocksPerMultiprocessor, cuOccupancyMaxActiveBlocksPerMultiprocessor) \
   E(0, cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags) \
+  E(0, cuOccupancyMaxActiveClusters, cuOccupancyMaxActiveClusters) \
   E(0, cuOccupancyMaxPotentialBlockSize, cuOccupancyMaxPotentialBlockSize) \
   E(0, cuOccupancyMaxPotentialBlockSizeWithFlags, cuOccupancyMaxPotentialBlockSizeWithFlags) \
   E(0, cuOccupancyAvailableDynamicSMemPerBlock, cuOccupancyAvailableDynamicSMemPerBlock) E(0, cuKernelGetParamInfo, cuKernelGetParamInfo) \
