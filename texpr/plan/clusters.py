@@ -65,6 +65,7 @@ def check_cluster(context: Context, plan: KernelPlan) -> None:
     if not plan.roles:
         raise NotLowered(what="a cluster of programs without roles", instead="roles, one of which fetches", at=at)
     _check_directives(plan, at)
+    _check_roles(context, plan)
     for node in nodes_of(plan.nodes):
         why = _needs_others(node)
         if why:
@@ -76,6 +77,15 @@ def check_cluster(context: Context, plan: KernelPlan) -> None:
         along = " and ".join(axis.name for axis, _ in plan.cluster)
         why = f"no box that a role fetches is the same along {along}"
         raise NoEffect(directive="cluster", name=plan.name, why=why, at=at)
+
+
+def _check_roles(context: Context, plan: KernelPlan) -> None:
+    """Instances of a role do not divide what programs divide: their parts would lie across programs."""
+    for role in plan.roles:
+        if role.split is not None and any(axis is role.split for axis, _ in plan.cluster):
+            why = f"its programs divide {role.split.name}, and so do the instances of {role.name}"
+            at = context.record.roles[role.name].location_of("split")
+            raise ClusterInvalid(why=why, hint=f"warps: {role.warps * role.times}, without times and split", at=at)
 
 
 def _check_directives(plan: KernelPlan, at: Location | None) -> None:

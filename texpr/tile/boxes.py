@@ -104,7 +104,7 @@ def _ring(stages: tuple[Stage, ...], depth: int, ahead: int, kernel: Kernel, sco
                 alike = [stage.name for stage in stages if _shared_bits(stage, kernel) == bits]
                 others.append(kernel.name("_".join(["empty", *alike, "of", "all"])))
                 note = f"{', '.join(alike)}: all programs that get the same box have read it"
-                kernel.barriers.append(Barriers(others[-1], depth, 1, note, bits))
+                kernel.barriers.append(Barriers(others[-1], depth, readers, note, bits))
         done: IntExpr = const(0)
         if scope.repeated:
             done = sym(kernel.name(f"{full}_done"))
