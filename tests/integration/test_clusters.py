@@ -57,6 +57,18 @@ def test_what_several_roles_fetch_for_several_programs(fetching: dict[str, str],
         assert right(bundles, product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
 
 
+def test_instances_and_programs_divide_different_axes(tmp_path: Path) -> None:
+    """Both instances of both programs have read a slot before it is filled again."""
+    entry = stages("y.k", x="copy: tma, depth: 3", w="copy: tma, depth: 3")
+    tile = "grid: {i: 128, j: 32}, place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}"
+    how = "roles: {compute: {warps: 4, times: 2, split: i, runs: [y]}, load: {warps: 1, runs: [stage.x, stage.w]}}"
+    kernel = f"{tile}, cluster: {{j: 2}}, persistent: {{programs: 4}}, stage: {{{entry}}}, {how}"
+    bundles = built(product, variants("product", "sm_90a", kernel, PLAIN, "x, w"), tmp_path, "sm_90a")
+    rng = np.random.default_rng(8)
+    for m, k, n in ((129, 136, 40), (65, 32, 200), (100, 0, 8)):
+        assert right(bundles, product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
+
+
 def test_threads_read_what_came_for_all_programs(tmp_path: Path) -> None:
     """A tile that an outer loop keeps, rows that an inner one reads: sums inside of each program."""
     grid = "grid: {i: 4}, place: {y: {loop: {a: 4, b: 32}}}"

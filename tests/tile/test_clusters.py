@@ -12,10 +12,11 @@ import pytest
 
 from tests.tile.test_trace import changed, statements
 from texpr.compile import compile_variant, load_algorithm
+from texpr.lang.ir import ReduceOp
 from texpr.plan.errors import NotLowered
 from texpr.schedule import kernel, mma, place, stage, variant
 from texpr.tile.clusters import Cluster
-from texpr.tile.ir import Buffer, TileProgram
+from texpr.tile.ir import Assign, Buffer, Reduce, Relayout, Store, TileProgram
 from texpr.tile.protocol import Advance, Arrive, CopyTensor, DotWait, Expect, MeetCluster, WaitBarrier
 from texpr.tile.sync import ProtocolError
 from texpr.tile.trace import check_synchronisation
@@ -131,6 +132,33 @@ def test_a_copy_for_several_programs_goes_to_equal_parts() -> None:
 
 def _in_halves(buffer: Buffer) -> Buffer:
     return dataclasses.replace(buffer, layout=dataclasses.replace(buffer.layout, ctas=((1, 0),)))
+
+
+def test_nothing_is_summed_over_programs() -> None:
+    program = multiplied(2, i=2)
+    (stored,) = (item for item in statements(program, Store))
+    assert isinstance(stored.value, Relayout)
+    space, every = stored.value.space, stored.value.dims
+    assert space is not None and every == (0, 1)
+    for dim, divided in ((0, True), (1, False)):
+        total = Reduce(ReduceOp.SUM, (stored.value,), dim, 0, stored.value.dtype, space, (1 - dim,))
+        kept = changed(program, stored, Assign("total", total), stored)
+        if divided:
+            with pytest.raises(TileError, match="which programs of a cluster divide"):
+                verify(kept)
+        else:
+            verify(kept)
+
+
+def test_values_stay_in_their_program() -> None:
+    program = multiplied(2, i=2)
+    (stored,) = (item for item in statements(program, Store))
+    assert isinstance(stored.value, Relayout)
+    layout = dataclasses.replace(stored.value.space.layout, ctas=((0, 1),))
+    space = dataclasses.replace(stored.value.space, layout=layout)
+    moved = Relayout(stored.value.value, stored.value.dtype, space, stored.value.dims)
+    with pytest.raises(TileError, match="other programs of a cluster"):
+        verify(changed(program, stored, Assign("moved", moved), stored))
 
 
 def test_layouts_have_a_part_for_every_program() -> None:

@@ -88,8 +88,6 @@ def check_instances(record: KernelRecord, plan: KernelPlan, nodes: Sequence[Node
     if role.times == 1:
         return
     at = role.location_of("times")
-    if record.cluster:
-        raise NotLowered(what=f"several instances of {name} in programs of a cluster", instead="times: 1", at=at)
     fetched = {one.removeprefix(_STAGE) for other in record.roles.values() if other is not role for one in other.runs}
     for node in nodes:
         _check_shared(name, node, fetched, at)

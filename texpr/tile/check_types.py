@@ -258,6 +258,8 @@ def _reduce(expr: Reduce) -> None:
         require(arg.space is None or arg.space == expr.space, f"a reduction in {expr.space.name} of a value elsewhere")
         require(set(arg.dims) <= set(source), "a reduction drops a dim that it does not reduce")
     require(any(expr.dim in arg.dims for arg in expr.args), "a reduction along a dim that no operand has")
+    inside = not any(basis[expr.dim] for basis in ctas_of(expr.space.layout))
+    require(inside, f"a reduction along {expr.space.dims[expr.dim]}, which programs of a cluster divide")
     count = len(expr.op.left) if isinstance(expr.op, Monoid) else 2 if expr.op in _TUPLES else 1
     require(len(expr.args) == count, f"a reduction of {len(expr.args)} values by an operator on {count}")
     require(0 <= expr.component < count, f"component {expr.component} of {count}")
@@ -328,6 +330,14 @@ def _relayout(expr: Relayout) -> None:
     before = sorted(str(value.space.dims[dim]) for dim in value.dims)
     after = sorted(str(expr.space.dims[dim]) for dim in expr.dims)
     require(before == after, f"a change of layout from dims {before} to {after}")
+    stays = _parts_by_dim(value.space, value.dims) == _parts_by_dim(expr.space, expr.dims)
+    require(stays, "a change of layout moves values to other programs of a cluster")
+
+
+def _parts_by_dim(space: Space, dims: Dims) -> dict[str, tuple[int, ...]]:
+    """For each dim, how far along it the bits of a program's number lead."""
+    ctas = ctas_of(space.layout)
+    return {str(space.dims[dim]): tuple(basis[dim] for basis in ctas) for dim in dims}
 
 
 def _half(expr: Half) -> None:
