@@ -42,6 +42,47 @@ def test_softmax_of_short_rows_shuffles_ten_times_per_row_and_leaves_shared_memo
     assert counters.divergence().splits == 0
 
 
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "columns"),
+    [
+        ("rows.py:softmax", "bf16", 32768),
+        ("rows.py:softmax", "f32", 12296),
+        ("rows.py:layernorm", "bf16", 8208),
+        ("loss.py:cross_entropy", "bf16", 16000),
+    ],
+)
+def test_a_row_that_stays_in_shared_memory_is_fetched_once(kernel: str, dtype: str, columns: int) -> None:
+    """Every byte of x comes and every byte of the result goes 16 at a time; the other reads of x are from shared
+    memory, without bank conflicts."""
+    counters = counted(f"{ROOT}/kernels/{kernel}", "sm_90a", {"T": dtype}, {"M": 2, "N": columns}, "rows_32768")
+    size = 2 * columns * (4 if dtype == "f32" else 2)
+    memory = counters.memory()
+    fetched, stored = memory[Channel(Level.GLOBAL, Way.COPY, 16)], memory[Channel(Level.GLOBAL, Way.STORE, 16)]
+    assert (fetched.bytes, fetched.unique_bytes, fetched.efficiency) == (size, size, 1.0)
+    assert (stored.bytes, stored.unique_bytes, stored.efficiency) == (size, size, 1.0)
+    again = memory[Channel(Level.SHARED, Way.LOAD, 16)]
+    assert again.bytes >= 3 * size and again.conflicts == 0
+    others = counters.traffic(Level.GLOBAL, Way.LOAD).unique_bytes
+    assert others <= (2 * size if kernel.endswith("layernorm") else 0) + 256  # g and b of each row, labels
+
+
+@pytest.mark.parametrize("variant", ["rows_4096", "long_aligned"])
+def test_every_access_to_a_row_is_16_bytes_wide(variant: str) -> None:
+    columns = 4096 if variant == "rows_4096" else 40000
+    memory = counted(SOFTMAX, "sm_90a", {"T": "bf16"}, {"M": 3, "N": columns}, variant).memory()
+    assert {channel.width for channel in memory if channel.level is Level.GLOBAL} == {16}
+    assert memory[Channel(Level.GLOBAL, Way.STORE, 16)].bytes == 3 * columns * 2
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f32"])
+def test_sums_of_rows_are_loads_of_16_bytes(dtype: str) -> None:
+    counters = counted(f"{ROOT}/kernels/rows.py:sum_rows", "sm_90a", {"T": dtype}, {"M": 70, "N": 2056}, "aligned")
+    loads = counters.traffic(Level.GLOBAL, Way.LOAD)
+    size = 70 * 2056 * (4 if dtype == "f32" else 2)
+    assert (loads.bytes, loads.unique_bytes) == (size, size)
+    assert counters.memory()[Channel(Level.GLOBAL, Way.LOAD, 16)] == loads
+
+
 def test_linear_gelu_multiplies_and_copies_as_its_tiles_say() -> None:
     """Four programs of 128 x 128 x 32 tiles, 4 warps each."""
     m, n, k, element = 256, 256, 128, 2

@@ -269,6 +269,9 @@ def _into_body(
     here = {axis: size for axis, size in lanes.items() if axis not in inside}
     stage, (owner,) = zeroed_by_copies(_stage(context, tensor, record, accesses), (node,), here)
     assert isinstance(owner, Owner)
+    if record.keep:
+        loop = next(loop for loop in node.loops if loop.axis.name == axis)
+        stage = dataclasses.replace(stage, kept=(loop.axis, loop.size), ahead=stage.depth)
     return dataclasses.replace(owner, body=(stage, *owner.body))
 
 

@@ -55,6 +55,7 @@ from texpr.plan.ir import (
     VariantPlan,
     Write,
 )
+from texpr.plan.kept import check_kept
 from texpr.plan.leaders import leaders_of
 from texpr.plan.lookback import order_of, scratch_of
 from texpr.plan.mentions import check_mentions
@@ -217,6 +218,7 @@ def plan_kernel(context: Context) -> KernelPlan:
     checks.check_alignment_of_reads(context, plan)
     plan = in_pieces(with_warpgroups(context, plan))
     check_pieces(context, plan)
+    check_kept(context, plan)
     boxes.check_boxes(context, plan)
     boxes.check_boxed_stores(context, plan)
     checks.check_register_tiles(context, plan)

@@ -520,6 +520,13 @@ class BoxNotAligned(PlanError):
     default_hint = "copy: async"
 
 
+class CannotKeep(PlanError):
+    code = "TX0421"
+    title = "tiles that cannot be kept"
+    template = "keep of stage {name}: {why}"
+    default_hint = "{hint}"
+
+
 class CannotLag(PlanError):
     code = "TX0420"
     title = "product that cannot lag a step behind"

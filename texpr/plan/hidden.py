@@ -100,11 +100,8 @@ def sites(kernel: KernelPlan) -> list[Site]:
     evaluated."""
     held = _held(kernel)
     found: list[Site] = []
-    staged: list[tuple[Tensor | Func, set[object]]] = []
     nodes = list(all_nodes(kernel.nodes))
-    for node, _ in nodes:
-        if isinstance(node, Stage):
-            staged.append((node.source, {key_of(read) for read in node.reads}))
+    staged = [(node, {key_of(read) for read in node.reads}, loops) for node, loops in nodes if isinstance(node, Stage)]
     together: dict[tuple[LoopAxis, ...], set[object]] = {}  # members of a group load in one step what they share
     for node, loops in nodes:
         if isinstance(node, Stage):
@@ -117,7 +114,10 @@ def sites(kernel: KernelPlan) -> list[Site]:
         for expr in node_exprs(node):
             for read in reads_of(expr):
                 key = key_of(read)
-                fetched = any(read.source is source and key in keys for source, keys in staged)
+                fetched = any(
+                    read.source is stage.source and key in keys and _serves(stage, around, loops)
+                    for stage, keys, around in staged
+                )
                 if read.source in held or fetched or key in seen:
                     continue
                 seen.add(key)
@@ -125,6 +125,13 @@ def sites(kernel: KernelPlan) -> list[Site]:
         if isinstance(node, Write):
             found.append(Site(node, Read(node.func, node.indices), loops, store=True))
     return found
+
+
+def _serves(stage: Stage, around: Sequence[LoopAxis], loops: Sequence[LoopAxis]) -> bool:
+    """Whether the tile of a stage in the loops ``around`` it is there in ``loops``: inside of its own, or kept."""
+    if len(around) <= len(loops) and all(one is other for one, other in zip(around, loops, strict=False)):
+        return True
+    return stage.kept is not None and any((loop.axis, loop.size) == stage.kept for loop in loops)
 
 
 def _held(kernel: KernelPlan) -> set[Tensor | Func]:

@@ -208,7 +208,9 @@ class Stage:
     ``depth`` tiles are held, and copies run ``ahead`` steps before their use. ``reads`` are the reads it serves; every
     point of ``copies`` has a tile of its own. The tile is zero where not all of ``where`` hold. A matrix unit
     multiplies it where it lies along the axes of ``multiplied``: it is zero at points of these that do not exist.
-    ``part``: the first points, along these axes, of the part of the program's tile that it has."""
+    ``kept``: the tiles of all steps stay until the tile of the program is done, and loops over this axis in steps of
+    this size read them again. ``part``: the first points, along these axes, of the part of the program's tile that it
+    has."""
 
     source: Tensor | Func
     position: Position
@@ -225,6 +227,7 @@ class Stage:
     multiplied: tuple[Axis, ...] = ()
     reading: Reading = Reading.STEP
     part: tuple[tuple[Axis, int], ...] = ()
+    kept: tuple[Axis, int] | None = None
 
     @property
     def name(self) -> str:

@@ -297,6 +297,7 @@ def _stage_line(node: Stage, kernel: KernelPlan) -> str:
     elif node.ahead:
         how = f"sync, {node.ahead} ahead"
     how += ", read a step later" if node.reading.lags else ""
+    how += ", all kept" if node.kept is not None else ""
     by = f"   by {_pairs(node.by)}" if node.by else ""
     by += "   zero unless " + " & ".join(map(shortened, node.where)) if node.where else ""
     window = "window " if isinstance(node.form, Window) else ""

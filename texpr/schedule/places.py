@@ -287,6 +287,17 @@ class Stage(Record):
             "8",
         ),
     )
+    keep: tuple[FuncName, ...] = field(
+        default=(),
+        metadata=about(
+            """Funcs and outputs whose own loops over the same axis, in steps of the same size, read the tiles again:
+            those of all steps stay in shared memory, so that a row that registers cannot hold is fetched once. `depth`
+            is the number of tiles that there is room for; the guard must prove that the axis has no more. Needs
+            `copy: async`.""",
+            "[l, y]",
+            bare=True,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

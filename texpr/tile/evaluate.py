@@ -6,6 +6,7 @@ mask exists because some fact is missing: an index that is proved in bounds has 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -148,6 +149,10 @@ def _read(read: Read, scope: Scope, space: Space | None, needs: Needs) -> TileEx
     if held is not None:
         return _moved(held, space, source.name)
     staged = scope.tiles.get(key_of(read))
+    if staged is not None and staged.kept is not None:
+        axis, size = staged.kept
+        step = scope.axes[axis].origin // size if axis in scope.axes and scope.axes[axis].size == size else None
+        staged = None if step is None else dataclasses.replace(staged, stage=step, kept=None)
     if staged is not None:
         return _staged(read, staged, scope, space)
     window = scope.windows.get(source)

@@ -24,6 +24,8 @@ copies leave alone until it has ended (``plan.warpgroups``); the last one ends b
 Several dynamic loops around such stages are flattened into one step counter; those around the stages of an outer loop
 are a pipeline of their own, whose body is the pipeline of the loops inside.
 
+Tiles that are kept for later loops are all copied ahead, a = D: no copy is left for the steps, but for its group.
+
 A loop that leaves out steps counts the live ones, which a cursor walks along (``live``); in a pipeline, every distance
 at which copies run ahead has a cursor of its own, so that no copy stands under a condition.
 """
@@ -287,7 +289,7 @@ def _pipeline(
         if asynchronous and nearest:
             inner.add(Wait(nearest - 1))
         if asynchronous:
-            fetch(asynchronous, step, True, inner)
+            fetch([stage for stage in asynchronous if stage.kept is None], step, True, inner)
             inner.add(Commit())
         if asynchronous and not nearest:
             inner.add(Wait(0))

@@ -35,7 +35,7 @@ from texpr.tile.ranking import lower_ranking
 from texpr.tile.reduce import across_lanes, finished, guarded_summands, same_everywhere
 from texpr.tile.scans import begin_carried, lower_prefixes
 from texpr.tile.scope import AxisValue, Scope
-from texpr.tile.stages import lower_stage, lower_window_func
+from texpr.tile.stages import lower_stage, lower_window_func, with_kept
 from texpr.tile.tensor_stores import store_boxes
 from texpr.tile.through import add_tile
 from texpr.tile.tile_ops import lower_tile_op
@@ -67,6 +67,7 @@ def lower_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Bloc
                 lower_write(node, kernel, scope, block)
             case Write():
                 pass  # another instance of the role stores it
+        scope = with_kept(node, kernel, scope)
         if kernel.plan.passes_on(node):
             return by_the_last(nodes[n + 1 :], kernel, scope, block, lower_nodes)
     return scope

@@ -44,8 +44,10 @@ class AxisValue:
 @dataclass(frozen=True, slots=True)
 class StagedTile:
     """A staged tile with one element per point of ``dims``: in a shared buffer (at ``stage``, of which
-    every point of ``copies`` has a tile), or a register value. ``part`` is where it begins in the program's tile along
-    the axes whose tiles come in parts, and ``before`` the part that was staged before it."""
+    every point of ``copies`` has a tile), or a register value. ``kept``: there is one for each step of this size along
+    this axis, at the stage that is the number of the step.
+    ``part`` is where it begins in the program's tile along the axes whose tiles come in parts, and ``before`` the part
+    that was staged before it."""
 
     dims: tuple[PhysicalDim, ...]
     buffer: str = ""
@@ -53,6 +55,7 @@ class StagedTile:
     value: Expr | None = None
     width: int = 0
     copies: tuple[Axis, ...] = ()
+    kept: tuple[Axis, int] | None = None
     part: tuple[tuple[Axis, int], ...] = ()
     before: StagedTile | None = None
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from texpr.lang.ir import Axis, AxisRef, BoundaryMode, Cast, Expr, Func, OpName, Read, Tensor
 from texpr.math.expr import IntExpr, Sym, const, maximum, substitute, sym
 from texpr.plan.access import fastest_axis, memory_of, vector_of
+from texpr.plan.attach import node_body
 from texpr.plan.checks import nodes_of
 from texpr.plan.copies import count_of, points_of
 from texpr.plan.errors import NotLowered
 from texpr.plan.inline import key_of, reads_of, spans
-from texpr.plan.ir import AxisTile, Compute, KernelPlan, Reduction, Stage, Window
+from texpr.plan.ir import AxisTile, Compute, KernelPlan, Node, Reduction, Stage, Window
 from texpr.plan.resolve import origin as tile_origin
 from texpr.schedule.records import Copy, Memory
 from texpr.tile import build as tile
@@ -67,6 +68,17 @@ def lower_stage(node: Stage, kernel: Kernel, scope: Scope, block: Block) -> Scop
             block.add(FenceAsync())
     dims = stage_dims(node.form, kernel)
     return scope.with_tile(node.form.read, StagedTile(dims, buffer.name, copies=node.copies, part=node.part))
+
+
+def with_kept(node: Node, kernel: Kernel, scope: Scope) -> Scope:
+    """The scope after a node, which knows the tiles that stages in its loop have left in shared memory."""
+    for stage in node_body(node):
+        if isinstance(stage, Stage) and stage.kept is not None:
+            form = tile_form(stage)
+            buffer = stage_buffer(stage, kernel, scope, stage.depth)
+            held = StagedTile(stage_dims(form, kernel), buffer.name, copies=stage.copies, kept=stage.kept)
+            scope = scope.with_tile(form.read, held)
+    return scope
 
 
 def stage_buffer(node: Stage, kernel: Kernel, scope: Scope, depth: int) -> Buffer:
