@@ -14,9 +14,7 @@ from pathlib import Path
 
 from texpr.errors import Location
 from texpr.lang.ir import Algorithm, Axis, AxisRef, Def, Expr, Func, Ranking, Reduce, Scan
-from texpr.math.expr import eq
 from texpr.math.integer import product
-from texpr.math.prove import Proved, prove
 from texpr.plan import boxes, checks, legality, ragged, updates
 from texpr.plan.attach import attach_stages, computed_by, shared_windows
 from texpr.plan.clusters import check_cluster, check_cluster_axes
@@ -69,6 +67,7 @@ from texpr.plan.resolve import (
     Context,
     axes_in_play,
     constant,
+    full_tiles,
     func_named,
     funcs_read,
     held_by,
@@ -261,14 +260,6 @@ def _cut_tiles(context: Context) -> tuple[TileAxis, ...]:
     tiles += program_axes(context)
     order = {name: n for n, name in enumerate(record.reorder)}
     return tuple(sorted(tiles, key=lambda t: order.get(t.axis.name, -1)))
-
-
-def full_tiles(axis: Axis, size: int, context: Context, *, whole: bool) -> tuple[bool, str]:
-    """Whether every tile of the axis is full, and otherwise the fact that would prove it."""
-    goal = eq(axis.extent, size) if whole else eq(axis.extent % size, 0)
-    if isinstance(prove(goal, context.facts), Proved):
-        return True, ""
-    return False, str(goal)
 
 
 def _persistence(context: Context, tile: Sequence[TileAxis]) -> Persistence | None:

@@ -44,6 +44,7 @@ from texpr.lang.ir import (
 from texpr.lang.user_code import TileOp
 from texpr.math.expr import BoolExpr, IntExpr, ceildiv
 from texpr.plan.online import Member
+from texpr.plan.readings import Reading as Reading
 from texpr.schedule.records import Base, Copy, Memory, Order, Position, SkipTest, TrimMode
 from texpr.schedule.records import Kernel as KernelRecord
 from texpr.targets import Target
@@ -187,19 +188,6 @@ class Window:
         for extent in self.extent:
             total *= extent
         return total
-
-
-class Reading(Enum):
-    """When the tile of a step is read, in loops in which products lag one step behind (``Group.lagging``)."""
-
-    STEP = "step"  # by anything in the step; given back when it ends
-    LEAD = "lead"  # by nothing but the products that the step begins with
-    LAG = "lag"  # by nothing but the products that lag behind, while the next step is under way
-    THROUGH = "through"  # from the beginning of the step until the products that lag behind have read it
-
-    @property
-    def lags(self) -> bool:
-        return self in (Reading.LAG, Reading.THROUGH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from texpr.lang.ir import Algorithm, Axis, Def, Expr, Func, Reduce, Scalar, Scan
 from texpr.math.bounds import Facts, bounds, divisor
 from texpr.math.expr import BoolExpr, IntExpr, Sym, eq, ge, le, sym
 from texpr.math.expr import Const as IntConst
+from texpr.math.prove import Proved, prove
 from texpr.plan.errors import ReadBeforeWritten, UnknownAxis, UnknownFunc, near
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Update
@@ -147,6 +148,14 @@ def axes_in_play(needed: Iterable[Def]) -> dict[str, Axis]:
 def constant(value: IntExpr) -> int | None:
     """The value of a literal extent."""
     return value.value if isinstance(value, IntConst) else None
+
+
+def full_tiles(axis: Axis, size: int, context: Context, *, whole: bool) -> tuple[bool, str]:
+    """Whether every tile of the axis is full, and otherwise the fact that would prove it."""
+    goal = eq(axis.extent, size) if whole else eq(axis.extent % size, 0)
+    if isinstance(prove(goal, context.facts), Proved):
+        return True, ""
+    return False, str(goal)
 
 
 def origin(axis: Axis) -> Sym:

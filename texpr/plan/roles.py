@@ -105,7 +105,8 @@ def check_nodes_of_roles(record: KernelRecord, plan: KernelPlan) -> None:
 
 def _named_nodes(plan: KernelPlan) -> Iterator[tuple[str, ...]]:
     """The names of every node of a nest that a role may run, the first one for messages. Members of a group are part
-    of it."""
+    of it, and so are their stores."""
+    members = {name for node in _every(plan.nodes) if isinstance(node, Group) for name in node_names(node)}
 
     def visit(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
         for node in nodes:
@@ -118,7 +119,8 @@ def _named_nodes(plan: KernelPlan) -> Iterator[tuple[str, ...]]:
                 inner = [names_ for names_ in visit(node_body(node)) if names_[0] not in names]
                 yield from inner
                 continue
-            yield node_names(node)
+            if not (isinstance(node, Write) and members.issuperset(node_names(node))):
+                yield node_names(node)
             yield from visit(node_body(node))
 
     yield from visit(plan.nodes)
