@@ -76,7 +76,8 @@ def with_kept(node: Node, kernel: Kernel, scope: Scope) -> Scope:
         if isinstance(stage, Stage) and stage.kept is not None:
             form = tile_form(stage)
             buffer = stage_buffer(stage, kernel, scope, stage.depth)
-            held = StagedTile(stage_dims(form, kernel), buffer.name, copies=stage.copies, kept=stage.kept, part=stage.part)
+            dims = stage_dims(form, kernel)
+            held = StagedTile(dims, buffer.name, copies=stage.copies, kept=stage.kept, part=stage.part)
             scope = scope.with_tile(form.read, held)
     return scope
 
