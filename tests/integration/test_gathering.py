@@ -53,7 +53,7 @@ def rows_are_right(kernel: str, target: str, folder: Path) -> None:
     text = variants("picked", target, kernel, PLAIN, "x, w").replace("  kernels:", "  assume: [finite(w)]\n  kernels:")
     bundles = built(picked, text, folder, target)
     rng = np.random.default_rng(1)
-    for m, k, n, p in ((97, 48, 72, 5), (64, 16, 64, 100), (1, 32, 8, 1), (33, 0, 40, 3), (5, 112, 8, 7), (0, 8, 8, 2)):
+    for m, k, n, p in ((97, 48, 72, 5), (64, 16, 64, 100), (33, 0, 40, 3), (5, 112, 8, 7), (0, 8, 8, 2)):
         row = rng.integers(-1, p, m).astype(np.int32)
         x, w = halves(rng, p, k), halves(rng, k, n)
         assert right(bundles, picked, x=x, row=row, w=w), (m, k, n)
@@ -81,8 +81,7 @@ def test_rows_that_another_role_gathers(how: str, tmp_path: Path) -> None:
     rows_are_right(f"{kernel}, persistent: {{programs: 2}}", "sm_90a", tmp_path)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 4])
-@pytest.mark.parametrize("copy", ["async", "sync"])
+@pytest.mark.parametrize(("copy", "depth"), [("async", 1), ("async", 2), ("async", 4), ("sync", 3)])
 def test_a_warpgroup_multiplies_what_another_has_gathered(copy: str, depth: int, tmp_path: Path) -> None:
     entry = stages("y.k", x=f"copy: {copy}, depth: {depth}", w=f"copy: tma, depth: {depth}")
     place = "place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}"
@@ -105,6 +104,18 @@ def test_rows_of_a_whole_tile_are_gathered_for_the_next(tmp_path: Path) -> None:
         row = rng.integers(0, p, m).astype(np.int32)
         x, s = (rng.standard_normal(shape).astype(np.float32) for shape in ((p, k), (k,)))
         assert right(bundles, scaled_rows, x=x, row=row, s=s), (m, k)
+
+
+def test_a_stage_of_the_program_is_fetched_once_by_its_reader(tmp_path: Path) -> None:
+    entry = f"{stages('program', w='copy: async')}, {stages('tile', x='copy: async')}"
+    kernel = f"grid: {{i: 32}}, whole: {{j: 32, k: 32}}, persistent: {{programs: 2}}, stage: {{{entry}}}"
+    text = variants("picked", "sm_90a", f"{kernel}, {roles(2, 'stage.x', 'y, stage.w')}", PLAIN, "x, w")
+    text = text.replace("when:", "when: N <= 32 and K <= 32 and")
+    bundles = built(picked, text.replace("  kernels:", "  assume: [finite(w)]\n  kernels:"), tmp_path, "sm_90a")
+    rng = np.random.default_rng(4)
+    for m, k, n in ((97, 32, 32), (5, 24, 8), (64, 8, 16)):
+        row = rng.integers(-1, 7, m).astype(np.int32)
+        assert right(bundles, picked, x=halves(rng, 7, k), row=row, w=halves(rng, k, n)), (m, k, n)
 
 
 HELD = {

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import texpr as te
+from tests.integration.test_gathering import picked
 from texpr.aot.bundle import BuildOptions, write_bundle
 from texpr.aot.manifest import load_manifest
 from texpr.check import Selection, check_bundle
@@ -94,3 +95,56 @@ def test_the_wait_of_copies_at_different_distances_is_exact(tmp_path: Path) -> N
     assert text != path.read_text()
     path.write_text(text)
     assert not check_bundle(wrong, product, Selection(), Effort(calls=8)).ok
+
+
+GATHERED = """
+texpr: 1
+algorithm: picked
+variants:
+- name: aligned
+  target: [sm_90a]
+  when: aligned(x, w, 16)
+  assume: [finite(w)]
+  kernels:
+  - name: k
+    writes: [y]
+    grid: {i: 64, j: 32}
+    persistent: {programs: 2}
+    place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}
+    stage: {x: {at: y.k, in: shared, copy: async, depth: 2}, w: {at: y.k, in: shared, copy: tma, depth: 2}}
+    roles: {gather: {warps: 2, runs: [stage.x, stage.w]}, compute: {warps: 4, runs: [y]}}
+- name: rest
+  target: [sm_90a]
+  kernels:
+  - {name: k, writes: [y], grid: {i: 32, j: 32}, place: {y: {loop: {k: 16}}}}
+"""
+ARRIVAL = r"cp\.async\.mbarrier\.arrive\.noinc(\S*)\s+(\[.*\]);"
+GATHERING = {
+    "copies that nobody hears of": (ARRIVAL, r""),
+    "arrivals before the copies have landed": (ARRIVAL, r"mbarrier.arrive.shared::cta.b64 _, \2;"),
+    "arrivals that raise the count": (ARRIVAL, r"cp.async.mbarrier.arrive\1 \2;"),
+    "products of what is not fenced": (r"(try_wait(?:.|\n)*?)fence\.proxy\.async\S*;", r"\1"),
+    "slots that are never free": (r"(wgmma\.wait_group[^@]*?bar\.sync[^@]*?)@\S+ mbarrier\.arrive\S+ _, .*;", r"\1"),
+    "slots that are free before all warps have read them": (r"(wgmma\.wait_group[^@]*?)bar\.sync.*;", r"\1"),
+}
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gathered") / "picked"
+    package = package_of(picked, load_schedule(GATHERED, "picked.yaml"), ["sm_90a"], {}, {}, with_example=False)
+    write_bundle(package, folder, BuildOptions(targets=("sm_90a",)))
+    assert check_bundle(folder, picked, Selection(), Effort(calls=10)).ok
+    return folder
+
+
+@pytest.mark.parametrize("what", GATHERING)
+def test_what_a_role_that_gathers_and_its_reader_say_to_each_other_is_needed(
+    what: str, gathered: Path, tmp_path: Path
+) -> None:
+    wrong = Path(shutil.copytree(gathered, tmp_path / "picked"))
+    path = pipelined(wrong)
+    text, count = re.subn(*GATHERING[what], path.read_text(), count=1)
+    assert count == 1
+    path.write_text(text)
+    assert not check_bundle(wrong, picked, Selection(), Effort(calls=10)).ok

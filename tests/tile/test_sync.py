@@ -164,6 +164,14 @@ def test_threads_that_arrive_before_their_copies_have_landed() -> None:
     assert gathered_wrongly("gather", at_once, GATHERED) is Rule.IN_FLIGHT
 
 
+def test_stores_that_only_arrivals_for_copies_follow() -> None:
+    def stored(event: Event) -> Sequence[Event]:
+        threads = isinstance(event, Use) and event.engine is Engine.CP_ASYNC
+        return [dataclasses.replace(event, engine=Engine.THREADS)] if threads else [event]
+
+    assert gathered_wrongly("gather", stored, GATHERED) is Rule.UNORDERED
+
+
 def test_products_of_what_threads_wrote_without_a_fence() -> None:
     no_fence = gathered_wrongly("compute", lambda e: [] if isinstance(e, Fenced) else [e], GATHERED)
     assert no_fence is Rule.UNFENCED

@@ -165,7 +165,7 @@ class _Problem:
 def _not_handed_over(stage: Stage, own: Sequence[Stage]) -> _Problem | None:
     """What is wrong with a stage of a role that fetches ``own``."""
     if isinstance(stage.position, Program):
-        return _Problem("it is fetched once per program, before the roles part", "at", "at: tile")
+        return _Problem("it is fetched once per program, by the role that reads it", "at", None)
     if stage.memory is Memory.SHARED:
         windowed = _Problem("its readers share a window, and roles hand over tiles", "at", None)
         return windowed if isinstance(stage.form, Window) else None

@@ -48,7 +48,7 @@ class ProtocolError(AssertionError):
         super().__init__(f"{rule.value}: {problem}")
 
 
-_Process = int | tuple[str, int]  # a role by its number, or a barrier slot
+_Process = int | tuple[str, int]  # a role by its number, what it did to memory by the complement, or a barrier slot
 _Clock = dict[_Process, int]
 
 
@@ -80,6 +80,12 @@ class _Role:
         time = self.clock.get(self.number, 0) + 1
         self.clock[self.number] = time
         return time
+
+    def act(self) -> tuple[_Process, int]:
+        """A moment at which what the role has done to memory ends."""
+        process = ~self.number
+        self.clock[process] = self.clock.get(process, 0) + 1
+        return process, self.clock[process]
 
     def knows(self, moment: tuple[_Process, int]) -> bool:
         process, time = moment
@@ -113,8 +119,7 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Fence:
-    role: int
-    time: int
+    end: tuple[_Process, int]
     clock: _Clock
 
 
@@ -167,7 +172,7 @@ def _step(role: _Role, event: Event, machine: _Machine) -> bool:
             role.groups.setdefault(engine, []).append(role.started.pop(engine, []))
         case GroupsDone(engine=engine, pending=pending):
             groups = role.groups.get(engine, [])
-            moment = (role.number, role.tick())
+            moment = role.act()
             while len(groups) > pending:
                 for record in groups.pop(0):
                     record.end = moment
@@ -179,7 +184,7 @@ def _step(role: _Role, event: Event, machine: _Machine) -> bool:
                 return False
             _pass(role, slot, event)
         case Fenced():
-            machine.fences.append(_Fence(role.number, role.tick(), dict(role.clock)))
+            machine.fences.append(_Fence(role.act(), dict(role.clock)))
         case Ended(names=names):
             _end(role, names, machine)
         case _:
@@ -203,7 +208,7 @@ def _use(role: _Role, use: Use, machine: _Machine) -> None:
     stage.append(record)
     match use.engine:
         case Engine.THREADS:
-            record.end = (role.number, role.tick())
+            record.end = role.act()
         case Engine.TMA_LOAD:
             assert use.barrier is not None, "a TMA load reports to a barrier"
             slot = machine.slot(use.barrier)
@@ -237,7 +242,7 @@ def _is_fenced(end: tuple[_Process, int], role: _Role, machine: _Machine) -> boo
     """Whether some role that knew of the write fenced it, and this role knows of the fence."""
     process, time = end
     return any(
-        fence.clock.get(process, 0) >= time and role.knows((fence.role, fence.time))
+        fence.clock.get(process, 0) >= time and role.knows(fence.end)
         for fence in reversed(machine.fences)
     )
 
@@ -258,7 +263,7 @@ def _arrive(role: _Role, event: Arrived, machine: _Machine) -> None:
             record.end = (slot.name, slot.phase + 1)
             machine.loads.append(record)
     slot.last[role.number] = role.tick()
-    _join(slot.joined, role.clock)
+    _join(slot.joined, _times_in(role.clock) if event.copies else role.clock)
     slot.arrived += event.count
     slot.pending_bytes += event.bytes
     _complete(slot)
@@ -303,6 +308,12 @@ def _phases_in(clock: _Clock) -> _Clock:
     """The phases that had completed when a load began: bytes land after that, so their phase completes after those.
     What threads did before is not made visible by bytes, only by arrivals."""
     return {process: time for process, time in clock.items() if isinstance(process, tuple)}
+
+
+def _times_in(clock: _Clock) -> _Clock:
+    """What an arrival that waits for copies comes after. It makes their writes visible; whether it releases what else
+    its threads did to memory, no program should have to know."""
+    return {process: time for process, time in clock.items() if isinstance(process, tuple) or process >= 0}
 
 
 def _join(clock: _Clock, other: _Clock) -> None:
