@@ -6,6 +6,7 @@ Written by hand; nothing here comes from the compiler under test. A tile is that
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
+    async_store,
     cluster,
     fence_async_shared,
     mbarrier,
@@ -23,6 +24,19 @@ def spread_sums(source, target, ROWS: gl.constexpr, COLUMNS: gl.constexpr, CTAS:
     column = gl.arange(0, COLUMNS, gl.SliceLayout(0, SPREAD))
     value = gl.load(source + row[:, None] * COLUMNS + column[None, :])
     gl.store(target + row, gl.sum(value, 1))
+
+
+@gluon.jit
+def pushed(source, target, N: gl.constexpr, FROM: gl.constexpr, TO: gl.constexpr, SHARED: gl.constexpr):
+    """A row that its programs hand to each other by asynchronous stores, spread as `FROM` and as `TO`."""
+    value = gl.load(source + gl.program_id(0) * N + gl.arange(0, N, FROM))
+    room = gl.allocate_shared_memory(source.dtype.element_ty, [N], SHARED)
+    ready = mbarrier.allocate_mbarrier()
+    mbarrier.init(ready, count=1)
+    mbarrier.expect(ready, N * 4 // gl.num_ctas())
+    async_store(room, value, ready)
+    mbarrier.wait(ready, 0)
+    gl.store(target + gl.program_id(0) * N + gl.arange(0, N, TO), room.load(TO) + 1)
 
 
 @gluon.jit

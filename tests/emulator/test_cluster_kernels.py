@@ -74,6 +74,24 @@ def test_sums_over_the_programs_of_a_cluster(parts: tuple[tuple[int, int], ...],
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("each", [1, 4])
+def test_asynchronous_stores_to_programs_of_a_cluster(each: int, seed: int | None) -> None:
+    from triton.experimental.gluon import language as gl
+
+    signature = (("source", "*fp32"), ("target", "*fp32"))
+    layouts = (("FROM", gl.BlockedLayout([each], [32], [4], [0], cga_layout=[[1]])),
+               ("TO", gl.BlockedLayout([1], [32], [4], [0], cga_layout=[[1]])),
+               ("SHARED", gl.SwizzledSharedLayout(1, 1, 1, [0], cga_layout=[[1]])))  # fmt: skip
+    kernel = compile_hopper("pushed", signature, (("N", 1024), *layouts), kernels="cluster_kernels", ctas=2,
+                            divisible=("source", "target"))
+    assert "st.async" in kernel.compiled.ptx
+    x = rng.standard_normal((3, 1024)).astype(np.float32)
+    got, _ = run_hopper(kernel, {"source": x, "target": np.empty_like(x)}, (3,), outputs=("target",),
+                        device=Device(sm=90, seed=seed))
+    np.testing.assert_array_equal(got["target"], x + 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_slot_must_be_free_in_every_program(seed: int | None) -> None:
     with pytest.raises(Fault) as caught:
         product(plain(meet=False), 128, 64, 320, seed=seed)

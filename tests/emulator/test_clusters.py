@@ -347,3 +347,34 @@ def test_a_slot_that_is_filled_again_too_early_is_a_race(old: str, new: str, see
     # Arrivals that come twice may also end a phase too many.
     twice = {FaultKind.DEADLOCK, FaultKind.BARRIER_MISUSE} if "1; @%p0" in new else set()
     assert fault_of(body, seed=seed).kind in {FaultKind.RACE, FaultKind.ASYNC_NOT_WAITED} | twice
+
+
+# Asynchronous stores ----------------------------------------------------------------------------------------
+
+PUSH = INIT + """
+    @%first mbarrier.arrive.expect_tx.shared::cta.b64 _, [%b], 256; add.u32 %r1, %g, 5;
+    st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%far], %r1, [%farb];
+""" + WAIT + "ld.shared.u32 %r0, [%s];" + MEET + PUBLISH
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_asynchronous_stores_arrive_with_their_mbarrier(seed: int | None) -> None:
+    assert (run(PUSH, seed=seed, programs=4) == exchanged(4)).all()
+    wide = """mad.lo.u32 %s, %t, 8, %b; add.u32 %s, %s, 128; mapa.shared::cluster.u32 %far, %s, %peer;"""
+    pairs = replaced(PUSH, "bytes.b32 [%far], %r1", "bytes.v2.b32 [%far], {%r1, %r1}").replace("256;", "512;")
+    assert (run(wide + pairs, seed=seed) == exchanged()).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("old", "new", "kinds"), [
+    (WAIT, "", {FaultKind.ASYNC_NOT_WAITED, FaultKind.UNINITIALISED}), ("256;", "260;", {FaultKind.DEADLOCK}),
+    ("[%farb];\n", "[%b];\n", {FaultKind.BARRIER_MISUSE}), ("[%farb];\n", "[%farb+8];\n", {FaultKind.BARRIER_MISUSE}),
+    ("fence.mbarrier_init.release.cluster", "fence.acq_rel.cta", {FaultKind.RACE}),
+    ("add.u32 %r1, %g, 5;", "st.shared.u32 [%s], %t; add.u32 %r1, %g, 5;",
+     {FaultKind.RACE, FaultKind.ASYNC_NOT_WAITED}),
+    ("[%far], %r1", "[%s], %r1", {FaultKind.BARRIER_MISUSE}),
+])  # fmt: skip
+def test_asynchronous_stores_that_go_wrong_are_found(
+    old: str, new: str, kinds: set[FaultKind], seed: int | None
+) -> None:
+    assert fault_of(replaced(PUSH, old, new), seed=seed).kind in kinds

@@ -51,7 +51,7 @@ def test_a_version_too_old_for_its_target_is_refused() -> None:
 @pytest.mark.parametrize(("opcode", "reason"), [
     ("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32", "tensor memory"),
     ("clusterlaunchcontrol.try_cancel.async.shared::cta.mbarrier::complete_tx::bytes.b128", "cancelled"),
-    ("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32", "other programs"),
+    ("red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32", "other programs"),
     ("mma.sp::ordered_metadata.sync.aligned.m16n8k32", "sparse"),
     ("mma.sync.aligned.m16n8k32.row.col.kind::mxf8f6f4.block_scale.f32.e4m3.e4m3.f32.ue8m0", "block scales"),
     ("cp.async.bulk.tensor.2d.shared::cta.global.tile::gather4.mbarrier::complete_tx::bytes", "gather"),

@@ -156,6 +156,9 @@ def find_accesses(batch: Batch, operation: Operation) -> Found:
     match words[0]:
         case "ld" | "ldu":
             return _plain(batch, instruction, modifiers, 1, Way.LOAD)
+        case "st" if words[1] == "async":
+            width = modifiers.type("type").bytes * ELEMENTS[modifiers.get("vec")]
+            return _in_space(batch, instruction, 0, "shared", Way.STORE, width)
         case "st":
             return _plain(batch, instruction, modifiers, 0, Way.STORE)
         case "atom" | "red":

@@ -226,6 +226,12 @@ class Mbarriers:
             raise self.batch.fault(FaultKind.MISSING_FENCE, message, site, lane, buffer="shared memory")
         return barrier
 
+    def reported(self, site: Instruction, lanes: Array, addresses: Array) -> Iterator[tuple[Mbarrier, Array]]:
+        """The mbarriers of the cluster to which asynchronous stores of these lanes report, each with positions of its
+        lanes in the list."""
+        for barrier, group in self._groups(site, lanes, addresses, cluster=True, reports=True):
+            yield barrier, np.searchsorted(lanes, group)
+
     def complete_bytes(self, site: Instruction, lane: int, barrier: Mbarrier, size: int) -> None:
         """Data has arrived."""
         self._count_bytes(site, lane, barrier, -size)

@@ -185,6 +185,23 @@ class SharedSpace:
         if self.shadow is not None:
             self.shadow.end_copy(lanes, index, size, promised)
 
+    def begin_report(self, site: Instruction, lanes: Array, address: Array, size: int) -> Array:
+        """Stores that report to mbarriers will write here, perhaps in other programs of the cluster; gives the byte
+        indices into `data`."""
+        index = self._locate(site, lanes, address, size, "wrote", cluster=True, reports=True)
+        if self.shadow is not None:
+            self.shadow.begin_copy(site, lanes, index, size)
+        return index
+
+    def land_report(self, index: Array, rows: Array, slot: int, actor: int) -> None:
+        """Stores that report to an mbarrier, an actor of a program, take effect."""
+        size = rows.itemsize * rows.shape[1]
+        if self.batch.observer is not None:
+            self.batch.observer.changed = True
+        self._rows(rows.itemsize, rows.shape[1])[index // size] = rows
+        if self.async_shadow is not None:
+            self.async_shadow.land(slot, actor, self.async_shadow.granules_of(index, size))
+
     def stamps(self) -> Array | None:
         """What marks writes that lanes do now, for `end_copy`."""
         return None if self.shadow is None else self.shadow.stamps()

@@ -10,6 +10,7 @@ from texpr.emulator.isa import find_row
 from texpr.emulator.rows import CLASSES, Row
 
 WITHOUT_CASE: dict[str, str] = {
+    "st.async": "to another program of a cluster; tests/emulator/test_clusters.py",
     "trap": "ends the program; tests/emulator/test_faults.py",
     "brkpt": "ends the program like trap",
     "tensormap.replace": "tensor maps that a kernel builds: the layout of their bytes is the driver's own; "
@@ -23,6 +24,7 @@ WITHOUT_CASE: dict[str, str] = {
 """Rows that have no case, by how their pattern begins, and why."""
 
 WORDS_WITHOUT_CASE: dict[str, str] = {
+    "st.async": "to another program of a cluster; tests/emulator/test_clusters.py",
     "multicast::cluster": "needs a cluster; tests/emulator/test_clusters.py",
     "shared::cluster": "means shared::cta in a program without a cluster",
     "L2::cache_hint": "a hint, tried where copies begin",
