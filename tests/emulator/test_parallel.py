@@ -63,7 +63,7 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def outcome(
     body: str, count: int, *, batch: int = 2, launches: int = 1, seed: int | None = None, checks: bool = True,
-    inputs_written: bool = True, counters: bool = False,
+    inputs_written: bool = True, counters: bool = False, cluster: int = 1,
 ) -> Outcome:
     """Launch with buffers x (0, 1, 2, ...) and y of 12 x 32 elements."""
     module = load_ptx(kernel(PLACE + body, ".param .u64 x, .param .u64 y"), "test.ptx")
@@ -76,7 +76,8 @@ def outcome(
     try:
         for _ in range(launches):
             stats = device.launch(
-                module, "test", [PROGRAMS], [PER_PROGRAM], params=[a.to_bytes(8, "little") for a in (x, y)]
+                module, "test", [PROGRAMS], [PER_PROGRAM], params=[a.to_bytes(8, "little") for a in (x, y)],
+                cluster=[cluster],
             )
     except Fault as error:
         fault = str(error)
@@ -98,6 +99,21 @@ def test_independent_programs(forks: list[bool], seed: int | None, checks: bool)
     got = same(DOUBLE, seed=seed, checks=checks)
     assert np.frombuffer(got.memory[1], np.uint32).tolist() == list(range(0, 2 * PROGRAMS * PER_PROGRAM, 2))
     assert got.stats is not None and got.stats.programs == PROGRAMS and got.unwritten == [0, 0]
+    assert forks == [True, True]
+
+
+def test_programs_of_a_cluster_communicate_inside_of_a_batch(forks: list[bool]) -> None:
+    """Each thread gives twice its element to the thread beside it in the other program."""
+    meet = "barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;"
+    body = f"""
+        .shared .align 4 .b8 room[128]; .reg .b32 %r, %s; mov.u32 %r, %cluster_ctarank; xor.b32 %r, %r, 1;
+        mov.u32 %s, room; mad.lo.u32 %s, %t, 4, %s; st.shared.u32 [%s], 0; ld.global.u32 %v, [%x]; {meet}
+        mapa.shared::cluster.u32 %r, %s, %r; red.shared::cluster.add.u32 [%r], %v; fence.acq_rel.cluster;
+        red.shared::cluster.add.u32 [%r], %v; {meet} ld.shared.u32 %v, [%s]; st.global.u32 [%at], %v;
+    """
+    got = same(body, cluster=2)
+    swapped = np.arange(PROGRAMS * PER_PROGRAM).reshape(-1, 2, PER_PROGRAM)[:, ::-1].reshape(-1)
+    assert np.frombuffer(got.memory[1], np.uint32).tolist() == (2 * swapped).tolist()
     assert forks == [True, True]
 
 

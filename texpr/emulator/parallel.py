@@ -125,15 +125,16 @@ def nature_of(kernel: Kernel) -> Nature:
 
 
 def _communicates(operation: Operation) -> bool:
+    """With programs of other clusters: those of one cluster are in one batch."""
     words = operation.instruction.opcode.split(".")
-    local = {"shared", "shared::cta", "local", "param", "const"} & set(words)
+    local = {"shared", "shared::cta", "shared::cluster", "local", "param", "const"} & set(words)
     match words[0]:
         case "atom" | "red" | "multimem":
             return not local
         case "ld" | "st":
             return not local and ordering_of(words).strong
         case "fence" | "membar":
-            return not {"proxy", "cta", "mbarrier_init"} & set(words)
+            return not {"proxy", "cta", "cluster", "mbarrier_init"} & set(words)
         case "cp":
             return words[1] == "reduce" and "global" in words
         case _:
