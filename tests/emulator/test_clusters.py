@@ -9,6 +9,7 @@ import pytest
 
 from tests.emulator.snippets import kernel
 from texpr.emulator import Device, Fault, FaultKind, LaunchError, load_ptx
+from texpr.emulator.checks import StampFormat
 
 SEEDS = [None, 1, 2]
 REGISTERS = """
@@ -116,6 +117,23 @@ def exchanged(programs: int = 2) -> np.ndarray:
 def test_programs_of_a_cluster_read_each_others_memory(load: str, seed: int | None) -> None:
     body = replaced(EXCHANGE, "ld.shared::cluster.u32 %r0, [%far];", load)
     assert (run(body, seed=seed, programs=8) == exchanged(8)).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("behind", [0, 1, 2])
+def test_nothing_is_lost_when_epochs_are_counted_anew(
+    behind: int, seed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = StampFormat(0x3FF, 0x800, 0x7FF, 12, last_epoch=20)
+    monkeypatch.setattr(StampFormat, "for_threads", lambda threads: few)
+    body = f"""
+        mov.u32 %r2, 0; mov.u32 %r0, 0;
+        LOOP: {PUT} {MEET} ld.shared::cluster.u32 %r3, [%far]; add.u32 %r0, %r0, %r3; {MEET}
+        add.u32 %r2, %r2, 1; setp.lt.u32 %p1, %r2, 20; @%p1 bra LOOP; {behind * "bar.sync 0;"} {PUBLISH}
+    """
+    assert (run(body, seed=seed) == 20 * exchanged()).all()
+    without = body.replace("@%p1 bra LOOP;", "@%p1 bra LOOP; ld.shared::cluster.u32 %r3, [%far];")
+    assert fault_of(without, seed=seed).kind is FaultKind.ENDED_PROGRAM
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -109,6 +109,13 @@ class Barriers:
             barrier.expected[done] = -1
         return released
 
+    def forget_epochs(self, past: int) -> None:
+        """Epochs are counted anew; the first `past` of them are over for everybody."""
+        shadow = self.batch.shared_space.shadow
+        assert shadow is not None
+        for barrier in self._barriers.values():
+            shadow.forget_published(barrier.published, past)
+
     def waiting_site(self) -> Instruction | None:
         """A barrier instruction at which somebody waits."""
         return next((barrier.site for barrier in self._barriers.values() if barrier.arrived.any()), None)

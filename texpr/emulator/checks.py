@@ -245,8 +245,7 @@ class SharedShadow:
     def _begin_epochs_anew(self, past: int) -> None:
         """Stamps hold a limited number of epochs: forget the first `past` of them, which order everything."""
         self._clock[:, :, : self._warps] -= np.int32(past)
-        fenced = self._clock[:, :, self._fenced_from :]
-        np.maximum(fenced - np.int32(past), 0, out=fenced)
+        self._forget(self._clock[:, :, self._fenced_from :], past)
         for follow in self.followers:
             follow(past)
         real = self._written < ASYNC
@@ -255,6 +254,16 @@ class SharedShadow:
             np.copyto(stamps, (epochs << self.form.shift) | (stamps & self.form.rest), where=counted)
         if int(self._clock[:, :, : self._warps].max()) > self.form.last_epoch:
             raise OverflowError("too many barriers that not all warps take part in for the race check")
+
+    def forget_published(self, published: NDArray[np.int32] | None, past: int) -> None:
+        """Epochs are counted anew: bring clocks up to date that somebody keeps."""
+        if published is not None:
+            self._forget(published[..., : self._warps], past)
+            self._forget(published[..., self._fenced_from :], past)
+
+    @staticmethod
+    def _forget(epochs: NDArray[np.int32], past: int) -> None:
+        np.maximum(epochs - np.int32(past), 0, out=epochs)
 
     # Accesses -----------------------------------------------------------------------------------------------
 

@@ -103,6 +103,13 @@ class ClusterBarriers:
             known = self._published
             self._published = published if known is None else np.maximum(known, published)
 
+    def forget_epochs(self, past: int) -> None:
+        """Epochs are counted anew; the first `past` of them are over for everybody."""
+        shadow = self.batch.shared_space.shadow
+        assert shadow is not None
+        for kept in (self._published, self._completed, *self._fenced.values()):
+            shadow.forget_published(kept, past)
+
     def have_met(self, slot: int) -> bool:
         """Whether a program's cluster has been behind a barrier."""
         return bool(self._met[slot // self.batch.shape.cluster_size])

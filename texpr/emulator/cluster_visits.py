@@ -84,5 +84,9 @@ class Visits:
             last = int(np.flatnonzero(ending & (batch.slot == owner))[-1])
             raise batch.fault(FaultKind.ENDED_PROGRAM, message, site, last, buffer="shared memory", notes=notes)
 
+    def forget_epochs(self, past: int) -> None:
+        """Epochs are counted anew; the first `past` of them are over for everybody."""
+        self._last = {who: (max(epoch - past, 0), use, lane) for who, (epoch, use, lane) in self._last.items()}
+
     def _program(self, slot: int) -> str:
         return f"program {self.batch.rank[slot]} of the cluster"

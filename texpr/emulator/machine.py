@@ -74,6 +74,8 @@ class Machine:
         self._uses_clock = any("%clock" in i.text or "%globaltimer" in i.text for i in self._instructions())
         self._blocks = [self._bind_block(block) for block in batch.kernel.blocks]
         batch.shared_space.begin_checks()
+        if batch.shared_space.shadow is not None:
+            batch.shared_space.shadow.followers.append(self._barriers.forget_epochs)
         self._watch = Watch(batch)
         self._backwards_until = 0
         self._collective = np.array([_is_collective(block) for block in batch.kernel.blocks])

@@ -138,6 +138,16 @@ class Mbarriers:
         space.store(site, lanes, addresses, np.zeros((len(lanes), 1), np.uint64))
         space.forget(lanes, addresses, _BYTES)
 
+    def forget_epochs(self, past: int) -> None:
+        """Epochs are counted anew; the first `past` of them are over for everybody."""
+        shadow = self.batch.shared_space.shadow
+        assert shadow is not None
+        for barrier in self._objects.values():
+            warp, epoch = barrier.maker
+            barrier.maker = (warp, max(epoch - past, 0))
+            for kept in (barrier.published, barrier.completed):
+                shadow.forget_published(kept, past)
+
     def make_visible(self, lanes: Array) -> None:
         """fence.mbarrier_init: initialisations that the fencing threads know of become visible to the async proxy."""
         shadow = self.batch.shared_space.async_shadow

@@ -82,6 +82,9 @@ class SharedSpace:
                 self.async_shadow = AsyncShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
                 self.batch.bulk.begin_checks(self.async_shadow)
             self.shadow = self.async_shadow or SharedShadow(self.batch, self.size, SHARED_BASE, self._narrowest)
+            batch = self.batch
+            for keeper in (self.visits, batch.mbarriers, batch.cluster_barriers):
+                self.shadow.followers.append(keeper.forget_epochs)
 
     def clear(self) -> None:
         self.data.fill(0xCD)
