@@ -7,6 +7,7 @@ import pytest
 
 from tests.emulator.snippets import kernel, run_kernel
 from texpr.emulator import Device, Fault, FaultKind
+from texpr.emulator.checks import StampFormat
 
 REGISTERS = """
     .reg .b32 %t, %w, %b, %s, %r<8>; .reg .b64 %in, %out, %x<4>; .reg .pred %first, %done, %p<4>;
@@ -60,6 +61,27 @@ def test_who_uses_what_another_warp_initialised_is_behind_a_barrier(body: str, s
     assert fault_of(body + "mov.u32 %r0, 0;" + PUBLISH, seed=seed).kind is FaultKind.RACE
     first, use = body.split("; ", 1)
     run(f"{first}; bar.sync 0; {use} mov.u32 %r0, 0;" + PUBLISH, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_arrivals_order_when_epochs_are_counted_anew(seed: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One warp hands a number to another and waits for the answer, again and again."""
+    few = StampFormat(0x3FF, 0x800, 0x7FF, 12, last_epoch=12)
+    monkeypatch.setattr(StampFormat, "for_threads", lambda threads: few)
+    body = """
+        @%first mbarrier.init.shared::cta.b64 [%b], 1; @%first mbarrier.init.shared::cta.b64 [%b+8], 1; bar.sync 0;
+        setp.eq.u32 %p0, %w, 0; setp.eq.u32 %p1, %t, 32; mov.u32 %r1, 0; mov.u32 %r0, 0;
+        LOOP: and.b32 %r2, %r1, 1; @!%p0 bra TAKE;
+        @%first st.shared.b32 [%s], 7; @%first mbarrier.arrive.shared::cta.b64 _, [%b];
+        BACK: mbarrier.try_wait.parity.shared::cta.b64 %done, [%b+8], %r2; @!%done bra BACK; bra NEXT;
+        TAKE: mbarrier.try_wait.parity.shared::cta.b64 %done, [%b], %r2; @!%done bra TAKE;
+        ld.shared.b32 %r3, [%s]; add.u32 %r0, %r0, %r3;
+        @%p1 mbarrier.arrive.shared::cta.b64 _, [%b+8];
+        NEXT: add.u32 %r1, %r1, 1; setp.lt.u32 %p2, %r1, 30; @%p2 bra LOOP;
+    """
+    assert run(body + PUBLISH, seed=seed).tolist() == [0] * 32 + [210] * 32
+    assert fault_of(body + "@%first st.shared.b32 [%s], 8; @%p1 ld.shared.b32 %r0, [%s];" + PUBLISH,
+                    seed=seed).kind is FaultKind.RACE
 
 
 def test_reading_without_waiting_is_a_race() -> None:
