@@ -118,6 +118,24 @@ def test_a_stage_of_the_program_is_fetched_once_by_its_reader(tmp_path: Path) ->
         assert right(bundles, picked, x=halves(rng, 7, k), row=row, w=halves(rng, k, n)), (m, k, n)
 
 
+def test_groups_of_warps_multiply_parts_of_what_one_role_has_gathered(tmp_path: Path) -> None:
+    """Steps that no row of one part is live in are steps of both."""
+    entry = stages("y.k", x="copy: async, depth: 2", g="copy: async, depth: 2")
+    place = "place: {y: {loop: {v: 1, k: 32}, skip: {v: {test: mask}}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}"
+    who = "gather: {warps: 4, runs: [stage.x, stage.g]}, compute: {warps: 4, times: 2, split: i, runs: [y]}"
+    kernel = f"grid: {{i: 128, j: 32}}, persistent: {{programs: 2}}, {place}, stage: {{{entry}}}, roles: {{{who}}}"
+    plain = "grid: {i: 32, j: 32}, place: {y: {loop: {v: 1, k: 16}}}"
+    text = variants("matched", "sm_90a", kernel, plain, "x, g").replace("when:", "when: V <= 8 and")
+    text = text.replace("  kernels:", "  assume: [finite(g)]\n  kernels:")
+    bundles = built(matched, text, tmp_path, "sm_90a")
+    rng = np.random.default_rng(5)
+    for m, k, n, v in ((300, 40, 33, 5), (5, 32, 8, 1), (128, 0, 8, 2)):
+        at = rng.integers(-1, 4, (v, m)).astype(np.int32)
+        at[:, 64:200] = at[v // 2 : v // 2 + 1] = -1
+        to = rng.integers(0, 6, (v, n)).astype(np.int32)
+        assert right(bundles, matched, x=halves(rng, 4, k), at=at, g=halves(rng, 6, k), to=to), (m, k, n, v)
+
+
 HELD = {
     "one step ahead": "at: {at: y.k, in: registers, ahead: 1}",
     "before the slot is free": "at: {at: y.k, in: registers}",

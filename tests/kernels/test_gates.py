@@ -141,6 +141,9 @@ STEPS = {
     # 128 queries x 64 keys, 128 queries x 32 keys
     "attention.d64_boxes.forward.sm_120a": Step("HMMA", 32 + 32, "", 2, 1, 400, matrices=36),
     "attention.d128_boxes.forward.sm_120a": Step("HMMA", 32 + 32, "", 2, 1, 330, matrices=40),
+    # rows that threads of the other role gather: what they wrote is fenced
+    "sparse_conv.gathered.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60, fences=1),
+    "sparse_conv.unordered.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 80, fences=1),
     # without roles every warp copies 16 bytes at a time: operands go to where the instructions read them
     "matmul_tn.warpgroups.matmul.sm_90a": Step("HGMMA", 4, "m64n256k16", 0, 2, 180, copies=12, fences=1),
     "matmul_f8.warpgroups.matmul.sm_90a": Step("QGMMA", 4, "m64n256k32", 0, 2, 140, copies=12, fences=1),
