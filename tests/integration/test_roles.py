@@ -53,10 +53,13 @@ def test_slots_go_round_over_all_tiles_of_a_program(target: str, tmp_path: Path)
         assert right(bundles, product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
-def test_a_product_in_flight_keeps_the_slots_that_it_reads(depth: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("depth", "flying"), [(2, None), (3, None), (4, None), (3, 0), (4, 2), (5, 3)]  # None: what the depth allows
+)
+def test_products_in_flight_keep_the_slots_that_they_read(depth: int, flying: int | None, tmp_path: Path) -> None:
     tile, plain = "grid: {i: 64, j: 32}", "grid: {i: 32, j: 32}, place: {y: {loop: {k: 16}}}"
-    place = "place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}"
+    how = "op: wgmma, rows: i, cols: j, a: shared" + ("" if flying is None else f", in_flight: {flying}")
+    place = f"place: {{y: {{loop: {{k: 32}}, mma: {{{how}}}}}}}"
     entry = stages("y.k", x=f"copy: tma, depth: {depth}", w=f"copy: tma, depth: {depth}")
     fetched = roles("y", load="stage.x, stage.w")
     kernel = f"{tile}, persistent: {{programs: 2}}, {place}, stage: {{{entry}}}, {fetched}"

@@ -174,6 +174,8 @@ ODD = {
     "pieces of two groups": Odd("{i: 64, j: 64}", "rows: i", "depth: 3, copy: async", 8, ", by: {j: 32}"),
     "copied through registers": Odd("{i: 64, j: 32}", "rows: i", "depth: 3"),
     "columns in two parts": Odd("{i: 64, j: 96}", "rows: i", "depth: 3, copy: async"),
+    "two steps in flight": Odd("{i: 64, j: 64}", "rows: i, in_flight: 2", "depth: 4, copy: async"),
+    "two steps in flight, in parts": Odd("{i: 64, j: 96}", "rows: i, in_flight: 2", "depth: 5, copy: async"),
     "rows in two parts, columns in pieces": Odd("{i: 192, j: 32}", "rows: i", "depth: 2", 4, ", by: {j: 8}"),
 }  # fmt: skip
 
@@ -280,3 +282,16 @@ def test_a_tile_of_192_columns_is_right_where_tiles_and_rings_end(tmp_path: Path
     for m, n, k in ((1, 8, 8), (127, 128, 64), (128, 136, 128), (129, 192, 192), (257, 200, 256), (40, 584, 448)):
         arrays = {"x": halves(rng, m, k), "w": halves(rng, k, n)}
         assert worst(run, definition, arrays, types) <= 1, (m, n, k)
+
+
+def test_two_steps_in_flight_wait_for_the_one_before_them(tmp_path: Path) -> None:
+    """Nothing but the wait and the slot that is given back differ."""
+    path = tmp_path / "flying.yaml"
+    path.write_text(ROLES.replace("j: 192", "j: 128").replace("auto", "{in_flight: 2}").replace("depth: 3", "depth: 4"))
+    kernel = compiled(f"{LINEAR}:matmul_nn", "parts", "sm_90a", schedule=path, T="bf16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.serialised == ""
+    waits = [kernel.ptx.count(f"wgmma.wait_group.sync.aligned {pending};") for pending in (0, 1, 2)]
+    assert waits == [1, 0, 1]
+    step = disassembled(kernel).shortest_loop("HGMMA")
+    assert (step.count("HGMMA"), step.count("SYNCS"), step.count("BAR")) == (4, 2, 1)

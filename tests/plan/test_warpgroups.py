@@ -79,6 +79,27 @@ def test_a_step_is_in_flight_where_no_copy_overwrites_its_tiles(
     assert {one.ahead for one in stages.values()} == {ahead}
 
 
+@pytest.mark.parametrize(("depth", "wanted", "ahead"), [(4, 2, 1), (5, 2, 2), (5, 3, 1), (3, 1, 1), (3, 0, 2)])
+def test_as_many_steps_are_in_flight_as_asked(depth: int, wanted: int, ahead: int) -> None:
+    copied = {name: {"copy": "async", "depth": depth} for name in BOTH}
+    dot, stages = found(planned(product, copied, in_flight=wanted))
+    assert dot.in_flight == wanted
+    assert {one.ahead for one in stages.values()} == {ahead}
+
+
+@pytest.mark.parametrize(
+    ("options", "how", "why"),
+    [
+        ({"depth": 3}, {}, "need 4 tiles of x, which has depth 3"),
+        ({"depth": 4, "ahead": 2}, {}, "need 4 tiles of x, which has depth 4 and runs 2 ahead"),
+        ({"depth": 4}, {"a": "registers"}, "the registers of operand A are written again"),
+    ],
+)
+def test_steps_in_flight_without_room_are_refused(options: dict[str, Any], how: dict[str, Any], why: str) -> None:
+    with pytest.raises(NoInstruction, match=why):
+        planned(product, {name: {"copy": "async"} | options for name in BOTH}, in_flight=2, **how)
+
+
 def test_registers_of_an_operand_allow_no_step_in_flight() -> None:
     dot, stages = found(planned(product, {name: {"copy": "async", "depth": 4} for name in BOTH}, a="registers"))
     assert (dot.a_in, dot.in_flight) == (Memory.REGISTERS, 0)

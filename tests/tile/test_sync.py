@@ -27,17 +27,17 @@ def producer(steps: int, depth: int) -> list[Event]:
     return events
 
 
-def consumer(steps: int, depth: int) -> list[Event]:
-    """A role that multiplies the tiles with one wgmma in flight, so that it frees a tile one step late."""
+def consumer(steps: int, depth: int, flying: int = 1) -> list[Event]:
+    """A role that multiplies the tiles with ``flying`` wgmmas in flight, so that it frees a tile so many steps late."""
     events: list[Event] = []
     for step in range(steps):
         slot, turn = step % depth, step // depth
         events += [PhaseDone(("full", slot), turn & 1), Use("x", slot, False, Engine.WGMMA), EndGroup(Engine.WGMMA)]
-        events += [GroupsDone(Engine.WGMMA, 1)]
-        if step:
-            events += [Arrived(("empty", (step - 1) % depth))]
+        events += [GroupsDone(Engine.WGMMA, flying)]
+        if step >= flying:
+            events += [Arrived(("empty", (step - flying) % depth))]
     events += [GroupsDone(Engine.WGMMA, 0)]
-    return events if not steps else [*events, Arrived(("empty", (steps - 1) % depth))]
+    return [*events, *(Arrived(("empty", step % depth)) for step in range(max(0, steps - flying), steps))]
 
 
 def ring(steps: int, depth: int) -> Roles:
@@ -62,6 +62,21 @@ def test_a_ring_is_right_for_every_number_of_steps(depth: int) -> None:
 
 def test_a_ring_of_one_tile_cannot_be_freed_a_step_late() -> None:
     assert broken(ring(2, 1)) is Rule.DEADLOCK
+
+
+@pytest.mark.parametrize("flying", [0, 1, 2, 3])
+def test_a_ring_has_room_for_all_steps_in_flight(flying: int) -> None:
+    for depth in (flying + 1, flying + 2):
+        for steps in (0, 1, depth - 1, depth, depth + 1, 2 * depth + 1):
+            check({"load": producer(steps, depth), "compute": consumer(steps, depth, flying)})
+    if flying:
+        assert broken({"load": producer(9, flying), "compute": consumer(9, flying, flying)}) is Rule.DEADLOCK
+
+
+def test_a_tile_that_is_freed_while_the_second_step_in_flight_reads_it() -> None:
+    events = consumer(7, 4, 2)
+    early = [GroupsDone(Engine.WGMMA, 3) if event == GroupsDone(Engine.WGMMA, 2) else event for event in events]
+    assert broken({"load": producer(7, 4), "compute": early}) is Rule.IN_FLIGHT
 
 
 def test_two_consumers_of_one_ring() -> None:

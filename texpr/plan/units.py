@@ -10,10 +10,10 @@ from texpr.lang.ir import Axis, Def, Expr, Monoid, Ranking, Reduce
 from texpr.plan import checks, legality
 from texpr.plan.consumers import of_parts
 from texpr.plan.contraction import NoDot, match_dot, one_sided
-from texpr.plan.errors import NoInstruction
+from texpr.plan.errors import NoEffect, NoInstruction
 from texpr.plan.ir import Dot, Reduction
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Mma, Place
+from texpr.schedule.records import Mma, MmaOp, Place
 
 
 def dot_again(context: Context, sizes: Mapping[Axis, int], node: Reduction) -> Reduction:
@@ -46,6 +46,10 @@ def dot_of(
             why = found.why + of_parts(context.record, definition.axes)
             raise NoInstruction(func=definition.name, why=why, hint=found.hint, at=place.location_of("mma"))
         return None
+    asked = place.mma
+    if asked is not None and asked.in_flight is not None and asked.op in (MmaOp.MMA, MmaOp.FMA):
+        why = "only products of warpgroups go on while the next step begins"
+        raise NoEffect(directive="in_flight", name=definition.name, why=why, at=place.location_of("mma"))
     if legality.may_saturate(context, top, found):
         if place.mma is not None:
             raise legality.saturates(definition.name, top, place.location_of("mma"))

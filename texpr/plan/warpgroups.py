@@ -5,10 +5,10 @@ Operand B, and A if it is staged, are read straight from shared memory. A staged
 contraction multiplies: zeros at points that do not exist, and where a guard of the operand fails (``zeroed``); its copy
 sees to that. Everything else goes through registers, which only operand A can come from.
 
-One step may still be multiplied when the next one begins if no copy overwrites what it reads. A copy that starts in
-step t fills the tile that step t + ahead - depth has read. A barrier comes before it, and all warps that are there have
-waited for the product of step t - 2; so depth - ahead >= 2 is what it takes. Registers of operand A are written again
-in the next step: with those there is nothing in flight.
+Some steps, n, may still be multiplied when the next one begins if no copy overwrites what they read. A copy that starts
+in step t fills the tile that step t + ahead - depth has read. A barrier comes before it, and all warps that are there
+have waited for the product of step t - n - 1; so depth - ahead >= n + 1 is what it takes. Registers of operand A are
+written again in the next step: with those there is nothing in flight.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from texpr.plan.inline import Key, key_of
 from texpr.plan.ir import AxisTile, Dot, Group, KernelPlan, Node, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import Context
 from texpr.schedule.records import Memory, MmaOp, Place
-
-_OVERLAP = 2  # depth - ahead from which one step may be in flight
 
 
 @dataclass(slots=True)
@@ -180,6 +178,7 @@ def _settle(
     """Decide how a warpgroup multiplies a contraction; or what is in the way, and nothing is decided."""
     place = context.record.place.get(node.funcs[0].name, Place())
     asked = None if place.mma is None else place.mma.a
+    wanted = None if place.mma is None else place.mma.in_flight
     if plan.warps % WARPGROUP_WARPS:
         why = f"wgmma takes groups of {WARPGROUP_WARPS} warps; the program has {plan.warps}"
         return _Problem(why, f"warps: {WARPGROUP_WARPS}")
@@ -194,10 +193,16 @@ def _settle(
     a = None if asked is Memory.REGISTERS else _stage_of(first, tiles)
     if isinstance(a, _Problem) and asked is Memory.SHARED:
         return a
-    in_flight, a_in = 0, Memory.REGISTERS
+    in_flight: int | _Problem = 0
+    a_in = Memory.REGISTERS
     if isinstance(a, Stage):
         direct.append((first, a))
-        in_flight, a_in = _in_flight(context, node, (a, b), decisions), Memory.SHARED
+        in_flight, a_in = _in_flight(context, node, wanted, (a, b), decisions), Memory.SHARED
+    elif wanted:
+        why = f"the registers of operand A are written again in the next step, and {wanted} would still be multiplied"
+        in_flight = _Problem(why, "in_flight: 0, or a: shared")
+    if isinstance(in_flight, _Problem):
+        return in_flight
     for _, stage in direct:
         known = decisions.multiplied.get(id(stage), ())
         decisions.multiplied[id(stage)] = tuple(dict.fromkeys((*known, *reduced)))
@@ -257,22 +262,37 @@ def _position(node: Reduction) -> str:
     return f"{node.funcs[0].name}.{node.loops[-1].axis.name}" if node.loops else "tile"
 
 
-def _in_flight(context: Context, node: Reduction, operands: Sequence[Stage], decisions: _Decisions) -> int:
-    """1 if every tile that the instruction reads outlasts the next step. Copies whose distance the schedule leaves open
-    run one step less ahead for that."""
+def _in_flight(
+    context: Context, node: Reduction, wanted: int | None, operands: Sequence[Stage], decisions: _Decisions
+) -> int | _Problem:
+    """How many steps may still be multiplied when the next one begins: those ``wanted``, or else one if every tile that
+    the instruction reads outlasts the next step. Copies whose distance the schedule leaves open run less ahead for
+    that."""
+    count = 1 if wanted is None else wanted
     moving = [stage for stage in operands if any(stage is one for one in node.body)]
     if node.carried is not None or not moving or all(loop.unrolled for loop in node.loops):
-        return 0
-    aheads = {id(stage): _ahead(context, stage) for stage in moving}
-    if any(ahead < 1 or stage.depth - ahead < _OVERLAP for stage, ahead in zip(moving, aheads.values(), strict=True)):
-        return 0
+        why = "its sums are read in every step" if node.carried is not None else "no step follows another"
+        return _Problem(f"{count} steps in flight, but {why}", "in_flight: 0") if wanted else 0
+    aheads = {id(stage): _ahead(context, stage, count) for stage in moving}
+    for stage in moving if count else ():
+        ahead = aheads[id(stage)]
+        if ahead >= 1 and stage.depth - ahead >= count + 1:
+            continue
+        if wanted is None:
+            return 0
+        why = (
+            f"{count} steps in flight, one in use and one on its way need {count + 2} tiles of {stage.name}, which has "
+            f"depth {stage.depth}" + (f" and runs {ahead} ahead" if stage.depth >= count + 2 else "")
+        )
+        return _Problem(why, f"depth: {count + 2} of {stage.name}, or in_flight: {max(stage.depth - 2, 0)}")
     decisions.aheads.update(aheads)
-    return 1
+    return count
 
 
-def _ahead(context: Context, stage: Stage) -> int:
+def _ahead(context: Context, stage: Stage, count: int) -> int:
+    """How far ahead a stage is copied that so many steps in flight still read."""
     given = context.record.stage[stage.source.name].ahead
-    return stage.ahead if given is not None else min(stage.ahead, max(stage.depth - _OVERLAP, 1))
+    return stage.ahead if given is not None or not count else min(stage.ahead, max(stage.depth - count - 1, 1))
 
 
 def _replaced(nodes: Sequence[Node], decisions: _Decisions) -> tuple[Node, ...]:

@@ -75,6 +75,15 @@ class Mma(Record):
             "shared",
         ),
     )
+    in_flight: Annotated[int, Limits(0, 6)] | None = field(
+        default=None,
+        metadata=about(
+            """How many steps `wgmma` may still be multiplying when the next one begins: their tiles are held so much
+            longer, and `depth` must have room for them, one tile that is on its way, and the one in use. Left out: 1
+            where `depth` allows it, else 0.""",
+            "2",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,8 @@ def await_slot(ring: Ring, step: IntExpr) -> list[WaitBarrier]:
 
 
 def give_back(ring: Ring, step: IntExpr, when: BoolExpr = TRUE) -> list[Arrive]:
-    """The slot of a step has been read. The step may be -1 where ``when`` is false."""
+    """The slot of a step has been read. The step may be negative, but for less than a whole ring, where ``when`` is
+    false."""
     return [Arrive(barrier, ring.slot(step + ring.depth), when) for barrier in ring.vacancies]
 
 

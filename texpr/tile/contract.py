@@ -20,7 +20,7 @@ from texpr.tile.evaluate import evaluate, live
 from texpr.tile.ir import Assign, DotStep, Full, PhysicalDim, Space, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
-from texpr.tile.loops import emit_loops
+from texpr.tile.loops import Drain, emit_loops
 from texpr.tile.possible import only_if_live
 from texpr.tile.protocol import DotWait
 from texpr.tile.scope import AxisValue, Piece, Scope
@@ -41,7 +41,8 @@ def lower_contraction(
     def body(at: Scope, inner: Block) -> None:
         multiply_step(node, dot, accumulators, kernel, at, inner)
 
-    drain = DotWait(0, tuple(var.name for var in accumulators)) if dot.in_flight else None
+    wait = DotWait(0, tuple(var.name for var in accumulators))
+    drain = Drain(wait, dot.in_flight) if dot.in_flight else None
     (func,) = node.funcs
 
     def compute(into: Block) -> None:

@@ -34,9 +34,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from texpr.lang.ir import Axis, OpName
-from texpr.math.expr import IntExpr, const, ge, lt, sym
+from texpr.math.expr import TRUE, IntExpr, const, ge, lt, sym
 from texpr.math.integer import product
 from texpr.plan.attach import outer_stages
 from texpr.plan.inline import axes_of
@@ -62,6 +63,14 @@ Walk = tuple[Copy | None, int]
 """Who goes along the steps: copies of a kind at a distance, or the computation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """``wait`` ends the products of the last ``steps`` steps, which are in flight when a loop is done."""
+
+    wait: DotWait
+    steps: int
+
+
 def emit_loops(
     loops: Sequence[LoopAxis],
     nodes: Sequence[Node],
@@ -71,7 +80,7 @@ def emit_loops(
     block: Block,
     lower: LowerNodes,
     found: Mapping[Axis, LiveSteps] | None = None,
-    drain: DotWait | None = None,
+    drain: Drain | None = None,
     overlap: Overlap | None = None,
 ) -> None:
     """Emit ``loops`` around ``nodes`` and ``body``. ``nodes`` run in the innermost dynamic loop, before the unrolled
@@ -190,7 +199,7 @@ def _pipeline(
     kernel: Kernel,
     scope: Scope,
     block: Block,
-    drain: DotWait | None,
+    drain: Drain | None,
     overlap: Overlap | None,
 ) -> None:
     mine = [stage for stage in stages if kernel.fetches(stage)]
@@ -329,8 +338,9 @@ def _pipeline(
     def whole(step: IntExpr, inner: Block) -> None:
         loaded = bring(step, inner, inner)
         computed(begin(step, inner), inner)
-        for ring in shared:  # a product in flight still reads the tiles of its step
-            inner.add(*(give_back(ring, step) if drain is None else give_back(ring, step - 1, ge(step, 1))))
+        for ring in shared:  # products in flight still read the tiles of their steps
+            lag = 0 if drain is None else drain.steps
+            inner.add(*give_back(ring, step - lag, ge(step, lag) if lag else TRUE))
         end(step, loaded, inner)
 
     def overlapping(
@@ -377,14 +387,15 @@ def _pipeline(
         block.add(For(counter, const(1), sym(count), const(1), tuple(inner.statements)))
         block.add(If(some, tuple(ending.statements), "what the last step has left"))
     if drain is not None:
-        block.add(drain)
+        block.add(drain.wait)
     if furthest:
         block.add(Wait(0))
     elif drain is not None or (overlap is not None and len(shared) < len(rings)):
         block.add(Barrier("no warp reads the operands any more"))
     if drain is not None:
-        last = sym(count) - 1
-        block.add(*(one for ring in shared for one in give_back(ring, last, ge(last, 0))))
+        for before in reversed(range(drain.steps)):
+            last = sym(count) - 1 - before
+            block.add(*(one for ring in shared for one in give_back(ring, last, ge(last, 0))))
     block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))
 
 
