@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+import texpr as te
 from tests.check.algorithms import scaled
 from texpr.checking.bound import accuracy_of, compare, expected_outputs
 from texpr.checking.inputs import Inputs
@@ -52,6 +55,19 @@ def test_operations_have_the_errors_of_the_instruction_table() -> None:
     assert accuracy.of(OpName.DIV).ulps == op_error(OpName.DIV, DType.F32).ulp
     assert accuracy.of(OpName.EXP).per_argument == op_error(OpName.EXP, DType.F32).per_input * 2**23
     assert accuracy.sum_ulps == 1.0
+
+
+@te.algorithm("x: f16[M, K], w: f16[N, K] -> y: f32[M, N]")
+def narrowed(x: Any, w: Any, y: Any) -> None:
+    """Multiplied as 8-bit floats, which no parameter is."""
+    i, j, k = te.axes(i="M", j="N", k="K")
+    y[i, j] = te.sum(x[i, k].to("f8e4m3").to("f32") * w[j, k].to("f8e4m3").to("f32"), over=k)
+
+
+def test_sums_of_8_bit_floats_are_coarse_where_the_matrix_unit_is() -> None:
+    assert accuracy_of(narrowed.bind({}), ["sm_90a"]).sum_ulps == 2.0**10
+    assert accuracy_of(narrowed.bind({}), ["sm_100a"]).sum_ulps == 1.0
+    assert accuracy_of(scaled.bind({"T": "f16"}), ["sm_90a"]).sum_ulps == 1.0
 
 
 def test_expected_outputs_carry_the_rounding_of_the_output() -> None:

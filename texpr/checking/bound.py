@@ -21,13 +21,13 @@ from texpr.lang.arguments import bind_arguments
 from texpr.lang.arrays import Array, decode
 from texpr.lang.bounded import Bounded
 from texpr.lang.errorbound import run_bounded
-from texpr.lang.ir import Algorithm
+from texpr.lang.ir import Algorithm, Cast, top_exprs, walk
 from texpr.schedule.records import RelaxKind, Variant
 from texpr.targets import TARGETS
 
 _ULP: Final = 2.0**-23
 _COARSE_FP8_SUMS: Final = frozenset({89, 90})
-"""Capabilities whose fp8 matrix units keep about 14 bits of a sum within one instruction."""
+"""Capabilities whose fp8 matrix units keep about 14 bits of a sum within one instruction, and from one to the next."""
 _COARSE_SUM_ULPS: Final = 2.0**10
 
 
@@ -39,10 +39,18 @@ def accuracy_of(algorithm: Algorithm, targets: Iterable[str], records: Iterable[
         stated = op_error(name, DType.F32)
         absolute = max(stated.absolute, _least(name.value))
         operations[name] = OpError(stated.ulp, stated.per_input / _ULP, absolute, stated.flushes)
-    has_fp8 = any(param.dtype in (DType.F8E4M3, DType.F8E5M2) for param in algorithm.params)
-    coarse = has_fp8 and any(TARGETS[name].capability in _COARSE_FP8_SUMS for name in targets)
+    coarse = _has_fp8(algorithm) and any(TARGETS[name].capability in _COARSE_FP8_SUMS for name in targets)
     roundings = [r.name for record in records for r in record.relax if r.kind is RelaxKind.ROUNDING]
     return Accuracy(operations, _COARSE_SUM_ULPS if coarse else 1.0, frozenset(roundings))
+
+
+def _has_fp8(algorithm: Algorithm) -> bool:
+    """Whether an fp8 matrix unit may multiply something: given as fp8, or converted to it on the way."""
+    found = {param.dtype for param in algorithm.params}
+    for definition in algorithm.defs:
+        found.update(func.dtype for func in definition.funcs)
+        found.update(node.dtype for expr in top_exprs(definition.top) for node in walk(expr) if isinstance(node, Cast))
+    return not found.isdisjoint((DType.F8E4M3, DType.F8E5M2))
 
 
 def _least(operation: str) -> float:

@@ -487,7 +487,8 @@ def _warpgroup_text(dot: Dot, rows: int, cols: int, steps: int, kernel: KernelPl
     names, each = " and ".join(counts), " + ".join(map(str, counts.values()))
     flight = f"{dot.in_flight} in flight" if dot.in_flight else _WAITED
     what = f"wgmma {names} {dot.a.dtype} x {dot.b.dtype}, [{rows} x {steps}] x [{steps} x {cols}]"
-    return f"{what}: {each} a warpgroup, a {dot.a_in.value}, b shared, {flight}"
+    coarse = ", sums of about 14 bits" if form.coarse else ""
+    return f"{what}: {each} a warpgroup, a {dot.a_in.value}, b shared, {flight}{coarse}"
 
 
 def _write(node: Write, kernel: KernelPlan, sizes: Mapping[Axis, int]) -> Iterator[str]:
