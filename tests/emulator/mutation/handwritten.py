@@ -30,10 +30,12 @@ class _Recorder(Device):
         block: Sequence[int],
         shared: int = 0,
         params: Sequence[bytes] = (),
+        cluster: Sequence[int] | None = None,
     ) -> LaunchStats:
+        assert cluster is None or all(count == 1 for count in cluster), "recorded launches have no clusters"
         self.buffers = tuple(Buffer.of(allocation) for allocation in self.memory.live())
         self.launched = Launch(kernel, tuple(grid), tuple(block), shared, tuple(params))
-        return super().launch(module, kernel, grid, block, shared, params)
+        return super().launch(module, kernel, grid, block, shared, params, cluster)
 
 
 def _record(
