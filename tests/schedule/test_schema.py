@@ -150,7 +150,7 @@ REFUSED = [
     {"warps": 64},
     {"roles": {"load": {"warps": 3, "runs": ["stage.x"]}}},
     {"order": {"group": "i", "reverse": "j"}},
-    {"order": {"flatten": "i"}},
+    {"order": {"pieces": 8}},
     {"persistent": "true"},
     {"split": {"i": {"into": ["a"], "by": 2}}},
     {"place": {"acc": {"at": "til"}}},

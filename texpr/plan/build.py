@@ -36,6 +36,7 @@ from texpr.plan.errors import (
 )
 from texpr.plan.excerpt import in_kernel, in_variant
 from texpr.plan.extern import check_externs, plan_extern, stored_by_others
+from texpr.plan.flatten import steps_in_turn
 from texpr.plan.groups import GroupPlan, gathered, in_order, plan_groups, with_members
 from texpr.plan.guards import trimmed
 from texpr.plan.inline import inline, plain_read
@@ -266,7 +267,7 @@ def _persistence(context: Context, tile: Sequence[TileAxis]) -> Persistence | No
     record = context.record.persistent
     if record is None:
         return None
-    tiles = product(t.count for t in tile if t.cover is Cover.GRID)
+    tiles = steps_in_turn(context, product(t.count for t in tile if t.cover is Cover.GRID))
     return Persistence(programs_of(context.record, tiles, context.algorithm.statics))
 
 

@@ -211,7 +211,8 @@ def _values_read(expr: Expr) -> list[str]:
 
 def check_commutative(context: Context, definition: Def, top: Reduce, place: Place) -> None:
     """Points along one axis are combined in order, as prefixes; those of several axes have no order in a tile."""
-    points = len(top.axes) - is_in_turns(context, definition)  # a program has one part of a tile
+    parts = part_axis(context) is not None and is_in_turns(context, definition)
+    points = len(top.axes) - parts  # a program has one part of a tile
     if isinstance(top.op, Monoid) and not top.op.commutative and points > 1:
         raise NotLowered(
             what=f"the reduction {definition.name} by {top.op.name}, which does not commute bit for bit, over several "

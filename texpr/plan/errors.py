@@ -279,6 +279,13 @@ class TurnstileInvalid(PlanError):
     default_hint = "combine: two_pass"
 
 
+class FlattenInvalid(PlanError):
+    code = "TX0348"
+    title = "flatten that is not possible"
+    template = "order: flatten: {why}"
+    default_hint = "another order"
+
+
 class ByInvalid(PlanError):
     code = "TX0341"
     title = "by that does not fit its func"

@@ -45,6 +45,7 @@ from texpr.lang.user_code import TileOp
 from texpr.math.expr import BoolExpr, IntExpr, ceildiv
 from texpr.plan.online import Member
 from texpr.plan.readings import Reading as Reading
+from texpr.plan.turns import Turnstile as Turnstile
 from texpr.schedule.records import Base, Copy, Memory, Order, Position, SkipTest, TrimMode
 from texpr.schedule.records import Kernel as KernelRecord
 from texpr.targets import Target
@@ -340,20 +341,6 @@ class LookBack:
     tiles: IntExpr
     window: int
     widths: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Turnstile:
-    """How programs combine what they have of a tile: in turn along ``axis``, a program for every point of it. A program
-    combines its own values of ``funcs`` with those that the one before it has left in ``states``, a row for every tile
-    with the elements of each component one after the other, and leaves them to the next one; the last one goes on with
-    them. In ``words``, a counter of programs, then for every tile whose turn it is."""
-
-    funcs: tuple[Func, ...]
-    axis: Axis
-    tiles: IntExpr
-    words: Scratch
-    states: tuple[Scratch, ...]
 
 
 @dataclass(frozen=True, slots=True)

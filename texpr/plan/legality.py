@@ -55,7 +55,7 @@ from texpr.plan.parts import check_in_turns, part_axis
 from texpr.plan.resolve import Context, written_out
 from texpr.plan.scans import check_place
 from texpr.plan.skip import check_no_skip
-from texpr.schedule.records import Copy, Kernel, LoopOf, Memory, Place, Start, Tile
+from texpr.schedule.records import Copy, Kernel, LoopOf, Memory, OrderKind, Place, Start, Tile
 from texpr.targets import Target
 
 _MOST_PIECES = 256
@@ -64,9 +64,10 @@ _MOST_PIECES = 256
 def check_axis_names(context: Context) -> None:
     """Axes named by ``order``, by ``stage: by`` and by ``mma`` exist where they are named."""
     record = context.record
-    for name in record.order.axes if record.order is not None else ():
+    order = record.order
+    for name in order.axes if order is not None and order.kind is not OrderKind.FLATTEN else ():
         if name not in record.grid:
-            at = (record.order and record.order.location) or record.location_of("order")
+            at = (order and order.location) or record.location_of("order")
             raise UnknownAxis(directive="order", name=name, owner="the grid", near=near(name, record.grid), at=at)
     for tensor, stage in record.stage.items():
         for axis in stage.by:

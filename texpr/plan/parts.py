@@ -76,12 +76,7 @@ def member_of(algorithm: Algorithm, name: str, record: SplitReduction) -> tuple[
 
 def parts_cut(algorithm: Algorithm, kernel: Kernel, record: SplitReduction, facts: Facts) -> Cut:
     """How the axis is divided for a kernel."""
-    if record.parts is None:
-        raise NotLowered(
-            what="combine: turnstile of parts by program",
-            instead="parts: n, or combine: two_pass",
-            at=record.location_of("combine"),
-        )
+    assert record.parts is not None
     axes = [member_of(algorithm, name, record)[2] for name in record.of]
     axis = axes[0]
     if axis.ragged is not None:
@@ -111,9 +106,9 @@ def parts_cut(algorithm: Algorithm, kernel: Kernel, record: SplitReduction, fact
 
 
 def part_axis(context: Context) -> Axis | None:
-    """The axis along which programs take turns."""
+    """The axis along which programs take turns, each with a part of a tile."""
     record = by_turns(context.record)
-    return None if record is None else context.axes.get(f"{record.over}.part")
+    return None if record is None or record.parts is None else context.axes.get(f"{record.over}.part")
 
 
 def is_in_turns(context: Context, definition: Def) -> bool:

@@ -78,7 +78,7 @@ def recut(algorithm: Algorithm, record: Kernel, stored: frozenset[Func], facts: 
         result = _apply(result, cut, stored)
         axes.update({new.name: new for new in cut.new})
     parts = by_turns(record)
-    if parts is not None:
+    if parts is not None and parts.parts is not None:
         result = _apply(result, parts_cut(result.algorithm, record, parts, facts), stored)
     return result
 

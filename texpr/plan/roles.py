@@ -219,9 +219,29 @@ def check_where_tiles_are_found(record: KernelRecord, plan: KernelPlan) -> None:
             raise RoleCannotRun(role=role, node=f"stage.{stage.name}", why=why, hint=hint, at=at)
 
 
+def check_stages_after_a_turn(plan: KernelPlan, at: Location | None) -> None:
+    """What only the last program of a tile goes on with is fetched by the role that computes: others know of no turns.
+    """
+    turn = next(n for n, node in enumerate(plan.body) if plan.passes_on(node))
+    late = (node for node in _every(plan.body[turn + 1 :]) if isinstance(node, Stage))
+    for stage in late:
+        if any(stage.name in _fetched(role) for role in plan.record.roles.values()):
+            raise NotLowered(
+                what=f"stage.{stage.name} in a role, where only the last program of a tile goes on,",
+                instead="no stage of it",
+                at=at,
+            )
+
+
 def check_whatcomputes(plan: KernelPlan, at: Location | None) -> None:
     """What the computing role does for the whole program stays out of roles."""
-    if plan.tickets is not None:
+    if plan.turnstile is not None:
+        check_stages_after_a_turn(plan, at)
+        several = next((role for role in plan.record.roles.values() if role.times > 1), None)
+        if several is not None:
+            what = "times in a kernel whose programs wait for each other"
+            raise NotLowered(what=what, instead="times: 1", at=several.location_of("times"))
+    elif plan.tickets is not None:
         raise NotLowered(what="roles in a kernel whose programs wait for each other", instead="warps", at=at)
     if any(isinstance(node, Write) and node.update is not None for node in _every(plan.nodes)):
         raise NotLowered(what="roles in a kernel with atomic updates", instead="warps", at=at)

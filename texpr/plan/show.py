@@ -190,6 +190,8 @@ def _order_text(order: Order) -> str:
             return f"{order.axis} in bands of {order.by}"
         case OrderKind.HILBERT:
             return f"{' and '.join(order.axes)} in squares of {order.by} x {order.by} along Hilbert curves"
+        case OrderKind.FLATTEN:
+            return f"steps along {', '.join(order.axes)} in equal shares"
 
 
 def _tile_line(kernel: KernelPlan) -> str:

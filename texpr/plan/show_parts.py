@@ -35,5 +35,8 @@ def turnstile_line(turnstile: Turnstile) -> str:
     """What is handed from program to program; it stands before the nodes that the last one has."""
     size = sum((constant(state.shape[1]) or 0) * state.dtype.bits // 8 for state in turnstile.states)
     names = ", ".join(state.name for state in turnstile.states)
+    if turnstile.shared is not None:
+        taken = f"{size_text(size)} of {names} to the next program if steps are left, and from the one before"
+        return f"in turn along {turnstile.axis.name}: {taken}; whoever has the last step goes on:"
     taken = f"{size_text(size)} of {names} from the part before, and to the part after"
     return f"in turn along {turnstile.axis.name}: {taken}; the last part of a tile goes on:"

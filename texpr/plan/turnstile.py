@@ -24,10 +24,12 @@ from texpr.math.integer import product
 from texpr.plan import ragged
 from texpr.plan.attach import node_body, node_exprs, node_names
 from texpr.plan.errors import NotLowered, SplitNotAssociative, TurnstileInvalid
-from texpr.plan.ir import Cover, Group, Node, Prefixes, Reduction, Scratch, TileAxis, Turnstile, Write
+from texpr.plan.flatten import check_flattened, shared_loop, steps_in_turn
+from texpr.plan.ir import Cover, Group, LoopAxis, Node, Prefixes, Reduction, Scratch, TileAxis, Turnstile, Write
 from texpr.plan.monoids import kept_as
 from texpr.plan.parts import by_turns, part_axis
 from texpr.plan.resolve import Context, constant, mentioned
+from texpr.plan.shares import programs_of
 from texpr.schedule.records import OrderKind, SplitReduction
 
 
@@ -37,20 +39,25 @@ def turnstile_of(context: Context, nodes: Sequence[Node], tile: Sequence[TileAxi
     record = by_turns(context.record)
     if record is None:
         return None
-    axis = part_axis(context)
-    assert axis is not None
     node = _one_node(context, record, nodes)
-    _check_order(context, record, axis)
-    _check_kernel(context, record, nodes)
+    axis = part_axis(context)
+    shared = None if axis is not None else shared_loop(context, record, node, nodes)
+    axis = axis if shared is None else shared.axis
+    assert axis is not None
+    _check_order(context, record, axis, shared)
+    _check_kernel(context, record, nodes, shared)
     _check_after(context, record, axis, node, nodes)
-    tiles = product(t.count for t in tile if t.cover is Cover.GRID and t.axis is not axis)
-    words = Scratch(f"{context.record.name}.turns", DType.U64, (1 + tiles,))
-    return Turnstile(node.funcs, axis, tiles, words, tuple(_states(context, node, tile, tiles)))
+    rows = product(t.count for t in tile if t.cover is Cover.GRID and t.axis is not axis)
+    if shared is not None:
+        rows = programs_of(context.record, steps_in_turn(context, rows), context.algorithm.statics)
+    words = Scratch(f"{context.record.name}.turns", DType.U64, (1 + rows,))
+    return Turnstile(node.funcs, axis, words, tuple(_states(context, node, tile, rows)), shared)
 
 
 def check_parts_of_grid(context: Context, tile: Sequence[TileAxis]) -> None:
     """Programs that take turns have a part of a tile each."""
     record = by_turns(context.record)
+    check_flattened(context, record)
     if record is None:
         return
     name, axis = f"{record.over}.part", part_axis(context)
@@ -60,7 +67,7 @@ def check_parts_of_grid(context: Context, tile: Sequence[TileAxis]) -> None:
         why = f"kernel {context.record.name} does not compute it"
         raise TurnstileInvalid(func=absent, why=why, hint="remove split_reduction", at=record.location)
     own = next((t for t in tile if t.axis is axis), None)
-    if own is None or own.cover is not Cover.GRID or own.size != 1:
+    if record.parts is not None and (own is None or own.cover is not Cover.GRID or own.size != 1):
         why = f"a program has one part of a tile, and the grid does not say so of {name}"
         at = context.record.grid.location_of(name) or record.location
         raise TurnstileInvalid(func=record.of[0], why=why, hint=f"grid: {{{name}: 1}}", at=at)
@@ -107,10 +114,10 @@ def _check_sums(group: Group, record: SplitReduction) -> None:
             raise SplitNotAssociative(func=member.func.name, why=why, at=record.location)
 
 
-def _check_order(context: Context, record: SplitReduction, axis: Axis) -> None:
+def _check_order(context: Context, record: SplitReduction, axis: Axis, shared: LoopAxis | None) -> None:
     """Parts of a tile are numbered in ascending order."""
     order = context.record.order
-    if order is None or axis.name not in order.axes or order.kind is OrderKind.GROUP:
+    if shared is not None or order is None or axis.name not in order.axes or order.kind is OrderKind.GROUP:
         return
     way = "comes to some of them later" if order.kind is OrderKind.HILBERT else "begins with the last"
     why = f"programs wait for the parts before theirs, and this order {way}"
@@ -118,12 +125,16 @@ def _check_order(context: Context, record: SplitReduction, axis: Axis) -> None:
     raise TurnstileInvalid(func=record.of[0], why=why, hint=f"an order without {axis.name}", at=at)
 
 
-def _check_kernel(context: Context, record: SplitReduction, nodes: Sequence[Node]) -> None:
+def _check_kernel(context: Context, record: SplitReduction, nodes: Sequence[Node], shared: LoopAxis | None) -> None:
     first = record.of[0]
-    if context.record.persistent is not None:
+    if shared is None and context.record.persistent is not None:
         why = "a program that loops over tiles would wait for tiles of its own"
         at = context.record.location_of("persistent")
         raise TurnstileInvalid(func=first, why=why, hint="remove persistent", at=at)
+    if context.record.cluster:
+        why = "programs of a cluster start together, and take their numbers in any order"
+        at = context.record.location_of("cluster")
+        raise TurnstileInvalid(func=first, why=why, hint="remove cluster", at=at)
     for node in nodes:
         if isinstance(node, Prefixes) and node.look_back is not None:
             raise NotLowered(

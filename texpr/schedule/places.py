@@ -328,7 +328,8 @@ class SplitReduction(Record):
         default=None,
         metadata=about(
             "`program`: a piece is what lies in the tiles of one program of a persistent kernel, whose grid has the "
-            "axis. The partial results stay in registers from tile to tile.",
+            "axis. The partial results stay in registers from tile to tile. With `combine: turnstile`, what lies in "
+            "the share that `order: {flatten: ..}` gives to the program.",
             "program",
         ),
     )

@@ -91,13 +91,12 @@ class Relax(Record):
 
 @dataclass(frozen=True, slots=True)
 class Order(Record):
-    """The order in which programs take tiles, spelled `{group: axis, by: n}`, `{reverse: axis}` or `{hilbert: [axis,
-    axis], by: n}`."""
+    """The order in which programs take tiles, spelled `{group: axis, by: n}`, `{reverse: axis}`, `{hilbert: [axis,
+    axis], by: n}` or `{flatten: [axis+]}`."""
 
     SPELLING: ClassVar[Spelling] = Spelling.TAGGED
     LATER: ClassVar[Mapping[str, str]] = {
-        "flatten": "one program order over several axes, in pieces of equal size",
-        "pieces": "the size of the pieces of `flatten`",
+        "pieces": "`flatten` in pieces of a given size instead of one for every program",
     }
 
     kind: OrderKind = field(
@@ -105,11 +104,21 @@ class Order(Record):
             """`group`: walk `by` tiles of the axis before moving on along the others, so that neighbours meet in L2.
             `hilbert`: squares of `by` x `by` tiles of two axes, each along a Hilbert curve, so that also the last few
             programs started are neighbours along both. `reverse`: from the last tile of the axis to the first (longest
-            rows first under a causal guard).""",
+            rows first under a causal guard). `flatten`: the steps of a reduction's loop in all tiles as one sequence,
+            the last axis fastest, which is that of the loop; the others are those of the grid. A persistent program
+            has an equal share of it (stream-K), and goes from its last tile to its first: what it has of the last one
+            is for the next program, and what it lacks of the first one comes from the program before. Goes with
+            `split_reduction: {by: program, combine: turnstile}`.
+            Shares depend on how many programs there are: sums of floats are the same from run to run on a device, and
+            may be rounded otherwise on one with another number of multiprocessors.""",
             "group",
         )
     )
-    axes: tuple[AxisName, ...] = field(metadata=about("An axis of the grid; two for `hilbert`.", "i", bare=True))
+    axes: tuple[AxisName, ...] = field(
+        metadata=about(
+            "An axis of the grid; two for `hilbert`, all of them and that of the loop for `flatten`.", "i", bare=True
+        )
+    )
     by: Count | None = field(
         default=None, metadata=about("Tiles per group, or per side of a square (a power of two).", "8")
     )

@@ -213,6 +213,9 @@ def _check_cluster(kernel: Kernel) -> None:
 
 
 def _check_order(order: Order) -> None:
+    if order.kind is OrderKind.FLATTEN:
+        _check_flattened(order)
+        return
     wanted = 2 if order.kind is OrderKind.HILBERT else 1
     if len(dict.fromkeys(order.axes)) != wanted or len(order.axes) != wanted:
         raise errors.BadOrder(
@@ -251,6 +254,19 @@ def _check_stage(stage: Stage) -> None:
             copy=stage.copy.value,
             memory=stage.where.value,
         )
+
+
+def _check_flattened(order: Order) -> None:
+    named = ", ".join(dict.fromkeys(order.axes))
+    problem = ""
+    if len(dict.fromkeys(order.axes)) < len(order.axes):
+        problem = "order: flatten names an axis twice"
+    elif len(order.axes) < 2:
+        problem, named = "order: flatten is along the axes of the grid and of a loop", f"{named}, k"
+    elif order.by is not None:
+        problem = "order: flatten takes no by"
+    if problem:
+        raise errors.BadOrder(at=order.location, problem=problem, remedy=f"order: {{flatten: [{named}]}}")
 
 
 def _check_split_reduction(split: SplitReduction, subject: str) -> None:

@@ -28,6 +28,7 @@ class OrderKind(Enum):
     GROUP = "group"
     REVERSE = "reverse"
     HILBERT = "hilbert"
+    FLATTEN = "flatten"
 
 
 class Start(Enum):

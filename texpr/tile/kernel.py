@@ -28,6 +28,7 @@ from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.layouts import Layout
 from texpr.tile.protocol import Advance, Arrive, StoreTensor, WaitBarrier
 from texpr.tile.scope import Scope
+from texpr.tile.share import Share
 from texpr.tile.spaces import Grouping, accumulator_space, blocked_space
 
 
@@ -63,7 +64,8 @@ class Kernel:
     that this is lowered for, None without roles; ``taken``: what must happen where the stages that other roles have
     fetched for this level of the nest have been read. ``meetings``: the barrier at which instances wait for each other,
     if they do, and the count of its phases. ``boxed``: the stores by the copy engine; ``stored``: the count of those of
-    each output, where its slots do not begin anew in every tile."""
+    each output, where its slots do not begin anew in every tile. ``share``: the steps of the tile that are the
+    program's, if not all are."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -86,6 +88,7 @@ class Kernel:
     meetings: list[tuple[str, str]] = field(default_factory=list)
     stored: dict[Func, str] = field(default_factory=dict)
     boxed: list[StoreTensor] = field(default_factory=list)
+    share: Share | None = None
 
     @property
     def role(self) -> RolePlan | None:

@@ -23,6 +23,8 @@ def tile_numbers(
         case Order(kind=OrderKind.REVERSE, axis=axis):
             numbers = _row_major(names, counts, index)
             return numbers | {axis: counts[axis] - 1 - numbers[axis]}
+        case Order(kind=OrderKind.FLATTEN, axes=axes):
+            return _row_major(axes[:-1], counts, index)  # the last one is a loop's
         case Order(kind=OrderKind.GROUP, axis=axis, by=int(by)):
             return _in_bands(axis, by, names, counts, index, named)
         case Order(kind=OrderKind.HILBERT, axes=(rows, columns), by=int(by)):

@@ -19,7 +19,8 @@ from texpr.tile.turnstile import combined_in_turn
 def lower_ordered(node: Reduction, kernel: Kernel, scope: Scope, block: Block, lower: LowerNodes) -> Scope:
     """A reduction along one axis whose points are combined in index order; parts of it too."""
     turnstile = kernel.plan.turnstile
-    (axis,) = (a for a in node.axes if turnstile is None or a is not turnstile.axis)
+    parts = None if turnstile is None or turnstile.shared is not None else turnstile.axis
+    (axis,) = (a for a in node.axes if a is not parts)
     op = node.op
     assert isinstance(op, Monoid)
     dtypes = tuple(expr.dtype for expr in node.exprs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Container, Mapping, Sequence
+from functools import partial
 
 from texpr.dtypes import DType
 from texpr.errors import located
@@ -19,6 +20,7 @@ from texpr.tile.clusters import cluster_of, spanning
 from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
 from texpr.tile.evaluate import Needs
 from texpr.tile.extern import extern_program
+from texpr.tile.flatten import lower_share
 from texpr.tile.ir import (
     Atomic,
     CopyAsync,
@@ -107,7 +109,7 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
     for t in grid_axes:  # there is a program
         scope = scope.with_fact(ge(t.axis.extent, 1))
 
-    def lower_tile(nodes: Sequence[Node], index: IntExpr, own: Kernel, lower: LowerNodes, at: Scope, to: Block) -> None:
+    def lower_tile(nodes: Sequence[Node], own: Kernel, lower: LowerNodes, at: Scope, index: IntExpr, to: Block) -> None:
         to.add(*_positions(plan, grid_axes, origins, index, own, within))
         body = to if within is None else Block()
         start_copies(own, body, each_tile=True)
@@ -118,32 +120,40 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
             to.add(within.around(origins, body))
 
     rooms = {count.dim.name: count.dim.room for count in plan.counts}
-    grid = substitute(tiles if plan.persistence is None else minimum(tiles, plan.persistence.programs), rooms)
+    shared = None if plan.turnstile is None else plan.turnstile.shared
+    programs = tiles if plan.persistence is None else minimum(tiles, plan.persistence.programs)
+    grid = substitute(programs if plan.persistence is None or shared is None else plan.persistence.programs, rooms)
 
     def all_tiles(own: Kernel, lower: LowerNodes) -> list[Statement]:
         to, inner = Block(), Block()
         around = scope if own.instance is None else own.instance.part(scope)
         if plan.persistence is None and grid is tiles:
-            lower_tile(plan.nodes, sym(pid), own, lower, around, to)
+            lower_tile(plan.nodes, own, lower, around, sym(pid), to)
             drain_stores(own, to)
             return to.statements
         if plan.persistence is None:
             turn = own.name("tile")
-            lower_tile(plan.nodes, sym(turn), own, lower, around, inner)
+            lower_tile(plan.nodes, own, lower, around, sym(turn), inner)
             note = "a tile, unless the device counts too few"
             to.add(For(turn, sym(pid), tiles, grid, tuple(inner.statements), note))
             drain_stores(own, to)
             return to.statements
         start_copies(own, to, each_tile=False)
         at = lower(plan.prologue, own, around, to).repeating()
+        count = own.name("programs")
+        if shared is not None:
+            to.add(Scalar(count, grid, "programs launched"))
+            lower_share(shared, tiles, sym(count), sym(pid), own, to, partial(lower_tile, plan.body, own, lower, at))
+            lower(plan.epilogue, own, at, to)
+            drain_stores(own, to)
+            return to.statements
         turn = own.name("tile")
-        lower_tile(plan.body, sym(turn), own, lower, at, inner)
+        lower_tile(plan.body, own, lower, at, sym(turn), inner)
         for through in own.through:
             start_through(through, to)
-        programs = own.name("programs")
-        to.add(Scalar(programs, grid, "programs launched"))
+        to.add(Scalar(count, grid, "programs launched"))
         note = "persistent: one tile after the other"
-        to.add(For(turn, sym(pid), tiles, sym(programs), tuple(inner.statements), note))
+        to.add(For(turn, sym(pid), tiles, sym(count), tuple(inner.statements), note))
         finish_copies(own, at, to, each_tile=False)
         for through in own.through:
             at = finish_through(through, own, at, to)

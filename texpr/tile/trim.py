@@ -1,4 +1,4 @@
-"""The steps of a loop: all of its axis, or what a guard leaves of it.
+"""The steps of a loop: all of its axis, what a guard leaves of it, or a program's share of them.
 
     k < edge      stop = the largest edge over the tile      without the test up to the smallest
     k >= edge     first = the smallest edge over the tile    without the test from the largest
@@ -74,6 +74,10 @@ def steps_of(
     if loop.base is not None and loop.axis.ragged is not None:
         first, stop = points_of_groups(loop.axis, loop.axis.ragged, kernel, scope, block)
         return (Steps(loop.axis, loop.size, first, stop, loop.size, False, end=stop),)
+    shared = None if kernel.plan.turnstile is None else kernel.plan.turnstile.shared
+    if kernel.share is not None and shared is not None and shared.axis is loop.axis:
+        first, stop = kernel.share.first * loop.size, minimum(kernel.share.stop * loop.size, loop.axis.extent)
+        return (Steps(loop.axis, loop.size, first, stop, loop.size, loop.full),)
     if loop.trim is None:
         whole = Steps(loop.axis, loop.size, const(0), loop.axis.extent, loop.size, loop.full, (), False, loop.reverse)
         return (dataclasses.replace(whole, live=live),)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from texpr.lang.ir import Monoid, OpName, ReduceOp
 from texpr.math.expr import IntExpr, const, sym
@@ -33,6 +34,18 @@ from texpr.tile.scope import Scope
 
 Merge = Callable[[Sequence[Var], Block], None]
 """Combine what the parts before come to with the program's own values, in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What a program waits for and where: the row that it takes over, when its word is ``number``, if it ``goes_on``
+    with a tile, and the row that it leaves to others if it ``is_not_last``."""
+
+    number: IntExpr
+    taken: IntExpr
+    left: IntExpr
+    goes_on: TileExpr
+    is_not_last: TileExpr
 
 
 def combined_in_turn(
@@ -58,45 +71,61 @@ def hand_over(
     is in one tile or several, which lie one after the other in its memory."""
     turnstile = kernel.plan.turnstile
     assert turnstile is not None
-    part = scope.axes[turnstile.axis].origin
-    number = sym(kernel.name("turnstile"))
-    block.add(Scalar(number.name, _tile_number(turnstile, kernel, scope), "the tile, without its parts"))
+    turn = _turn(turnstile, kernel, scope, block)
     words = memory_of(turnstile.words, scope.guard).name
     kernel.needs.tensors[words] = turnstile.words
     kernel.needs.limits[turnstile.words.shape[0]] = None
     what = origin(turnstile.funcs[0].name, "")
     taken, left = Block(), Block()
-    taken.add(AwaitTurn(words, number + 1, part, what))
-    left.add(Barrier("what is overwritten has been read"))
+    taken.add(AwaitTurn(words, turn.taken + 1, turn.number, what))
+    if turn.taken is turn.left:
+        left.add(Barrier("what is overwritten has been read"))
     before: list[Var] = []
     for state, variables in zip(turnstile.states, components, strict=True):
         memory = memory_of(state, scope.guard)
         kernel.needs.tensors[memory.name] = state
-        at: IntExpr = number * state.shape[1]
+        done = 0
         for var in variables:
-            offset = _offset(var)
+            offset, space = _offset(var), var.space if var.dims else None
             name = kernel.name(f"{var.name}_before")
-            taken.add(Receive(name, memory.name, at, offset, var.dtype, var.space if var.dims else None, var.dims))
+            found, at = turn.taken * state.shape[1] + done, turn.left * state.shape[1] + done
+            taken.add(Receive(name, memory.name, found, offset, var.dtype, space, var.dims))
             left.add(Store(memory.name, at, offset, None, var, what))
-            before.append(Var(name, var.dtype, var.space if var.dims else None, var.dims))
-            at = at + math.prod(_sizes(var).values())
+            before.append(Var(name, var.dtype, space, var.dims))
+            done += math.prod(_sizes(var).values())
     merge(before, taken)
-    left.add(PassTurn(words, number + 1, part + 1))
-    here, last = tile.uniform(part), tile.uniform(turnstile.axis.extent - 1)
-    some = tile.op(OpName.GT, here, tile.uniform(0))
-    block.add(If(some, tuple(taken.statements), "in turn, after the parts before"))
-    block.add(If(tile.op(OpName.LT, here, last), tuple(left.statements), "the next part goes on"))
+    left.add(PassTurn(words, turn.left + 1, turn.number + 1 if turn.taken is turn.left else const(1)))
+    block.add(If(turn.goes_on, tuple(taken.statements), "in turn, after the parts before"))
+    block.add(If(turn.is_not_last, tuple(left.statements), "the next part goes on"))
 
 
 def by_the_last(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Block, lower: LowerNodes) -> Scope:
     """What the program with the last part of a tile does."""
     turnstile = kernel.plan.turnstile
     assert turnstile is not None
-    part, inner = scope.axes[turnstile.axis].origin, Block()
+    inner = Block()
+    if kernel.share is None:
+        here, last = scope.axes[turnstile.axis].origin, turnstile.axis.extent - 1
+    else:
+        here, last = kernel.share.stop, kernel.share.steps
     scope = lower(nodes, kernel, scope, inner)
-    condition = tile.op(OpName.EQ, tile.uniform(part), tile.uniform(turnstile.axis.extent - 1))
+    condition = tile.op(OpName.EQ, tile.uniform(here), tile.uniform(last))
     block.add(If(condition, tuple(inner.statements), "the last part has all of the tile"))
     return scope
+
+
+def _turn(turnstile: Turnstile, kernel: Kernel, scope: Scope, block: Block) -> _Turn:
+    share = kernel.share
+    if share is not None:  # every program has a row of its own, which is stored once
+        goes_on = tile.op(OpName.GT, tile.uniform(share.first), tile.uniform(0))
+        is_not_last = tile.op(OpName.LT, tile.uniform(share.stop), tile.uniform(share.steps))
+        return _Turn(const(1), share.program - 1, share.program, goes_on, is_not_last)
+    part = scope.axes[turnstile.axis].origin
+    row = sym(kernel.name("turnstile"))
+    block.add(Scalar(row.name, _tile_number(turnstile, kernel, scope), "the tile, without its parts"))
+    goes_on = tile.op(OpName.GT, tile.uniform(part), tile.uniform(0))
+    is_not_last = tile.op(OpName.LT, tile.uniform(part), tile.uniform(turnstile.axis.extent - 1))
+    return _Turn(part, row, row, goes_on, is_not_last)
 
 
 def _tile_number(turnstile: Turnstile, kernel: Kernel, scope: Scope) -> IntExpr:

@@ -482,4 +482,12 @@ def extremes(x: Any, m: Any, z: Any) -> None:
     z[i] = te.min(x[i, j], over=j)
 
 
+@te.algorithm("x: f16[M, N], r: f16[M, K] -> y: f16[M, K]", require=["N % 8 == 0", "K % 8 == 0"])
+def scaled_rows(x: Any, r: Any, y: Any) -> None:
+    i, j, k = te.axes(i="M", j="N", k="K")
+    s = te.func("s")
+    s[i] = te.sum(x[i, j], over=j)
+    y[i, k] = s[i] * r[i, k]
+
+
 ALGORITHMS = {value.name: value for value in list(globals().values()) if isinstance(value, AlgorithmDef)}
