@@ -11,6 +11,10 @@ import pytest
 
 import texpr as te
 from tests.integration.running import bundle, halves, worst
+from texpr.plan.build import plan_variant
+from texpr.plan.show import show_variant
+from texpr.schedule import load_schedule
+from texpr.targets import TARGETS as TARGET_RECORDS
 
 TARGETS = ("sm_90a", "sm_120a")
 
@@ -173,3 +177,24 @@ def test_parts_of_a_trimmed_loop_share_a_ring(mode: str, tmp_path: Path) -> None
     rng = np.random.default_rng(6)
     for m, k, n in ((33, 40, 8), (97, 96, 40), (1, 8, 8), (64, 16, 32), (40, 0, 8)):
         assert worst(built, triangle, {"l": halves(rng, m, k), "x": halves(rng, k, n)}) <= 1
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_last_part_of_a_split_reduction_ends_where_its_tensors_do(target: str, tmp_path: Path) -> None:
+    """The engine brings zeros from there on: no guard is left to be tested, also where a whole part lies outside."""
+    parts = "split_reduction: {of: [y], over: k, parts: 4}"
+    place = "place: {y.part: {loop: {k: 16}, mma: {op: mma, rows: i, cols: j}}}"
+    entry = stages("y.part.k", x="copy: tma, depth: 3", w="copy: tma, depth: 3")
+    kernels = (
+        f"{{name: part, writes: [y.part], grid: {{i: 32, j: 32, k.part: 1}}, {parts}, {place}, stage: {{{entry}}}}}",
+        "{name: whole, writes: [y], grid: {i: 32, j: 32}, whole: {k.part: 4}}",
+    )
+    text = variants("product", target, "", "grid: {i: 32, j: 32}, place: {y: {loop: {k: 16}}}", "x, w")
+    text = text.replace("{name: k, writes: [y], }", "\n  - ".join(kernels)).replace("when:", "when: K >= 1 and")
+    algorithm = product.bind({})
+    plan = plan_variant(algorithm, load_schedule(text, "parts.yaml").variants[0], TARGET_RECORDS[target])
+    assert "zero unless" not in show_variant(plan, algorithm)
+    built = bundle(product, text, tmp_path, target=target)
+    rng = np.random.default_rng(9)
+    for m, k, n in ((33, 200, 8), (5, 24, 40), (32, 64, 32), (1, 136, 8), (31, 0, 40)):
+        assert worst(built, product, {"x": halves(rng, m, k), "w": halves(rng, k, n)}) <= 1

@@ -128,6 +128,9 @@ STEPS = {
     "swiglu_mlp.fetched.hidden.sm_90a": Step("HGMMA", 8, "m64n128k16", 2, 2, 70),
     "swiglu_mlp.fetched.down.sm_90a": Step("HGMMA", 4, "m64n256k16", 2, 1, 60),
     "conv2d.fetched.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
+    "conv2d.batch.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
+    "conv2d.narrow.conv.sm_90a": Step("HGMMA", 8, "m64n64k16", 2, 1, 75),
+    "matmul_nn.split_fetched.matmul.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
     "conv3d.fetched.conv.sm_90a": Step("HGMMA", 4, "m64n128k16", 2, 1, 60),
     # two programs: one more arrival, at the barrier of the one that fetches for both
     "matmul_nn.clustered.matmul.sm_90a": Step("HGMMA", 4, "m64n256k16", 3, 2, 66),

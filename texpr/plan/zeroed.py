@@ -8,7 +8,8 @@ loop whose reductions all leave out the points where the guard fails, and what t
 The copy runs ahead of the loop, so it must know the guard. An asynchronous copy leaves out whole pieces of several
 elements, so its guard must be the same along the last axis. The copy engine leaves out nothing: what it has brought is
 zeroed in shared memory, in those steps in which the guard does not hold everywhere, and only for operands that the
-guard zeroes.
+guard zeroes. A guard that ends where the tensor does (as that of the last part of a split reduction) needs nothing: the
+engine brings zeros from outside of the tensor.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from texpr.lang.ir import Axis, Cast, Expr, Read, Tensor
+from texpr.lang.index import to_int_expr
+from texpr.lang.ir import Axis, Cast, Expr, Op, OpName, Read, Tensor
 from texpr.plan.inline import Key, axes_of, conjuncts, key_of, reads_of
 from texpr.plan.ir import AxisTile, Compute, Dot, Group, Node, Prefixes, Reduction, Stage, Write
 from texpr.schedule.records import Copy, Memory
@@ -30,6 +32,9 @@ def zeroed_by_copies(
     form = stage.form
     if not isinstance(form, AxisTile) or stage.memory is not Memory.SHARED:
         return stage, tuple(nodes)
+    if stage.copy is Copy.TMA:
+        ends = {key_of(guard) for guard in _of_operand(nodes, form) if _ends_with_tensor(guard, form.read)}
+        nodes = [_without(node, form, ends) for node in nodes]
     own = [axis for axis, _ in form.axes]
     known = {axis for axis, size in sizes.items() if size == 1} | {*(own[:-1] if stage.copy is Copy.ASYNC else own)}
     guards = _of_loop(nodes, form, sizes) or (_of_operand(nodes, form) if len(stage.reads) == 1 else [])
@@ -45,6 +50,15 @@ def zeroed_by_copies(
         return stage, tuple(nodes)
     keys = {key_of(guard) for guard in applied}
     return dataclasses.replace(stage, where=tuple(applied)), tuple(_without(node, form, keys) for node in nodes)
+
+
+def _ends_with_tensor(guard: Expr, read: Read) -> bool:
+    """Whether a guard says no more than that an index of the read is below the extent of its dim."""
+    if not isinstance(guard, Op) or guard.name is not OpName.LT or not isinstance(read.source, Tensor):
+        return False
+    index, extent = map(to_int_expr, guard.args)
+    dims = zip(read.indices, read.source.shape, strict=True)
+    return index is not None and any(to_int_expr(each) == index and size == extent for each, size in dims)
 
 
 def _of_operand(nodes: Sequence[Node], form: AxisTile) -> list[Expr]:
