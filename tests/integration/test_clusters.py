@@ -11,8 +11,9 @@ import pytest
 
 import texpr as te
 from tests.integration.running import halves
-from tests.integration.test_boxes import convolved, product, scaled, scores, stages, variants
-from tests.integration.test_roles import built, right, roles
+from tests.integration.test_boxes import convolved, product, scaled, scores, stages, triangle, variants
+from tests.integration.test_roles import attend, built, right, roles
+from texpr.lang.accuracy import Accuracy
 
 PLAIN = "grid: {i: 32, j: 32}, place: {y: {loop: {k: 16}}}"
 _FOUR = "persistent: {programs: 4}, "
@@ -55,6 +56,45 @@ def test_what_several_roles_fetch_for_several_programs(fetching: dict[str, str],
     rng = np.random.default_rng(1)
     for m, k, n in ((97, 48, 72), (33, 80, 40), (40, 0, 8)):
         assert right(bundles, product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
+
+
+@pytest.mark.parametrize("unit", ["fma", "wgmma"])
+def test_attention_of_several_programs_shares_its_keys(unit: str, tmp_path: Path) -> None:
+    """Every program has queries of its own; steps are zeroed in the memory of each where a guard says so."""
+    rows, keys = (64, 64) if unit == "wgmma" else (16, 16)
+    grid = f"grid: {{b: 1, i: {rows}}}, whole: {{d: 32, e: 32}}"
+    place = "{s: {at: u.j, mma: {op: wgmma, rows: i, cols: j}}, p: {at: u.j}, u: {mma: {op: wgmma, a: registers}}}"
+    trim = "" if unit == "wgmma" else ", trim: {j: split}"
+    online = f"online: {{funcs: [m, total, u], at: tile, loop: {{j: {keys}}}{trim}}}"
+    placed = f"place: {place}" if unit == "wgmma" else "place: {s: {at: u.j}, p: {at: u.j}}"
+    entry = f"{stages('tile', q='copy: tma')}, {stages('u.j', k='copy: tma, depth: 2', v='copy: tma, depth: 2')}"
+    fetched = roles("online, s, p, o", load="stage.q, stage.k, stage.v")
+    tile = f"{grid}, cluster: {{i: 2}}, persistent: {{programs: 4}}"
+    kernel = f"{tile}, {online}, {placed}, stage: {{{entry}}}, {fetched}"
+    plain = f"{grid}, {online}, place: {{s: {{at: u.j}}, p: {{at: u.j}}}}"
+    text = variants("attend", "sm_90a", kernel, plain, "q, k, v").replace("writes: [y]", "writes: [o]")
+    finite = "assume: [finite(q), finite(k), finite(v)]"
+    text = text.replace("  kernels:", f"  relax: [{{rounding: p}}]\n  {finite}\n  kernels:")
+    bundles = built(attend, text, tmp_path, "sm_90a")
+    rng = np.random.default_rng(9)
+    for b, s, length in ((1, 1, 1), (2, 2 * rows + 1, 2 * keys + 1), (2, rows, 3 * keys)):
+        q, k, v = (halves(rng, b, points, 32) for points in (s, length, length))
+        n = rng.integers(0, length + 1, b).astype(np.int32)
+        assert right(bundles, attend, Accuracy(relaxed=frozenset({"p"})), q=q, k=k, v=v, n=n), (b, s, length)
+
+
+@pytest.mark.parametrize("axis", ["i", "j"])
+def test_parts_of_a_trimmed_loop_are_the_same_for_all_programs(axis: str, tmp_path: Path) -> None:
+    entry = stages("y.k", l="copy: tma, depth: 3", x="copy: tma, depth: 3")
+    place = "grid: {i: 32, j: 32}, place: {y: {loop: {k: 16}, trim: {k: split}}}"
+    load = roles("y", load="stage.l, stage.x")
+    kernel = f"{place}, cluster: {{{axis}: 2}}, persistent: {{programs: 4}}, stage: {{{entry}}}, {load}"
+    text = variants("triangle", "sm_90a", kernel, PLAIN, "l, x")
+    text = text.replace("kernels:", "assume: [finite(l), finite(x)]\n  kernels:")
+    bundles = built(triangle, text, tmp_path, "sm_90a")
+    rng = np.random.default_rng(4)
+    for m, k, n in ((33, 40, 8), (97, 96, 72), (40, 0, 8)):
+        assert right(bundles, triangle, l=halves(rng, m, k), x=halves(rng, k, n)), (m, k, n)
 
 
 def test_instances_and_programs_divide_different_axes(tmp_path: Path) -> None:

@@ -15,15 +15,18 @@ that are tested for a whole tile) is refused here.
 from __future__ import annotations
 
 from texpr.errors import Location
-from texpr.lang.ir import Axis, Monoid, Ranking
+from texpr.lang.index import to_int_expr
+from texpr.lang.ir import Axis, Expr, Monoid, Ranking
+from texpr.math.expr import Const
+from texpr.plan.access import affine_in
 from texpr.plan.attach import node_loops, node_names
 from texpr.plan.checks import nodes_of
 from texpr.plan.errors import ByInvalid, ClusterInvalid, NoEffect, NotLowered, TargetLacks, UnknownAxis, near
+from texpr.plan.inline import axes_of
 from texpr.plan.ir import (
     AxisTile,
     Compute,
     Cover,
-    Group,
     KernelPlan,
     LoopAxis,
     Node,
@@ -67,7 +70,7 @@ def check_cluster(context: Context, plan: KernelPlan) -> None:
     _check_directives(plan, at)
     _check_roles(context, plan)
     for node in nodes_of(plan.nodes):
-        why = _needs_others(node)
+        why = _needs_others(node, plan)
         if why:
             name = node_names(node)[0]
             raise ClusterInvalid(why=f"{name} {why}, which programs of a cluster do not do together", at=at)
@@ -105,13 +108,11 @@ def _check_directives(plan: KernelPlan, at: Location | None) -> None:
             raise NotLowered(what=f"cluster beside {what}", instead="remove cluster", at=at)
 
 
-def _needs_others(node: Node) -> str:
+def _needs_others(node: Node, plan: KernelPlan) -> str:
     """What a node does with its tile that its parts cannot do each by itself, or that nobody has tried."""
     match node:
         case Prefixes():
             return "is a scan"
-        case Group():
-            return "is reduced together with others"
         case Reduction(op=Ranking()):
             return "is ranked"
         case Reduction(op=Monoid(commutative=False)):
@@ -123,13 +124,32 @@ def _needs_others(node: Node) -> str:
         case Compute(memory=Memory.SHARED) | Stage(memory=Memory.SHARED, copy=Copy.SYNC | Copy.ASYNC):
             return "is brought to shared memory by the threads"
         case _:
-            return next(filter(None, map(_odd_loop, node_loops(node))), "")
+            return next(filter(None, (_odd_loop(loop, plan) for loop in node_loops(node))), "")
 
 
-def _odd_loop(loop: LoopAxis) -> str:
-    if loop.trim is not None or loop.skip is not None:
+def _odd_loop(loop: LoopAxis, plan: KernelPlan) -> str:
+    """What is odd about a loop. Where a trimmed one begins and ends must be known without looking at all lanes."""
+    if loop.base is not None:
+        return f"goes through groups of {loop.axis.name}"
+    if loop.skip is not None:
         return f"leaves out steps of {loop.axis.name}"
-    return f"goes through groups of {loop.axis.name}" if loop.base is not None else ""
+    for half in () if loop.trim is None else loop.trim.halves:
+        along = sorted(axis.name for axis, _ in plan.cluster if axis in axes_of(half.bound))
+        if along and not _is_linear(half.bound, plan):
+            return f"leaves out steps of {loop.axis.name} by a guard found in data along {along[0]}"
+    if loop.trim is not None and loop.trim.congruence is not None:
+        return f"leaves out steps of {loop.axis.name}"
+    return ""
+
+
+def _is_linear(bound: Expr, plan: KernelPlan) -> bool:
+    """Whether the extremes of a bound over a tile are at its ends."""
+    value = to_int_expr(bound)
+    if value is None:
+        return False
+    wide = [t.axis.name for t in plan.tile if t.together > 1 and t.axis in axes_of(bound)]
+    slopes = affine_in(value, wide)
+    return all(isinstance(slopes.get(name), Const) for name in wide)
 
 
 def _check_pieces(context: Context, node: Write, plan: KernelPlan) -> None:
