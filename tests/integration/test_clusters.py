@@ -58,6 +58,22 @@ def test_what_several_roles_fetch_for_several_programs(fetching: dict[str, str],
         assert right(bundles, product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
 
 
+@pytest.mark.parametrize(
+    ("tile", "cluster"),
+    [
+        ("grid: {i: 32, j: 32}, place: {y: {loop: {k: 16}, mma: fma, via: shared}}", "{i: 2, j: 2}"),
+        ("grid: {i: 32, j: 64}, place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: j, cols: i}}}", "{i: 2}"),
+        ("grid: {i: 64, j: 96}, place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j}}}", "{i: 2}"),
+    ],
+    ids=["fma", "columns as rows", "a tile of two parts"],
+)
+def test_every_unit_has_parts_for_programs(tile: str, cluster: str, tmp_path: Path) -> None:
+    kernel = f"{tile}, cluster: {cluster}, stage: {{{stages('y.k', x='copy: tma, depth: 2', w='copy: tma, depth: 2')}}}"
+    bundles = built(product, variants("product", "sm_90a", f"{kernel}, {LOAD}", PLAIN, "x, w"), tmp_path, "sm_90a")
+    rng = np.random.default_rng(10)
+    assert right(bundles, product, x=halves(rng, 65, 104), w=halves(rng, 104, 136))
+
+
 @pytest.mark.parametrize("unit", ["fma", "wgmma"])
 def test_attention_of_several_programs_shares_its_keys(unit: str, tmp_path: Path) -> None:
     """Every program has queries of its own; steps are zeroed in the memory of each where a guard says so."""
