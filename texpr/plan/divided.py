@@ -62,6 +62,8 @@ def check_divided(context: Context, plan: KernelPlan) -> None:
     for tile in divided_axes(plan):
         if tile.programs > 1:
             raise _refused(context, f"a cluster along {tile.axis.name},", tile)
+        if any(role.split == tile.axis.name for role in context.record.roles.values()):
+            raise _refused(context, f"roles with split: {tile.axis.name}", tile)
         for node in nodes_of(plan.nodes):
             what = _undivided(node, tile.axis)
             if not what and tile.axis.ragged is not None:
