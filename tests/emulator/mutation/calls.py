@@ -37,13 +37,14 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launch; `params` are the parameters' bytes."""
+    """One launch; `params` are the parameters' bytes, `cluster` the programs per cluster if they are given."""
 
     kernel: str
     grid: tuple[int, ...]
     block: tuple[int, ...]
     shared: int
     params: tuple[bytes, ...]
+    cluster: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,9 @@ def _run(device: Device, call: Call, kernels: Mapping[str, str]) -> Result:
     blocks = 0
     for launch in call.launches:
         stats = device.launch(
-            _module(kernels[launch.kernel]), launch.kernel, launch.grid, launch.block, launch.shared, launch.params
-        )
+            _module(kernels[launch.kernel]), launch.kernel, launch.grid, launch.block, launch.shared, launch.params,
+            launch.cluster,
+        )  # fmt: skip
         blocks += stats.blocks
     memory = 0
     for allocation in device.memory.live():

@@ -32,9 +32,9 @@ class _Recorder(Device):
         params: Sequence[bytes] = (),
         cluster: Sequence[int] | None = None,
     ) -> LaunchStats:
-        assert cluster is None or all(count == 1 for count in cluster), "recorded launches have no clusters"
         self.buffers = tuple(Buffer.of(allocation) for allocation in self.memory.live())
-        self.launched = Launch(kernel, tuple(grid), tuple(block), shared, tuple(params))
+        together = None if cluster is None else tuple(cluster)
+        self.launched = Launch(kernel, tuple(grid), tuple(block), shared, tuple(params), together)
         return super().launch(module, kernel, grid, block, shared, params, cluster)
 
 

@@ -161,12 +161,12 @@ def _record(bundle: _Bundle, case: Case, target: str, seed: int) -> Call:
     launches: list[Launch] = []
     launch = gpu.launch
 
-    def recording(handle: int, *, grid: Any, block: Any, shared: int, params: Any) -> None:
+    def recording(handle: int, *, grid: Any, block: Any, shared: int, params: Any, cluster: Any = None) -> None:
         if not launches:
             buffers.extend(Buffer.of(allocation) for allocation in gpu.device.memory.live())
         kernel = gpu._function(handle).image.kernel
-        launches.append(Launch(kernel, tuple(grid), tuple(block), shared, tuple(params)))
-        launch(handle, grid=grid, block=block, shared=shared, params=params)
+        launches.append(Launch(kernel, tuple(grid), tuple(block), shared, tuple(params), cluster))
+        launch(handle, grid=grid, block=block, shared=shared, params=params, cluster=cluster)
 
     gpu.launch = recording  # type: ignore[method-assign]
     bench.run(case, inputs, symbols)
