@@ -201,6 +201,19 @@ def test_without_a_c_compiler_the_library_is_left_out_with_a_warning(
     assert load_manifest(report.folder)["libraries"] == []
 
 
+def test_products_of_warpgroups_that_wait_for_each_other_are_a_warning(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*given: object, **options: object) -> tuple[CompiledKernel, ...]:
+        compiled = compile_kernels(*given, **options)
+        return tuple(replace(kernel, serialised="insufficient registers") for kernel in compiled)
+
+    monkeypatch.setattr(bundle_module, "compile_kernels", slow)
+    options = BuildOptions(compile=CompileOptions(cache=cache), library=False)
+    warning = write_bundle(sample_package(), tmp_path / "b", options).warnings[0]
+    assert "run one after the other, due to insufficient registers; use more warps or smaller tiles" in warning
+
+
 def test_c_compiler_that_fails_is_reported_and_leaves_nothing(
     cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,5 @@
-"""Products of warpgroups on sm_90a: what the machine code must look like, and odd schedules on the emulator."""
+"""Products of warpgroups on sm_90a: how their code divides work (for its steps see test_gates.py), and odd schedules on
+the emulator."""
 
 from __future__ import annotations
 
@@ -22,46 +23,6 @@ from texpr.schedule import dump_schedule
 KERNELS = Path(__file__).parents[2] / "kernels"
 LINEAR = f"{KERNELS}/linear.py"
 ATTENTION = f"{KERNELS}/attention.py:attention"
-
-
-@pytest.mark.parametrize(
-    ("name", "dtype", "opcode", "shape"),
-    [
-        ("matmul_tn", "bf16", "HGMMA", "m64n256k16"),
-        ("matmul_f8", "f8e4m3", "QGMMA", "m64n256k32"),
-    ],
-)
-def test_a_step_is_four_instructions_of_a_warpgroup(name: str, dtype: str, opcode: str, shape: str) -> None:
-    """128 x 256 by two warpgroups, 128 bytes of K a step: operands go by cp.async to where the instructions read them,
-    nothing is loaded from shared memory, and two barriers and one fence order copies and products."""
-    kernel = compiled(f"{LINEAR}:{name}", "warpgroups", "sm_90a", T=dtype)
-    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
-    assert kernel.serialised == ""
-    code = disassembled(kernel)
-    step = code.shortest_loop(opcode)
-    assert step.count(opcode) == 4
-    assert kernel.ptx.count(f"wgmma.mma_async.sync.aligned.{shape}.") == 4
-    assert step.count("LDGSTS", "128") == step.count("LDGSTS") == 12
-    assert step.count("LDSM") == step.count("STS") == step.count("LDG") == 0
-    assert step.count("BAR") <= 2
-    assert step.count("FENCE") == 1
-
-
-@pytest.mark.parametrize("name", ["matmul_nn", "matmul_nt", "batched_matmul"])
-def test_a_step_between_two_roles_is_products_and_two_phases_of_barriers(name: str) -> None:
-    """As in a kernel written by hand: four products, a wait for the boxes of the step, and an arrival that gives those
-    of the step before back. The role that fetches has a loop of its own."""
-    kernel = compiled(f"{LINEAR}:{name}", "fetched", "sm_90a", T="f16")
-    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
-    assert kernel.serialised == ""
-    code = disassembled(kernel)
-    step = code.shortest_loop("HGMMA")
-    assert len(step.opcodes) <= 60
-    assert (step.count("HGMMA"), step.count("SYNCS"), step.count("BAR")) == (4, 2, 1)
-    assert step.count("LDGSTS") == step.count("UTMALDG") == step.count("LDSM") == step.count("FENCE") == 0
-    fetches = code.shortest_loop("UTMALDG")
-    assert fetches.count("UTMALDG") >= 2 and fetches.count("HGMMA") == 0  # of 128 bytes along rows each
-    assert code.count("USETMAXREG") >= 2
 
 
 def test_groups_that_divide_a_tile_have_code_and_registers_of_their_own() -> None:
@@ -92,18 +53,6 @@ def test_an_epilogue_in_pieces_leaves_products_wide_and_registers_where_they_are
     assert (code.count("UTMASTG"), code.count("STSM")) == (4 * groups, groups * 128 * 256 // (8 * 32 * 8))
     assert code.count("LDSM") == code.count("SHFL") == code.count("STG") == 0
     assert code.count("STS") <= 2  # by which roles are started
-
-
-@pytest.mark.parametrize(("size", "products"), [(64, 4 + 8), (128, 8 + 8)])
-def test_attention_between_two_roles_waits_only_for_its_boxes(size: int, products: int) -> None:
-    """For k and for v, each of which is given back by itself."""
-    kernel = compiled(ATTENTION, f"d{size}_fetched", "sm_90a", statics={"D": size}, T="f16")
-    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
-    assert kernel.serialised == ""
-    step = disassembled(kernel).shortest_loop("HGMMA")
-    assert (step.count("HGMMA"), step.count("SYNCS")) == (products, 4)
-    assert step.count("BAR") <= 2
-    assert step.count("STS") == step.count("LDG") == step.count("LDSM") == step.count("LDGSTS") == 0
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -138,20 +87,6 @@ def test_attention_between_two_roles_is_right_where_tiles_and_rings_end(
         arrays = {"q": halves(rng, b, g * r, s, 64)} | {name: halves(rng, b, g, keys, 64) for name in "kv"}
         arrays |= {"n": np.array(n, np.int32), "scale": np.float32(0.125)}
         assert worst(run, definition, arrays, {"T": "f16"}, Accuracy(relaxed=frozenset(["p"]))) <= 1, (heads, s, keys)
-
-
-@pytest.mark.parametrize(("size", "products"), [(64, 4 + 8), (128, 8 + 8)])
-def test_attention_multiplies_by_warpgroups(size: int, products: int) -> None:
-    """128 queries x 128 keys a step by two warpgroups: q k^T in D / 16 instructions, p v in 128 / 16, p from the
-    registers in which it was computed."""
-    kernel = compiled(ATTENTION, f"d{size}_warpgroups", "sm_90a", statics={"D": size}, T="f16")
-    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
-    assert kernel.serialised == ""
-    step = disassembled(kernel).shortest_loop("HGMMA")
-    assert step.count("HGMMA") == products
-    assert step.count("STS") == step.count("STG") == step.count("LDG") == step.count("LDSM") == 0
-    assert step.count("BAR") <= 3
-    assert step.count("LDGSTS", "128") == step.count("LDGSTS") == 2 * 128 * size * 2 // 16 // 256
 
 
 @dataclass(frozen=True)
