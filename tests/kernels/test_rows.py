@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.integration.running import bundle, halves, worst
+from tests.kernels.sass import compiled, disassembled
 from texpr.compile import find_schedule, load_algorithm
 from texpr.schedule import dump_schedule
 
@@ -33,3 +34,17 @@ def test_a_second_reading_of_long_rows_is_right(kernel: str, tmp_path: Path) -> 
     if kernel.endswith("cross_entropy"):
         arrays |= {"t": np.array([0, -1, COLUMNS - 1, 8192, 32767], np.int32), "gout": np.ones(rows, np.float32)}
     assert worst(run, definition, arrays, {"T": "f16"}) <= 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "loads"), [("rows.py:softmax", 0), ("rows.py:layernorm", 4), ("loss.py:cross_entropy", 0)]
+)
+def test_all_of_a_row_is_on_its_way_before_any_of_it_is_read(kernel: str, loads: int) -> None:
+    """Eight pieces of 4096 elements, 16 bytes a copy. Loads fetch what belongs to columns alone."""
+    built = compiled(f"{ROOT}/kernels/{kernel}", "rows_32768", "sm_90a", T="bf16")
+    assert (built.spill_store_bytes, built.spill_load_bytes, built.stack_bytes) == (0, 0, 0)
+    code = disassembled(built)
+    assert code.count("LDGSTS", "128") == code.count("LDGSTS") == 16
+    first_read = next(n for n, opcode in enumerate(code.opcodes) if opcode == "LDS.128")
+    assert sum(opcode.startswith("LDGSTS") for opcode in code.opcodes[:first_read]) == 16
+    assert code.count("LDG", "128") == loads
