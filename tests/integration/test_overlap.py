@@ -26,6 +26,7 @@ CALLS = [  # queries, keys, keys in use
     ("how", "trim"),
     [
         ("fetched by a role", "split"),
+        ("fetched for two groups", "mask"),
         ("keys with fewer slots", "mask"),
         ("boxes of its own", "mask"),
         ("cp.async", "split"),

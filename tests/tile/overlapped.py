@@ -14,9 +14,11 @@ ROLES = """
     roles:
       load: {warps: 1, registers: 40, runs: [stage.q, stage.k, stage.v]}
       compute: {warps: 4, registers: 232, runs: [online, s, p, o, lse]}"""
+TWO_GROUPS = ROLES.replace("warps: 4,", "warps: 4, times: 2, split: i,")
 ALONE = "\n    warps: 4"
 COPIES = {  # how tiles come, and what runs beside the role that computes
     "fetched by a role": ("{copy}depth: 2, copy: tma", "{copy}depth: 2, copy: tma", "tma", ROLES),
+    "fetched for two groups": ("{copy}depth: 2, copy: tma", "{copy}depth: 2, copy: tma", "tma", TWO_GROUPS),
     "keys with fewer slots": ("{copy}depth: 2, copy: tma", "{copy}depth: 4, copy: tma", "tma", ROLES),
     "boxes of its own": ("{copy}depth: 2, copy: tma", "{copy}depth: 3, copy: tma", "async", ALONE),
     "cp.async": ("{copy}depth: 2, copy: async", "{copy}depth: 4, ahead: 1, copy: async", "async", ALONE),
@@ -26,9 +28,10 @@ COPIES = {  # how tiles come, and what runs beside the role that computes
 
 
 def schedule(how: str, trim: str = "split", overlap: bool = True, keys: int = 64) -> str:
-    """Attention of 64 columns, 64 queries to a tile, with keys copied in one of the ways of ``COPIES``."""
+    """Attention of 64 columns, 64 queries to a group of warps, with keys copied in one of the ways of ``COPIES``."""
     k, v, q, rest = COPIES[how]
     word = ", overlap: u" if overlap else ""
+    rows = 128 if rest == TWO_GROUPS else 64
     staged = "at: u.j, in: shared, "
     return f"""
 texpr: 1
@@ -42,7 +45,7 @@ variants:
   kernels:
   - name: forward
     writes: [o, lse]
-    grid: {{b: 1, g: 1, r: 1, i: 64}}
+    grid: {{b: 1, g: 1, r: 1, i: {rows}}}
     whole: {{d: 64, e: 64}}
     online: {{funcs: [m, l, u], at: tile, loop: {{j: {keys}}}, trim: {{j: {trim}}}{word}}}
     place:
