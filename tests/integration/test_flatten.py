@@ -4,10 +4,12 @@ fewer, shares that end inside of tiles or with them, tiles without a step."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import texpr as te
 from tests.integration.running import bundle, halves
 from tests.integration.test_turnstile import decode, extrema, maps, operands, product, right
 from texpr.emulator import Fault, FaultKind
@@ -141,3 +143,46 @@ def test_shares_are_shown() -> None:
     assert "steps along i, j, k in equal shares   taken in the order in which programs start" in shown
     left = "in turn along k: 2 KB of a.acc to the next program if steps are left, and from the one before"
     assert f"| {left}; whoever has the last step goes on:\n| | store y" in shown
+
+
+@te.algorithm("count: i32[], x: f32[CAP, N] -> y: f32[M]", dims={"M": "count[] <= CAP"})
+def counted_rows(count: Any, x: Any, y: Any) -> None:
+    i, j = te.axes(i="M", j="N")
+    y[i] = te.sum(x[i, j], over=j)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_as_many_tiles_as_the_device_says(shared: bool, tmp_path: Path) -> None:
+    cut = "    grid: {i: 4, j.part: 1}\n    split_reduction: {of: [y], over: j, parts: 3, combine: turnstile}\n"
+    if shared:
+        cut = f"    grid: {{i: 4}}\n{shares('y', 'i, j', '{programs: 6}')}"
+    kernel = f"  - name: a\n    writes: [y]\n    warps: 1\n{cut}    place: {{y: {{loop: {{j: 16}}}}}}\n"
+    bundle(counted_rows, kernel, tmp_path)
+    rng = np.random.default_rng(6)
+    for room, n in ((30, 50), (5, 0), (9, 100)):
+        for count in (0, 1, room // 2, room):
+            x = rng.standard_normal((room, n)).astype(np.float32)
+            assert right(counted_rows, tmp_path, count=np.array(count, np.int32), x=x), (room, n, count)
+
+
+@te.algorithm("x: f16[M, R, K], w: f16[R, K, N] -> y: f32[M, N]", static={"R": 3})
+def taps(x: Any, w: Any, y: Any) -> None:
+    i, j, r, k = te.axes(i="M", j="N", r="R", k="K")
+    y[i, j] = te.sum(x[i, r, k] * w[r, k, j], over=(r, k))
+
+
+@pytest.mark.parametrize("over", ["r", "k"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_one_of_several_loops(over: str, shared: bool, tmp_path: Path) -> None:
+    cut = f"    grid: {{i: 16, j: 16, {over}.part: 1}}\n"
+    cut += f"    split_reduction: {{of: [y], over: {over}, parts: 2, combine: turnstile}}\n"
+    if shared:
+        cut = f"    grid: {{i: 16, j: 16}}\n{shares('y', f'i, j, {over}', '{programs: 5}')}"
+    kernel = (
+        f"  - name: a\n    writes: [y]\n    warps: 1\n{cut}    place: {{y: {{loop: {{r: 1, k: 16}}}}}}\n"
+        "    stage: {x: {at: y.k, in: shared, depth: 2}, w: {at: y.k, in: shared, depth: 2}}\n"
+    )
+    bundle(taps, kernel, tmp_path)
+    rng = np.random.default_rng(8)
+    for m, k, n in ((17, 40, 20), (3, 0, 5), (30, 16, 33)):
+        assert right(taps, tmp_path, x=halves(rng, m, 3, k), w=halves(rng, 3, k, n)), (m, k, n)
