@@ -27,7 +27,7 @@ from texpr.plan.errors import NotLowered, SplitNotAssociative, TurnstileInvalid
 from texpr.plan.flatten import check_flattened, shared_loop, steps_in_turn
 from texpr.plan.ir import Cover, Group, LoopAxis, Node, Prefixes, Reduction, Scratch, TileAxis, Turnstile, Write
 from texpr.plan.monoids import kept_as
-from texpr.plan.parts import by_turns, part_axis
+from texpr.plan.parts import by_turns, check_in_turns, part_axis
 from texpr.plan.resolve import Context, constant, mentioned
 from texpr.plan.shares import programs_of
 from texpr.schedule.records import OrderKind, SplitReduction
@@ -92,6 +92,8 @@ def _one_node(context: Context, record: SplitReduction, nodes: Sequence[Node]) -
             why = f"{other} is reduced in another loop, and programs take turns once"
             hint = f"merge: {{funcs: [{', '.join(record.of)}], at: tile, loop: {{{record.over}: 64}}}}"
             raise TurnstileInvalid(func=first, why=why, hint=hint, at=record.location_of("of"))
+        for func in node.funcs:
+            check_in_turns(context, context.algorithm.definition(func))
         if isinstance(node, Group):
             _check_sums(node, record)
         if isinstance(node, Reduction) and node.into is not None:
