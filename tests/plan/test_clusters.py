@@ -25,14 +25,21 @@ M, N = sym("M"), sym("N")
 
 
 def planned(source: str, variant: str, cluster: dict[str, int], rows: int = 1) -> tuple[AlgorithmDef, VariantPlan]:
-    """A variant of the repository's schedules, with another cluster, for a multiple of so many rows."""
+    """A variant of the repository's schedules, with another cluster and one group of computing warps, for a multiple of
+    so many rows."""
     definition = load_algorithm(source)
     record = next(v for v in find_schedule(source, definition, None, None).variants if v.name == variant)
     (kernel,) = record.kernels
     places = Map.of({name: place for name, place in kernel.place.items() if name != "y"})  # stored in one piece
+    roles = Map.of(
+        {
+            name: dataclasses.replace(role, warps=role.warps * role.times, times=1, split=None)
+            for name, role in kernel.roles.items()
+        }
+    )
     record = dataclasses.replace(
         record,
-        kernels=(dataclasses.replace(kernel, cluster=Map.of(cluster), place=places),),
+        kernels=(dataclasses.replace(kernel, cluster=Map.of(cluster), place=places, roles=roles),),
         when=conjunction(record.when, eq(M % rows, 0)) if rows > 1 else record.when,
     )
     return definition, plan_variant(definition.bind({"T": "f16"}), record, TARGETS["sm_90a"])

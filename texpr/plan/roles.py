@@ -49,10 +49,10 @@ def roles_of(context: Context, plan: KernelPlan) -> tuple[RolePlan, ...]:
     check_engine(context, "roles", "warps", at)
     check_warps_or_roles(record)
     check_nodes_of_roles(record, plan)
-    check_one_rolecomputes(record)
+    check_one_role_computes(record)
     check_what_is_fetched(record, plan)
     check_where_tiles_are_found(record, plan)
-    check_whatcomputes(plan, at)
+    check_what_computes(plan, at)
     check_instances(record, plan, tuple(_every(plan.nodes)))
     check_registers_of_roles(record, plan, at)
     found = [
@@ -126,7 +126,7 @@ def _named_nodes(plan: KernelPlan) -> Iterator[tuple[str, ...]]:
     yield from visit(plan.nodes)
 
 
-def check_one_rolecomputes(record: KernelRecord) -> None:
+def check_one_role_computes(record: KernelRecord) -> None:
     """One role has the nodes that are kept in registers."""
     computing = [name for name, role in record.roles.items() if computes(role)]
     if len(computing) == 1:
@@ -233,7 +233,7 @@ def check_stages_after_a_turn(plan: KernelPlan, at: Location | None) -> None:
             )
 
 
-def check_whatcomputes(plan: KernelPlan, at: Location | None) -> None:
+def check_what_computes(plan: KernelPlan, at: Location | None) -> None:
     """What the computing role does for the whole program stays out of roles."""
     if plan.turnstile is not None:
         check_stages_after_a_turn(plan, at)
