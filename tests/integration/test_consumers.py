@@ -1,5 +1,5 @@
-"""Several instances of a role that computes, on the emulator: parts of one tile, whatever the order in which warps run.
-"""
+"""Several instances of a role that computes, on the emulator: parts of one tile, or tiles in turn, whatever the order
+in which warps run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 
 import texpr as te
 from tests.integration.running import halves
-from tests.integration.test_boxes import TARGETS, product, stages, triangle, variants
+from tests.integration.test_boxes import TARGETS, product, scaled, scores, stages, triangle, variants
 from tests.integration.test_roles import attend, built, right
+from tests.integration.test_tensor_stores import product as halved_product
 from texpr.lang.accuracy import Accuracy
 
 SIZES = ((97, 48, 72), (33, 32, 40), (100, 0, 8), (1, 8, 136))
@@ -111,3 +112,66 @@ def test_one_pass_over_rows_in_parts(mode: str, tmp_path: Path) -> None:
         for one, count in enumerate(n):
             v[one, count:] = np.nan  # what the guard leaves out may be anything
         assert right(bundles, attend, Accuracy(relaxed=frozenset({"p"})), q=q, k=k, v=v, n=n), (b, s, length)
+
+
+@pytest.mark.parametrize(("times", "target", "store"), [
+    (2, "sm_90a", ""), (3, "sm_90a", "y: {via: shared, copy: tma, by: {j: 16}, depth: 2}"), (2, "sm_120a", ""),
+])  # fmt: skip
+def test_tiles_in_turn(times: int, target: str, store: str, tmp_path: Path) -> None:
+    """More and fewer tiles than instances, and steps that are no multiple of the slots."""
+    place = f"place: {{acc: {{at: tile, loop: {{k: 16}}}}, {store}}}"
+    entry = stages("acc.k", x="copy: tma, depth: 3", w="copy: tma, depth: 3")
+    tile = "grid: {i: 32, j: 32}"
+    how = roles("acc, y", "stage.x, stage.w", f"times: {times}")
+    kernel = f"{tile}, persistent: {{programs: 2}}, {place}, stage: {{{entry}}}, {how}"
+    plain = f"{tile}, place: {{acc: {{at: tile, loop: {{k: 16}}}}}}"
+    text = variants("product", target, kernel, plain, "x, w, y")
+    bundles = built(halved_product, text, tmp_path, target)
+    rng = np.random.default_rng(4)
+    for m, k, n in ((193, 48, 72), (33, 32, 40), (100, 0, 8), (1, 16, 8), (129, 80, 32)):
+        assert right(bundles, halved_product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_tiles_in_turn_by_warpgroups(depth: int, tmp_path: Path) -> None:
+    tile = "grid: {i: 64, j: 32}, place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}"
+    entry = stages("y.k", x=f"copy: tma, depth: {depth}", w=f"copy: tma, depth: {depth}")
+    how = roles("y", "stage.x, stage.w", "times: 2", registers="registers: 240, ")
+    kernel = f"{tile}, persistent: {{programs: 2}}, stage: {{{entry}}}, {how}"
+    bundles = built(product, variants("product", "sm_90a", kernel, PLAIN, "x, w"), tmp_path, "sm_90a")
+    rng = np.random.default_rng(5)
+    for m, k, n in ((257, 96, 40), (65, 32, 8), (128, 0, 8), (300, 168, 8)):
+        assert right(bundles, product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
+
+
+@pytest.mark.parametrize("mode", ["split", "mask"])
+def test_tiles_of_others_have_steps_of_their_own(mode: str, tmp_path: Path) -> None:
+    grid = "grid: {i: 32, j: 32}"
+    entry = stages("y.k", l="copy: tma, depth: 3", x="copy: tma, depth: 3")
+    place = f"place: {{y: {{loop: {{k: 16}}, trim: {{k: {mode}}}}}}}"
+    how = roles("y", "stage.l, stage.x", "times: 2")
+    kernel = f"{grid}, persistent: {{programs: 2}}, {place}, stage: {{{entry}}}, {how}"
+    text = variants("triangle", "sm_90a", kernel, PLAIN, "l, x")
+    text = text.replace("kernels:", "assume: [finite(l), finite(x)]\n  kernels:")
+    bundles = built(triangle, text, tmp_path, "sm_90a")
+    rng = np.random.default_rng(6)
+    for m, k, n in ((33, 40, 8), (193, 96, 40), (1, 8, 8), (40, 0, 8)):
+        assert right(bundles, triangle, l=halves(rng, m, k), x=halves(rng, k, n)), (m, k, n)
+
+
+def test_loops_inside_of_loops_and_stages_of_the_tile_are_passed_by(tmp_path: Path) -> None:
+    grid = "grid: {i: 4}, place: {y: {loop: {a: 4, b: 32}}}"
+    inner, outer = stages("y.b", x="copy: tma, depth: 3", v="copy: tma, depth: 3"), stages("y.a", t="copy: tma")
+    how = roles("y", "stage.x, stage.v, stage.t", "times: 2")
+    kernel = f"{grid}, persistent: {{programs: 2}}, stage: {{{inner}, {outer}}}, {how}"
+    bundles = built(scaled, variants("scaled", "sm_90a", kernel, grid, "x, t, v"), tmp_path / "a", "sm_90a")
+    rng = np.random.default_rng(7)
+    for m, a, b in ((21, 3, 12), (33, 13, 132), (3, 0, 8), (3, 2, 0)):
+        x, t, v = (rng.standard_normal(shape).astype(np.float32) for shape in ((m, a, b), (a,), (b,)))
+        assert right(bundles, scaled, x=x, t=t, v=v), (m, a, b)
+    grid = "grid: {b: 1, g: 1, r: 1, i: 16, j: 16}, whole: {d: 32}"
+    entry, how = stages("tile", q="copy: tma", k="copy: tma"), roles("y", "stage.q, stage.k", "times: 2")
+    kernel = f"{grid}, persistent: {{programs: 3}}, stage: {{{entry}}}, {how}"
+    bundles = built(scores, variants("scores", "sm_90a", kernel, grid, "q, k"), tmp_path / "b", "sm_90a")
+    for b, g, r, s, length in ((1, 1, 1, 1, 1), (2, 2, 3, 17, 33)):
+        assert right(bundles, scores, q=halves(rng, b, g, r, s, 32), k=halves(rng, b, g, length, 32))

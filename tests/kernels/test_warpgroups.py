@@ -39,6 +39,21 @@ def test_groups_that_divide_a_tile_have_code_and_registers_of_their_own() -> Non
     assert {240, 24} <= moved and kernel.registers == 168
 
 
+def test_groups_that_take_turns_multiply_whole_tiles_and_have_slots_of_their_own_to_store() -> None:
+    """128 x 128 by one group, eight products a step; two pieces of a tile are stored by each."""
+    kernel = compiled(f"{LINEAR}:matmul_nn", "in_turn", "sm_90a", T="f16")
+    assert (kernel.spill_store_bytes, kernel.spill_load_bytes, kernel.stack_bytes) == (0, 0, 0)
+    assert kernel.serialised == ""
+    products = "wgmma.mma_async.sync.aligned.m64n128k16."
+    assert kernel.ptx.count(products) == kernel.ptx.count("wgmma.mma_async") == 2 * 8
+    code = disassembled(kernel)
+    steps = [loop for loop in code.innermost() if loop.count("HGMMA")]
+    assert [(step.count("HGMMA"), step.count("SYNCS"), step.count("BAR")) for step in steps] == [(8, 2, 1)] * 2
+    assert code.count("UTMASTG") == 2 * 2
+    moved = {int(count) for count in re.findall(r"setmaxnreg\.\w+\.sync\.aligned\.u32\s+(\d+)", kernel.ptx)}
+    assert {240, 24} <= moved and kernel.registers == 168
+
+
 @pytest.mark.parametrize(("name", "groups"), [("matmul_nn", 2), ("linear_gelu", 1)])
 def test_an_epilogue_in_pieces_leaves_products_wide_and_registers_where_they_are(name: str, groups: int) -> None:
     """Four products of 256 columns a step, four pieces of 64 columns that go to shared memory as matrices and from

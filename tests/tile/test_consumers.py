@@ -62,7 +62,16 @@ def zeroed() -> TileProgram:
     return lowered(attend, "o", "q, k, v", f"{grid}, {online}, {place}, stage: {{{entry}}}, {roles}", more)
 
 
-PROGRAMS: dict[str, Callable[[], TileProgram]] = {"divided": divided, "zeroed": zeroed}
+def in_turn() -> TileProgram:
+    entry = stages("y.k", x="copy: tma, depth: 3", w="copy: tma, depth: 3")
+    place = "place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}"
+    roles = "roles: {compute: {warps: 4, times: 2, runs: [y]}, load: {warps: 1, runs: [stage.x, stage.w]}}"
+    return lowered(
+        product, "y", "x, w", f"grid: {{i: 64, j: 32}}, persistent: true, {place}, stage: {{{entry}}}, {roles}",
+    )  # fmt: skip
+
+
+PROGRAMS: dict[str, Callable[[], TileProgram]] = {"divided": divided, "zeroed": zeroed, "in turn": in_turn}
 parametrised = pytest.mark.parametrize("make", PROGRAMS.values(), ids=PROGRAMS.keys())
 
 

@@ -16,6 +16,7 @@ from typing import assert_never
 from texpr.errors import Location
 from texpr.lang.ir import Axis, Ranking
 from texpr.plan.errors import NotLowered, RolesInvalid
+from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, Group, KernelPlan, Node, Prefixes, Reduction, Stage, TileAxis, Write
 from texpr.schedule.records import Kernel as KernelRecord
 from texpr.schedule.records import Memory
@@ -88,11 +89,14 @@ def check_instances(record: KernelRecord, plan: KernelPlan, nodes: Sequence[Node
     if role.times == 1:
         return
     at = role.location_of("times")
+    if plan.turnstile is not None:
+        raise NotLowered(what=f"several instances of {name} in programs that take turns", instead="times: 1", at=at)
     fetched = {one.removeprefix(_STAGE) for other in record.roles.values() if other is not role for one in other.runs}
     for node in nodes:
         _check_shared(name, node, fetched, at)
     if role.split is None:
-        raise NotLowered(what=f"instances of {name} that take tiles in turn", instead="split", at=at)
+        _check_turns(name, plan, nodes, at)
+        return
     axis = next(t.axis for t in plan.tile if t.axis.name == role.split)
     instead = _instead(role, plan, nodes)
     for node in nodes:
@@ -165,3 +169,16 @@ def _check_cut(role: RoleRecord, axis: Axis, node: Node, instead: str) -> None:
     if size // role.times % _SWIZZLED_ROWS:
         why = f"the tile of {node.name} is cut between groups of {_SWIZZLED_ROWS} rows, not {size // role.times}"
         raise RolesInvalid(why=why, hint=f"a tile of {role.times * _SWIZZLED_ROWS} along {axis.name}", at=at)
+
+
+def _check_turns(name: str, plan: KernelPlan, nodes: Sequence[Node], at: Location | None) -> None:
+    """Whether an instance can tell, from the tiles of others, how far their stages have gone."""
+    if plan.cluster:
+        raise NotLowered(what=f"instances of {name} in turn in programs of a cluster", instead="split", at=at)
+    if any(t.grouped is not None for t in plan.tile):
+        raise NotLowered(what=f"instances of {name} in turn over tiles of groups", instead="split", at=at)
+    for node in nodes:
+        for loop in node.loops if isinstance(node, Reduction | Group | Write) else ():
+            if loop.base is not None or loop.skip is not None or any(reads_of(expr) for expr in loop.tested):
+                what = f"instances of {name} in turn, with steps of a loop over {loop.axis.name} that depend on data,"
+                raise NotLowered(what=what, instead="split", at=at)

@@ -26,6 +26,11 @@ class Instance:
         """Whether it runs on the program's own warps."""
         return self.role.default and self.number == 0
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether instances take tiles in turn."""
+        return self.role.times > 1 and self.role.split is None
+
     def part(self, scope: Scope) -> Scope:
         """The scope of a tile, with the part of it that the instance has."""
         axis = self.role.split

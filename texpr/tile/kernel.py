@@ -62,10 +62,11 @@ class Kernel:
     stages, and how many of its steps are done, by the identity of its first stage; ``carried``: names of integers that
     start at zero and that the whole kernel counts up; ``maps``: tensor maps by what they say. ``instance``: the role
     that this is lowered for, None without roles; ``taken``: what must happen where the stages that other roles have
-    fetched for this level of the nest have been read. ``meetings``: the barrier at which instances wait for each other,
-    if they do, and the count of its phases. ``boxed``: the stores by the copy engine; ``stored``: the count of those of
-    each output, where its slots do not begin anew in every tile. ``share``: the steps of the tile that are the
-    program's, if not all are."""
+    fetched for this level of the nest have been read. ``turn``: the barriers by which instances take turns, if they do,
+    and the count of turns; ``passing``: only the count of steps is lowered, of a tile that another instance computes.
+    ``meetings``: the barrier at which instances wait for each other, if they do, and the count of its phases.
+    ``boxed``: the stores by the copy engine; ``stored``: the count of those of each output, where its slots do not
+    begin anew in every tile. ``share``: the steps of the tile that are the program's, if not all are."""
 
     plan: KernelPlan
     grouping: Grouping
@@ -85,6 +86,8 @@ class Kernel:
     maps: dict[Hashable, TensorMapParam] = field(default_factory=dict)
     instance: Instance | None = None
     taken: list[Statement] = field(default_factory=list)
+    turn: list[str] = field(default_factory=list)
+    passing: bool = False
     meetings: list[tuple[str, str]] = field(default_factory=list)
     stored: dict[Func, str] = field(default_factory=dict)
     boxed: list[StoreTensor] = field(default_factory=list)
@@ -111,8 +114,10 @@ class Kernel:
         return self.spaces.setdefault((space.dims, space.layout), space)
 
     def fetches(self, stage: Stage) -> bool:
-        """Whether the role that this is lowered for fetches a stage."""
+        """Whether the role that this is lowered for fetches a stage, or passes by it."""
         owner = self.plan.role_of(stage)
+        if self.passing:
+            return owner is not None
         return owner is None if self.role is None or self.role.default else owner is self.role
 
     def release(self, since: int, block: Block) -> None:

@@ -113,7 +113,9 @@ def emit_loops(
         several = list(itertools.product(*steps))
         for parts in several:
             around = scope.repeating() if len(several) > 1 else scope
-            if kernel.role is not None and not kernel.role.default:
+            if kernel.passing:
+                _pass_by(parts, pipelined, innermost, kernel, around, block)
+            elif kernel.role is not None and not kernel.role.default:
                 _fetch(parts, pipelined, innermost, kernel, around, block)
             else:
                 inner_part = len(several) == 1 or any(loop.holds for loop in parts)
@@ -433,6 +435,23 @@ def _fetch(
     move_on(indices, coming, inner)
     body(at.repeating(), inner)
     block.add(For(counter, const(0), sym(count), const(1), tuple(inner.statements)))
+    block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))
+
+
+def _pass_by(
+    loops: Sequence[Steps], stages: Sequence[Stage], body: Body, kernel: Kernel, scope: Scope, block: Block
+) -> None:
+    """The pipeline of a tile that another instance computes: its steps count as done."""
+    rings = rings_of(stages, kernel, scope)
+    counter, count = kernel.name("step"), kernel.name("steps")
+    block.add(Scalar(count, product(loop.count for loop in loops), _steps_note(loops)))
+    inside = Block()
+    cursors: dict[Axis, Cursor] = {}
+    at = scope.with_axes(_positions(loops, sym(counter), cursors, "0", kernel, inside))
+    found = len(inside.statements)
+    body(at.repeating(), inside)
+    if len(inside.statements) > found:  # rings of loops inside of these
+        block.add(For(counter, const(0), sym(count), const(1), tuple(inside.statements)))
     block.add(*(statement for ring in rings for statement in go_on(ring, sym(count))))
 
 

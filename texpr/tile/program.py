@@ -69,11 +69,12 @@ from texpr.tile.protocol import (
     integers_of,
 )
 from texpr.tile.ragged import TileInGroup, tile_in_group
-from texpr.tile.roles import specialised
+from texpr.tile.roles import fetch_nodes, specialised
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import all_sizes, grouping
 from texpr.tile.tensor_stores import drain_stores
 from texpr.tile.through import finish_through, start_through
+from texpr.tile.turns import Walk, in_turn
 from texpr.tile.updates import finish_copies, start_copies
 
 _SMALL = 1 << 24  # offsets whose literal bound is below this need no check at launch
@@ -148,12 +149,19 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
             drain_stores(own, to)
             return to.statements
         turn = own.name("tile")
-        lower_tile(plan.body, own, lower, at, sym(turn), inner)
+
+        def one(index: IntExpr, kernel: Kernel, into: Block) -> None:
+            lower_tile(plan.body, kernel, fetch_nodes if kernel.passing else lower, at, index, into)
+
+        walk = Walk(sym(pid), sym(count), one, "persistent: one tile after the other")
+        before = Block()
+        if own.instance is not None and own.instance.in_turn:
+            walk = in_turn(walk, own.instance, own, before)
+        walk.lower(sym(turn), own, inner)
         for through in own.through:
             start_through(through, to)
-        to.add(Scalar(count, grid, "programs launched"))
-        note = "persistent: one tile after the other"
-        to.add(For(turn, sym(pid), tiles, sym(count), tuple(inner.statements), note))
+        to.add(Scalar(count, grid, "programs launched"), *before.statements)
+        to.add(For(turn, walk.first, tiles, walk.by, tuple(inner.statements), walk.note))
         finish_copies(own, at, to, each_tile=False)
         for through in own.through:
             at = finish_through(through, own, at, to)

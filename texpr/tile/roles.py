@@ -52,13 +52,15 @@ def _role(instance: Instance, plan: KernelPlan, kernel: Kernel, tiles: LowerTile
 
 
 def fetch_nodes(nodes: Sequence[Node], kernel: Kernel, scope: Scope, block: Block) -> Scope:
-    """Lower only what a role fetches for another, with the loops around it."""
+    """Lower only what a role fetches for another, with the loops around it; or only the count of it, for an instance
+    that passes by a tile."""
     for node in nodes:
         match node:
             case Stage(memory=Memory.SHARED) if kernel.fetches(node):
                 (ring,) = rings_of([node], kernel, scope)
                 buffer = stage_buffer(node, kernel, scope, depth=0)
-                fetch_step(ring, {node.name: buffer}, const(0), kernel, scope, block)
+                if not kernel.passing:
+                    fetch_step(ring, {node.name: buffer}, const(0), kernel, scope, block)
                 block.add(*go_on(ring, const(1)))
             case Reduction() | Group() | Write() if _has_stages(node, kernel):
                 inside = [one for one in node.body if _has_stages(one, kernel)]

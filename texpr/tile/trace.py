@@ -3,7 +3,8 @@
 The numbers are chosen, not found: whatever a loop's bound depends on, it has to make the same number of turns in every
 role. A bound is therefore known by its canonical form over parameters and data, in which named integers are replaced
 by what they stand for; equal bounds get equal numbers. Loops with computed steps (over the tiles of a persistent
-program) make two turns. Everything else that is unknown is some large number.
+program) make two turns, in every role that takes tiles in turn with others. Everything else that is unknown is some
+large number.
 
 The programs of a cluster do the same, but for what only the first of several does (``protocol.py``). They begin where
 the barriers of all are ready, which Triton sees to, and end by giving their shared memory back.
@@ -112,8 +113,8 @@ def check_synchronisation(program: TileProgram) -> None:
         tracer.trace(turns := turns.with_counts(dict.fromkeys(turns.of, 2)))
         if len(turns.of) == known:
             break
-    for chosen in _choices(list(turns.of), counts):
-        roles = tracer.trace(turns.with_counts(chosen))
+    for tiles, chosen in itertools.product(turns.numbers_of_tiles(), _choices(list(turns.of), counts)):
+        roles = tracer.trace(turns.with_counts(chosen, tiles))
         try:
             check_protocol(roles, tracer.arrivals)
         except ProtocolError as error:
@@ -136,17 +137,34 @@ def _choices(bounds: Sequence[IntExpr], counts: Sequence[int]) -> Iterator[dict[
 class Turns:
     """How many turns loops make, by their canonical bound; those that are met for the first time make one. ``ends``: by
     the same bound what the loop runs to, from where and in which steps; ``values`` are what the choice makes of it.
-    What stands under a condition is a loop that makes one turn or none."""
+    What stands under a condition is a loop that makes one turn or none. ``walks``: loops over the ``tiles`` tiles of a
+    program, as first tiles and steps by where they end: roles that take tiles in turn begin at tiles of their own, and
+    make longer steps than the others."""
 
     of: dict[IntExpr, int]
     ends: dict[IntExpr, tuple[IntExpr, int, int]] = field(default_factory=dict)
     values: dict[IntExpr, int] = field(default_factory=dict)
+    walks: dict[IntExpr, set[tuple[int, int]]] = field(default_factory=dict)
+    tiles: int = _TILES
 
-    def with_counts(self, counts: Mapping[IntExpr, int]) -> Turns:
+    def with_counts(self, counts: Mapping[IntExpr, int], tiles: int = _TILES) -> Turns:
         """The same loops with other numbers of turns."""
         ends = {bound: self.ends[bound] for bound in counts}
         values = {stop: first + counts[bound] * step for bound, (stop, first, step) in ends.items()}
-        return Turns(dict(counts), ends, values)
+        return Turns(dict(counts), ends, values, self.walks, tiles)
+
+    def numbers_of_tiles(self) -> list[int]:
+        """How many tiles a program has: two for each role that takes them in turn, one less, and only one."""
+        steps = [[step for _, step in walk] for walk in self.walks.values()]
+        times = max((max(several) // min(several) for several in steps), default=1)
+        return [_TILES] if times == 1 else [_TILES * times, _TILES * times - 1, 1]
+
+    def walk(self, first: int, stop: IntExpr, step: int) -> int:
+        """How many of a program's tiles a loop visits."""
+        known = self.walks.setdefault(stop, set())
+        known.add((first, step))
+        begin, unit = min(tile for tile, _ in known), min(one for _, one in known)
+        return len(range(first, begin + self.tiles * unit, step))
 
     def choose(self, first: int, stop: IntExpr, bound: IntExpr, step: int) -> int:
         if bound not in self.of:
@@ -240,6 +258,8 @@ class _Tracer:
         for number in self.programs:
             arrivals = {b.name: b.arrivals << len(b.across) for b in program.barriers} | {_BEGIN: 1, _END: roles}
             self.arrivals |= {self._of(number, name): count for name, count in arrivals.items()}
+        # Tiles are known by number, so that each has one bound in all roles: those of a program lie this far apart.
+        self.strides = frozenset().union(*(free_symbols(s.step) for s in statements if isinstance(s, For)))
         self.needed = _needed(statements)
         self.shared: dict[Expr, tuple[tuple[str, IntExpr | None, bool], ...]] = {}
 
@@ -299,6 +319,10 @@ class _Tracer:
             for expr in statement_exprs(statement):
                 self._reads(expr, note, role, Engine.THREADS)
         match statement:
+            case Scalar(name=name, value=value) if name in self.strides:
+                role.define(name, const(role.integer(value)))
+            case ProgramId(name=name) if self.strides:
+                role.define(name, const(_LARGE))
             case Scalar(name=name, value=value) if name in self.needed:
                 role.define(name, role.canonical(value))
             case ScalarOf(name=name, value=value) if name in self.needed:
@@ -382,10 +406,10 @@ class _Tracer:
     def _loop(self, loop: For, role: _Role) -> None:
         start, stop, step = (role.canonical(bound) for bound in (loop.start, loop.stop, loop.step))
         first, by = role.turns.value(start), role.turns.value(step)
-        if not isinstance(step, Const):
-            turns = _TILES
+        if not isinstance(loop.step, Const):
+            turns = role.turns.walk(first, stop, by)
         elif isinstance(stop, Const) and isinstance(start, Const):
-            turns = len(range(start.value, stop.value, step.value))
+            turns = len(range(start.value, stop.value, by))
         elif isinstance(start, Const) and start.value > 0 and start.value % by == 0:
             whole = role.turns.choose(0, stop, ceildiv(stop, step), by)  # as of the loop that begins at the beginning
             turns = max(0, whole - start.value // by)
