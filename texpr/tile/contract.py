@@ -20,7 +20,8 @@ from texpr.tile.evaluate import evaluate, live
 from texpr.tile.ir import Assign, DotStep, Full, PhysicalDim, Space, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
-from texpr.tile.loops import Drain, emit_loops
+from texpr.tile.loops import emit_loops
+from texpr.tile.pipeline import Drain
 from texpr.tile.possible import only_if_live
 from texpr.tile.protocol import DotWait
 from texpr.tile.scope import AxisValue, Piece, Scope
