@@ -12,7 +12,7 @@ whether accesses to one stage of a buffer, one of them a write, are ordered: the
 the second. The engines end late: a cp.async, a wgmma or a TMA store when its role has waited for the group, a TMA load
 when the phase it reports to has completed.
 
-The code that derives barriers (``loops.py``) is not used here: what is checked are the statements that are emitted.
+The code that derives barriers (``pipeline.py``) is not used here: what is checked are the statements that are emitted.
 """
 
 from __future__ import annotations
