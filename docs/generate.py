@@ -23,9 +23,9 @@ import texpr
 from texpr.emulator.listing import markdown as instructions_markdown
 from texpr.errors import TExprError, all_error_classes
 from texpr.plan.errors import NotLowered
-from texpr.schedule.records import NOT_LOWERED
 from texpr.schedule.reference import reference_markdown
 from texpr.schedule.schema import KEYS, Choice, Form, Pair, Several, Table, title_of
+from texpr.schedule.words import NOT_LOWERED
 
 FOLDER: Final = Path(__file__).parent
 MARKER: Final = "<!-- Generated from here on by 'python -m docs.generate'; edits below are lost. -->"

@@ -63,10 +63,12 @@ from texpr.plan.resolve import variant_facts
 from texpr.plan.usable import resolved, usable_variants
 from texpr.plan.workspace import buffer_bytes
 from texpr.schedule.files import dump_schedule, load_schedule
-from texpr.schedule.records import Schedule, Start
+from texpr.schedule.records import Schedule
 from texpr.schedule.records import Variant as VariantRecord
+from texpr.schedule.words import Start
 from texpr.targets import TARGETS, Target, target_named
-from texpr.tile.ir import PointerParam, TensorMapParam, TileProgram
+from texpr.tile.declarations import PointerParam, TensorMapParam
+from texpr.tile.ir import TileProgram
 from texpr.tile.program import lower_kernel
 from texpr.tile.trace import check_synchronisation
 from texpr.tile.verify import verify

@@ -7,31 +7,23 @@ from collections.abc import Sequence
 from texpr.dtypes import DType
 from texpr.lang.ir import COMPARISONS, OpName, ReduceOp
 from texpr.math.expr import ONE, ZERO, IntExpr, ceildiv, const, sym
+from texpr.tile.declarations import Buffer, Dims, IntParam, Parameter, PhysicalDim, PointerParam, Space
 from texpr.tile.ir import (
     Assign,
-    Buffer,
     Cast,
     Commit,
     CopyAsync,
-    Dims,
     DotStep,
     Elementwise,
     Expr,
     For,
     Full,
-    IntParam,
     Lane,
     Literal,
     Load,
-    Parameter,
-    PhysicalDim,
-    PointerParam,
-    ProgramId,
     Reduce,
     Relayout,
-    Scalar,
     SharedTile,
-    Space,
     Statement,
     Store,
     TileProgram,
@@ -40,6 +32,7 @@ from texpr.tile.ir import (
     Wait,
 )
 from texpr.tile.layouts import Blocked, Layout, MmaV2, Operand, Swizzled
+from texpr.tile.uniform import ProgramId, Scalar
 
 PID, M, N, K = (sym(name) for name in ("pid", "M", "N", "K"))
 

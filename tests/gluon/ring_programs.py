@@ -23,20 +23,16 @@ from tests.gluon.programs import (
 )  # fmt: skip
 from texpr.dtypes import DType
 from texpr.math.expr import IntExpr, ceildiv, const, lt, sym
-from texpr.tile.declarations import Barriers, TensorMapParam
+from texpr.tile.declarations import Barriers, Buffer, Parameter, TensorMapParam
 from texpr.tile.ir import (
     Assign,
-    Buffer,
     DotStep,
     Expr,
     For,
     Full,
     Lane,
-    Parameter,
-    ProgramId,
     Relayout,
     Role,
-    Scalar,
     SharedTile,
     Specialise,
     Statement,
@@ -56,6 +52,7 @@ from texpr.tile.protocol import (
     WaitBarrier,
     WaitStores,
 )
+from texpr.tile.uniform import ProgramId, Scalar
 
 F16, F32 = DType.F16, DType.F32
 BM, BN, BK = 64, 64, 32

@@ -30,25 +30,11 @@ from texpr.gluon.emit import emit
 from texpr.lang.ir import OpName
 from texpr.math.expr import const, sym
 from texpr.math.intervals import Bounds
-from texpr.tile.ir import (
-    Assign,
-    Conflict,
-    For,
-    Full,
-    If,
-    IntParam,
-    Lane,
-    PresentParam,
-    Scalar,
-    ScalarParam,
-    SharedTile,
-    Store,
-    StoreShared,
-    TileProgram,
-    Var,
-)
-from texpr.tile.ir import Buffer as SharedBuffer
+from texpr.tile.declarations import Buffer as SharedBuffer
+from texpr.tile.declarations import Conflict, IntParam, PresentParam, ScalarParam
+from texpr.tile.ir import Assign, For, Full, If, Lane, SharedTile, Store, StoreShared, TileProgram, Var
 from texpr.tile.layouts import Blocked, Linear, Swizzled
+from texpr.tile.uniform import Scalar
 from texpr.tile.verify import verify
 
 LINE = space("line", Blocked((1,), (32,), (4,), (0,)), ("i", 128))

@@ -25,24 +25,20 @@ from texpr.dtypes import DType
 from texpr.lang import ir
 from texpr.lang.ir import OpName, ReduceOp
 from texpr.math.expr import const, sym
+from texpr.tile.declarations import Buffer, PresentParam, ScalarParam, Space
 from texpr.tile.ir import (
     Argument,
     Assign,
-    Buffer,
     Choose,
     Expr,
     For,
     Full,
     Lane,
     Load,
-    PresentParam,
     Reduce,
     Relayout,
-    Scalar,
-    ScalarParam,
     SharedGather,
     SharedTile,
-    Space,
     Statement,
     Store,
     StoreShared,
@@ -50,6 +46,7 @@ from texpr.tile.ir import (
     Var,
 )
 from texpr.tile.layouts import Blocked, Layout, Linear, MmaV2, Swizzled
+from texpr.tile.uniform import Scalar
 from texpr.tile.verify import verify
 
 CUBE = Blocked((1, 2, 2), (2, 4, 4), (2, 2, 1), (2, 1, 0))

@@ -22,7 +22,8 @@ from texpr.gluon.emit import emit
 from texpr.lang.arrays import decode, encode, storage_dtype
 from texpr.math.expr import evaluate
 from texpr.targets import TARGETS
-from texpr.tile.ir import IntParam, PointerParam, PresentParam, ScalarParam, TensorMapParam, TileProgram
+from texpr.tile.declarations import IntParam, PointerParam, PresentParam, ScalarParam, TensorMapParam
+from texpr.tile.ir import TileProgram
 
 Array = npt.NDArray[Any]
 

@@ -18,7 +18,7 @@ from texpr.lang.algorithm import AlgorithmDef
 from texpr.math.expr import const
 from texpr.runtime import load
 from texpr.tile import turnstile
-from texpr.tile.ir import Scalar
+from texpr.tile.uniform import Scalar
 
 SEEDS = (None, 1)
 

@@ -19,7 +19,8 @@ from tests.kernels.test_kernels_on_emulator import ROOT, SOURCES
 from texpr.aot.cubin import CompiledKernel
 from texpr.compile import load_algorithm
 from texpr.schedule import load_schedule
-from texpr.schedule.records import Copy, Kernel, MmaOp
+from texpr.schedule.records import Kernel
+from texpr.schedule.words import Copy, MmaOp
 from texpr.targets import TARGETS
 
 

@@ -26,7 +26,8 @@ from texpr.plan.inline import axes_of
 from texpr.plan.ir import Reduction, Stage, Unit
 from texpr.plan.resolve import variant_facts
 from texpr.schedule import dump_schedule, load_schedule
-from texpr.schedule.records import Copy, Variant
+from texpr.schedule.records import Variant
+from texpr.schedule.words import Copy
 from texpr.targets import TARGETS
 
 CHOSEN = ("sm_80", "sm_120a")

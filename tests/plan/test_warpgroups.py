@@ -14,7 +14,7 @@ from texpr.plan.errors import NoInstruction
 from texpr.plan.ir import Dot, KernelPlan, Reduction, Stage, Unit
 from texpr.plan.show import show_kernel
 from texpr.schedule import kernel, mma, place, stage, variant
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 from texpr.targets import TARGETS
 
 

@@ -8,7 +8,7 @@ from texpr.dtypes import DType
 from texpr.math.parse import parse_bool, parse_int
 from texpr.schedule.base import BufferType, Map, Record
 from texpr.schedule.errors import ScheduleError
-from texpr.schedule.records import NOT_LOWERED, LoopOf, Program, Schedule, Tile
+from texpr.schedule.records import Schedule
 from texpr.schedule.rules import check_record
 from texpr.schedule.schema import (
     KEYS,
@@ -27,6 +27,7 @@ from texpr.schedule.schema import (
     Several,
     Table,
 )
+from texpr.schedule.words import NOT_LOWERED, LoopOf, Program, Tile
 from texpr.targets import TARGETS
 
 # Words that some YAML readers take for booleans, null or numbers are all fine names.

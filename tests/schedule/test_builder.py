@@ -11,7 +11,9 @@ from texpr.math.parse import parse_bool, parse_int
 from texpr.schedule import dump_schedule, each_kernel, edit, kernel, load_schedule, mma, place, schedule, stage, variant
 from texpr.schedule.errors import MissingKey, NotLoweredYet, NotPowerOfTwo, ScheduleError, UnknownKey, WrongShape
 from texpr.schedule.like import written_out_kernels
-from texpr.schedule.records import Combine, Copy, Memory, Mma, Order, OrderKind, Program, Tile
+from texpr.schedule.places import Mma
+from texpr.schedule.records import Order
+from texpr.schedule.words import Combine, Copy, Memory, OrderKind, Program, Tile
 
 YAML = """\
 texpr: 1

@@ -12,8 +12,10 @@ from texpr.schedule import dump_schedule, load_schedule
 from texpr.schedule.base import Map, Spelling
 from texpr.schedule.encode import to_plain
 from texpr.schedule.errors import CannotRead, DuplicateKey, ScheduleError, ScheduleSyntax
-from texpr.schedule.records import LoopOf, Memory, Mma, MmaOp, Persistent, Relax, RelaxKind
+from texpr.schedule.places import Mma
+from texpr.schedule.records import Persistent, Relax
 from texpr.schedule.schema import KEYS
+from texpr.schedule.words import LoopOf, Memory, MmaOp, RelaxKind
 
 HEADER = "texpr: 1\nalgorithm: a\nvariants:\n- name: any\n  target: sm_80\n"
 

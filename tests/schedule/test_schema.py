@@ -14,26 +14,10 @@ from texpr.schedule.base import Spelling
 from texpr.schedule.encode import to_plain
 from texpr.schedule.errors import NotLoweredYet, ScheduleError
 from texpr.schedule.jsonschema import json_schema as make_schema
-from texpr.schedule.records import (
-    NOT_LOWERED,
-    AxisMap,
-    Group,
-    Kernel,
-    Mma,
-    Order,
-    Persistent,
-    Place,
-    Role,
-    Scan,
-    Schedule,
-    Skip,
-    Split,
-    SplitReduction,
-    Stage,
-    TileTrim,
-    Variant,
-)
+from texpr.schedule.places import Group, Mma, Place, Scan, Skip, SplitReduction, Stage, TileTrim
+from texpr.schedule.records import AxisMap, Kernel, Order, Persistent, Role, Schedule, Split, Variant
 from texpr.schedule.schema import KEYS, Choice, form_of, title_of
+from texpr.schedule.words import NOT_LOWERED
 
 # Text around a mapping of each kind of record, and what the record needs besides the key under test.
 VARIANT = "{texpr: 1, algorithm: a, variants: %s}"

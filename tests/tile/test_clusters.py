@@ -16,7 +16,8 @@ from texpr.lang.ir import ReduceOp
 from texpr.plan.errors import NotLowered
 from texpr.schedule import kernel, mma, place, stage, variant
 from texpr.tile.clusters import Cluster
-from texpr.tile.ir import Assign, Buffer, Reduce, Relayout, Store, TileProgram
+from texpr.tile.declarations import Buffer
+from texpr.tile.ir import Assign, Reduce, Relayout, Store, TileProgram
 from texpr.tile.protocol import Advance, Arrive, CopyTensor, DotWait, Expect, MeetCluster, WaitBarrier
 from texpr.tile.sync import ProtocolError
 from texpr.tile.trace import check_synchronisation

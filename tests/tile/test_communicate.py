@@ -11,9 +11,10 @@ from texpr.lang.ir import ReduceOp
 from texpr.math.expr import const, sym
 from texpr.plan.words import Field, fields_of, word_count
 from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
-from texpr.tile.ir import Assign, If, Lane, Scalar, Statement, Store, TileProgram, Var
+from texpr.tile.ir import Assign, If, Lane, Statement, Store, TileProgram, Var
 from texpr.tile.layouts import Blocked
 from texpr.tile.show import show
+from texpr.tile.uniform import Scalar
 from texpr.tile.verify import TileError, verify
 
 LINE = space("line", Blocked((1,), (32,), (4,), (0,)), ("i", 128))

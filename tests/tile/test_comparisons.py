@@ -7,7 +7,8 @@ import pytest
 from texpr.dtypes import DType
 from texpr.lang.ir import OpName
 from texpr.tile import build as tile
-from texpr.tile.ir import Elementwise, Lane, Load, PhysicalDim, Space
+from texpr.tile.declarations import PhysicalDim, Space
+from texpr.tile.ir import Elementwise, Lane, Load
 from texpr.tile.layouts import blocked
 
 SPACE = Space("tile", (PhysicalDim((("i", 16),)), PhysicalDim((("j", 64),))), blocked((16, 64), 4, 1, 1))

@@ -8,7 +8,8 @@ import math
 import pytest
 
 from texpr.math.expr import Const, IntExpr, const
-from texpr.schedule.records import Order, OrderKind
+from texpr.schedule.records import Order
+from texpr.schedule.words import OrderKind
 from texpr.tile.order import tile_numbers
 
 

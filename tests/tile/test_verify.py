@@ -27,14 +27,13 @@ from texpr.dtypes import DType
 from texpr.lang import ir
 from texpr.lang.ir import OpName, ReduceOp
 from texpr.math.expr import const, sym
+from texpr.tile.declarations import Buffer, Conflict, Space
 from texpr.tile.ir import (
     Argument,
     Assign,
-    Buffer,
     Cast,
     Choose,
     Commit,
-    Conflict,
     CopyAsync,
     DotStep,
     Elementwise,
@@ -47,10 +46,8 @@ from texpr.tile.ir import (
     Load,
     Reduce,
     Relayout,
-    Scalar,
     SharedGather,
     SharedTile,
-    Space,
     Statement,
     Store,
     StoreShared,
@@ -60,6 +57,7 @@ from texpr.tile.ir import (
     Wait,
 )
 from texpr.tile.layouts import Blocked, Linear, MmaV2, MmaV3, Operand, Swizzled
+from texpr.tile.uniform import Scalar
 from texpr.tile.verify import TileError, verify
 
 LAYOUT = Blocked((1, 4), (4, 8), (4, 1), (1, 0))

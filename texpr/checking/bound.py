@@ -22,7 +22,8 @@ from texpr.lang.arrays import Array, decode
 from texpr.lang.bounded import Bounded
 from texpr.lang.errorbound import run_bounded
 from texpr.lang.ir import Algorithm, Cast, top_exprs, walk
-from texpr.schedule.records import RelaxKind, Variant
+from texpr.schedule.records import Variant
+from texpr.schedule.words import RelaxKind
 from texpr.targets import TARGETS
 
 _ULP: Final = 2.0**-23

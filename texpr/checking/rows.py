@@ -23,7 +23,7 @@ from texpr.errors import TExprError
 from texpr.lang.accuracy import Accuracy
 from texpr.lang.ir import Tensor
 from texpr.plan.build import plan_variant
-from texpr.schedule.records import RelaxKind
+from texpr.schedule.words import RelaxKind
 from texpr.targets import TARGETS
 
 _MOST_FAILURES: Final = 2

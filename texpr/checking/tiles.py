@@ -27,7 +27,8 @@ from texpr.math.expr import (
     substitute,
     sym,
 )
-from texpr.schedule.records import LoopOf, Variant
+from texpr.schedule.records import Variant
+from texpr.schedule.words import LoopOf
 
 _LARGEST = 40_000
 """Sizes beyond this are never tried: the emulator would take too long."""

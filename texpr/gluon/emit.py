@@ -33,25 +33,17 @@ from texpr.gluon.values import values_of
 from texpr.math.expr import sym
 from texpr.math.intervals import ANY, Bounds
 from texpr.tile.communicate import LookBack, Receive, Ticket
-from texpr.tile.ir import (
-    Assign,
+from texpr.tile.declarations import (
     Conflict,
-    FindGroup,
-    For,
     IntParam,
     Parameter,
     PointerParam,
     PresentParam,
-    ProgramId,
-    Scalar,
-    ScalarOf,
     ScalarParam,
-    Specialise,
-    Statement,
     TensorMapParam,
-    TileProgram,
-    walk,
 )
+from texpr.tile.ir import Assign, For, ScalarOf, Specialise, Statement, TileProgram, walk
+from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 
 
 def emit(

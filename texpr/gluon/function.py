@@ -20,7 +20,7 @@ from texpr.gluon.text import Text, wrapped
 from texpr.gluon.types import Dialect
 from texpr.gluon.values import Values
 from texpr.math.intervals import Bounds
-from texpr.tile.ir import Dims, Space
+from texpr.tile.declarations import Dims, Space
 from texpr.tile.layouts import Layout, Nvmma, Operand
 
 INDENT = "    "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from texpr.tile.ir import Dims
+from texpr.tile.declarations import Dims
 from texpr.tile.layouts import Bases, Blocked, Layout, Linear, MmaV2, MmaV3, Nvmma, Operand, SharedLayout, Swizzled
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from texpr.gluon.function import Function
 from texpr.gluon.layouts import expand_index, expands_directly, sliced_from
 from texpr.gluon.text import Level, Text, call, method
-from texpr.tile.ir import Dims, Expr, Space
+from texpr.tile.declarations import Dims, Space
+from texpr.tile.ir import Expr
 
 
 def shape_of(space: Space, dims: Dims) -> list[int]:

@@ -26,6 +26,7 @@ from texpr.lang.ir import ReduceOp
 from texpr.math.expr import Const, IntExpr, Sym, free_symbols
 from texpr.math.intervals import ANY, Bounds
 from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
+from texpr.tile.declarations import Space
 from texpr.tile.ir import (
     Assign,
     Atomic,
@@ -34,15 +35,11 @@ from texpr.tile.ir import (
     Commit,
     CopyAsync,
     Expr,
-    FindGroup,
     For,
     Full,
     If,
     Literal,
-    ProgramId,
-    Scalar,
     ScalarOf,
-    Space,
     Specialise,
     Statement,
     Store,
@@ -63,6 +60,7 @@ from texpr.tile.protocol import (
     WaitBarrier,
     WaitStores,
 )
+from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 from texpr.tile.uses import changed_by
 
 _ATOMICS: Final = {

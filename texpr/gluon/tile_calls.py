@@ -13,7 +13,8 @@ from texpr.gluon.helpers import HELPERS
 from texpr.gluon.modules import chunks_of, defined_names
 from texpr.gluon.text import Level, Text, call, constant, infix, method
 from texpr.lang.user_code import Operand, TileOp
-from texpr.tile.ir import Dims, Expr, TileCall
+from texpr.tile.declarations import Dims
+from texpr.tile.ir import Expr, TileCall
 
 
 def reserve_functions(f: Function, exprs: Iterable[Expr]) -> None:

@@ -17,8 +17,8 @@ from texpr.plan.ir import AxisTile, Compute, Group, LoopAxis, Node, Prefixes, Re
 from texpr.plan.resolve import Context
 from texpr.plan.staging import Access, Reach, stage_form, window_of, window_reach
 from texpr.plan.zeroed import zeroed_by_copies
-from texpr.schedule.records import Copy, LoopOf, Memory, Position, Program, Tile
-from texpr.schedule.records import Stage as StageRecord
+from texpr.schedule.places import Stage as StageRecord
+from texpr.schedule.words import Copy, LoopOf, Memory, Position, Program, Tile
 
 Owner = Reduction | Write | Group
 """Nodes that have loops and a body."""

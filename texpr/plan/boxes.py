@@ -28,8 +28,8 @@ from texpr.plan.errors import BoxNotAligned, BoxRefused, NoEffect, TargetLacks
 from texpr.plan.inline import spans
 from texpr.plan.ir import AxisTile, Cover, Group, KernelPlan, LoopAxis, Node, Reduction, Stage, Window, Write
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Copy
-from texpr.schedule.records import Memory as Place
+from texpr.schedule.words import Copy
+from texpr.schedule.words import Memory as Place
 
 MOST_DIMS = 5
 MOST_EXTENT = 256

@@ -88,7 +88,9 @@ from texpr.plan.units import dot_again, dot_of
 from texpr.plan.warpgroups import with_warpgroups
 from texpr.plan.workspace import fills_of, lives_of, shared_slots, zeroed
 from texpr.schedule.like import written_out_kernels
-from texpr.schedule.records import LoopOf, Memory, Place, Position, Program, Tile, Variant
+from texpr.schedule.places import Place
+from texpr.schedule.records import Variant
+from texpr.schedule.words import LoopOf, Memory, Position, Program, Tile
 from texpr.targets import Target
 
 

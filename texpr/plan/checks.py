@@ -55,8 +55,9 @@ from texpr.plan.parts import is_in_turns, part_axis
 from texpr.plan.private import copy_points
 from texpr.plan.ragged import covers_groups
 from texpr.plan.resolve import Context, constant, mentioned
-from texpr.schedule.records import Copy, LoopOf, Memory, Place
-from texpr.schedule.records import Stage as StageRecord
+from texpr.schedule.places import Place
+from texpr.schedule.places import Stage as StageRecord
+from texpr.schedule.words import Copy, LoopOf, Memory
 
 _OPERAND_FILES = 4  # what the assembler sinks and reloads of the operands that are ready in a step
 _TILE_LIMIT = 1 << 20  # elements; Triton's own limit on tensors

@@ -36,7 +36,7 @@ from texpr.plan.ir import (
     Write,
 )
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Copy, Memory
+from texpr.schedule.words import Copy, Memory
 
 
 def check_cluster_axes(context: Context) -> None:

@@ -19,8 +19,8 @@ from texpr.plan.errors import NotLowered, RolesInvalid
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, Group, KernelPlan, Node, Prefixes, Reduction, Stage, TileAxis, Write
 from texpr.schedule.records import Kernel as KernelRecord
-from texpr.schedule.records import Memory
 from texpr.schedule.records import Role as RoleRecord
+from texpr.schedule.words import Memory
 
 _STAGE = "stage."
 _SWIZZLED_ROWS = 8  # of a tile in shared memory, after which its swizzle repeats

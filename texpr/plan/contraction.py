@@ -24,7 +24,8 @@ from texpr.instructions import (
 from texpr.lang.ir import Axis, Cast, Const, Expr, Op, OpName, Reduce, ReduceOp, Select
 from texpr.plan.inline import axes_of, conjuncts
 from texpr.plan.ir import Dot, Unit
-from texpr.schedule.records import Mma, MmaOp
+from texpr.schedule.places import Mma
+from texpr.schedule.words import MmaOp
 from texpr.targets import Target
 
 

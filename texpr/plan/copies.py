@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from texpr.lang.ir import Axis, Const, Def, Expr
 from texpr.plan.errors import LoopAxisInvalid, NotLowered, UnrollNotConstant
 from texpr.plan.resolve import Context, constant
-from texpr.schedule.records import Place
+from texpr.schedule.places import Place
 
 
 def copied_axes(definition: Def, place: Place) -> tuple[Axis, ...]:

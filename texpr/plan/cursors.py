@@ -21,7 +21,9 @@ from texpr.lang.show import expr_text
 from texpr.plan.errors import LoopAxisInvalid, NotLowered
 from texpr.plan.inline import conjunction, conjuncts, substitute
 from texpr.schedule.base import Map
-from texpr.schedule.records import Base, Kernel, Place, TrimMode
+from texpr.schedule.places import Place
+from texpr.schedule.records import Kernel
+from texpr.schedule.words import Base, TrimMode
 
 
 def with_cursors(algorithm: Algorithm, record: Kernel) -> tuple[Algorithm, Kernel]:

@@ -33,7 +33,7 @@ from texpr.plan.ir import (
     Write,
 )
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Copy
+from texpr.schedule.words import Copy
 
 
 def parts_of(size: int) -> tuple[int, ...]:

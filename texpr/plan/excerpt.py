@@ -15,7 +15,9 @@ from texpr.errors import Location
 from texpr.plan.errors import PlanError
 from texpr.schedule.base import Record
 from texpr.schedule.nodes import Spot
-from texpr.schedule.records import Copy, Kernel, LoopOf, Place, Position, Stage, Variant
+from texpr.schedule.places import Place, Stage
+from texpr.schedule.records import Kernel, Variant
+from texpr.schedule.words import Copy, LoopOf, Position
 from texpr.targets import Target
 
 _MARK = "   <---"

@@ -20,7 +20,9 @@ from texpr.plan.errors import FlattenInvalid
 from texpr.plan.ir import Group, LoopAxis, Node, Reduction
 from texpr.plan.parts import by_turns, step_of
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Order, OrderKind, SplitReduction
+from texpr.schedule.places import SplitReduction
+from texpr.schedule.records import Order
+from texpr.schedule.words import OrderKind
 
 
 def steps_of_axis(axis: Axis, size: int) -> IntExpr:

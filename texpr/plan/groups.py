@@ -21,8 +21,10 @@ from texpr.plan.ir import Compute, Group, Node, Reduction
 from texpr.plan.online import Member, OnlineGroup, online_group
 from texpr.plan.resolve import Context, funcs_read
 from texpr.schedule.base import Map
-from texpr.schedule.records import Group as GroupRecord
-from texpr.schedule.records import Kernel, LoopOf, Place, RelaxKind, Tile
+from texpr.schedule.places import Group as GroupRecord
+from texpr.schedule.places import Place
+from texpr.schedule.records import Kernel
+from texpr.schedule.words import LoopOf, RelaxKind, Tile
 
 
 def groups_of(record: Kernel) -> list[tuple[str, GroupRecord]]:

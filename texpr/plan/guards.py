@@ -26,7 +26,8 @@ from texpr.plan.access import affine_in
 from texpr.plan.errors import TrimInvalid
 from texpr.plan.inline import axes_of, conjunction, conjuncts, reads_of, substitute
 from texpr.plan.ir import Congruence, HalfSpace, LoopAxis, Trim
-from texpr.schedule.records import Place, TrimMode
+from texpr.schedule.places import Place
+from texpr.schedule.words import TrimMode
 
 # A comparison as half-spaces: whether k lies below the edge (else from it on), and whether the edge comes after e/a.
 _EDGES: Mapping[OpName, tuple[tuple[bool, bool], ...]] = {

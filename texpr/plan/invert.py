@@ -43,7 +43,9 @@ from texpr.plan.inline import axes_of, conjuncts, reads_of, substitute
 from texpr.plan.ir import Update
 from texpr.plan.monoids import identity
 from texpr.plan.recut import Recut, axes_of_algorithm
-from texpr.schedule.records import Aggregate, Kernel, LoopOf, Memory, Place, Tile, Variant
+from texpr.schedule.places import Place
+from texpr.schedule.records import Kernel, Variant
+from texpr.schedule.words import Aggregate, LoopOf, Memory, Tile
 
 _TYPES: Final = {  # what the hardware combines in one atomic operation
     ReduceOp.SUM: {DType.I32, DType.U32, DType.I64, DType.U64, DType.F32, DType.F64},

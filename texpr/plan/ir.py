@@ -46,8 +46,9 @@ from texpr.math.expr import BoolExpr, IntExpr, ceildiv
 from texpr.plan.online import Member
 from texpr.plan.readings import Reading as Reading
 from texpr.plan.turns import Turnstile as Turnstile
-from texpr.schedule.records import Base, Copy, Memory, Order, Position, SkipTest, TrimMode
 from texpr.schedule.records import Kernel as KernelRecord
+from texpr.schedule.records import Order
+from texpr.schedule.words import Base, Copy, Memory, Position, SkipTest, TrimMode
 from texpr.targets import Target
 
 

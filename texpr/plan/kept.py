@@ -21,7 +21,7 @@ from texpr.plan.checks import nodes_of
 from texpr.plan.errors import CannotKeep, UnknownFunc, near
 from texpr.plan.ir import KernelPlan, LoopAxis, Node, Stage
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Copy, LoopOf
+from texpr.schedule.words import Copy, LoopOf
 
 
 def check_kept(context: Context, plan: KernelPlan) -> None:

@@ -15,7 +15,9 @@ from texpr.plan.monoids import constant_extent, identity
 from texpr.plan.partition import Job
 from texpr.plan.tiling import WARPS, budgets, fill, named
 from texpr.schedule.base import Map
-from texpr.schedule.records import Kernel, Memory, Num, Persistent, Place, Program, Tile
+from texpr.schedule.places import Place
+from texpr.schedule.records import Kernel, Persistent
+from texpr.schedule.words import Memory, Num, Program, Tile
 
 _RUN = 2048
 _MOST_SHARED = 1 << 12

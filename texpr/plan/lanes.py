@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from texpr.lang.ir import Axis, Func
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Node, Reduction, Unit
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 
 
 def is_kept_by_rows(member: Reduction, body: Sequence[Node], sizes: Mapping[Axis, int]) -> bool:

@@ -55,7 +55,9 @@ from texpr.plan.parts import check_in_turns, part_axis
 from texpr.plan.resolve import Context, written_out
 from texpr.plan.scans import check_place
 from texpr.plan.skip import check_no_skip
-from texpr.schedule.records import Copy, Kernel, LoopOf, Memory, OrderKind, Place, Start, Tile
+from texpr.schedule.places import Place
+from texpr.schedule.records import Kernel
+from texpr.schedule.words import Copy, LoopOf, Memory, OrderKind, Start, Tile
 from texpr.targets import Target
 
 _MOST_PIECES = 256

@@ -24,8 +24,9 @@ from texpr.plan.ir import LookBack, Scratch
 from texpr.plan.resolve import Context
 from texpr.plan.tile_ops import refuse_steps
 from texpr.plan.words import MOST_WORDS, WORD_BITS, word_count
-from texpr.schedule.records import Across, Order, OrderKind, RelaxKind, Tile
-from texpr.schedule.records import Scan as ScanRecord
+from texpr.schedule.places import Scan as ScanRecord
+from texpr.schedule.records import Order
+from texpr.schedule.words import Across, OrderKind, RelaxKind, Tile
 
 WINDOW: Final = 32
 """How many words are looked at together if the schedule does not say: one per lane of a warp."""

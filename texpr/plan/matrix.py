@@ -23,8 +23,10 @@ from texpr.plan.monoids import constant_extent
 from texpr.plan.partition import Job, is_symbolic, power_of_two
 from texpr.plan.tiling import WARPS, Frame, by_tensor, fill, memory_reads, named, names, reduced, weights_of
 from texpr.schedule.base import Map
-from texpr.schedule.records import Copy, Kernel, LoopOf, Memory, Mma, MmaOp, Order, OrderKind, Place, Tile
-from texpr.schedule.records import Stage as StageRecord
+from texpr.schedule.places import Mma, Place
+from texpr.schedule.places import Stage as StageRecord
+from texpr.schedule.records import Kernel, Order
+from texpr.schedule.words import Copy, LoopOf, Memory, MmaOp, OrderKind, Tile
 
 _STEP_BYTES = 64  # of an operand's row in one step: one swizzle period of the shared tile
 _WARPGROUP_STEP_BYTES = 128  # the widest swizzle that the instructions of a warpgroup read

@@ -11,7 +11,8 @@ from texpr.lang.ir import Algorithm, OpName, Tensor
 from texpr.math.expr import Atom, AtomKind, IntExpr, TypeIn, atoms_of, free_symbols
 from texpr.plan.errors import UnknownFunc, UnknownSymbol, near
 from texpr.plan.extern import formal_numbers
-from texpr.schedule.records import Num, RelaxKind, Schedule, Variant
+from texpr.schedule.records import Schedule, Variant
+from texpr.schedule.words import Num, RelaxKind
 
 
 def check_schedule(definition: AlgorithmDef, algorithm: Algorithm, schedule: Schedule) -> None:

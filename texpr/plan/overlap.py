@@ -26,8 +26,8 @@ from texpr.plan.errors import CannotLag, UnknownFunc, near
 from texpr.plan.inline import Key, key_of, reads_of
 from texpr.plan.ir import AxisTile, Dot, Group, KernelPlan, Node, Reading, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Copy, Memory
-from texpr.schedule.records import Group as GroupRecord
+from texpr.schedule.places import Group as GroupRecord
+from texpr.schedule.words import Copy, Memory
 
 _TILES = 2  # that a lagging product and the step that follows it have in shared memory
 

@@ -34,7 +34,7 @@ from texpr.plan.inline import axes_of, inline, plain_read, reads_of
 from texpr.plan.ir import Dot
 from texpr.plan.monoids import constant_extent, expanded, is_small
 from texpr.plan.ranking import rank_axes
-from texpr.schedule.records import Mma
+from texpr.schedule.places import Mma
 from texpr.targets import Target
 
 _LEAST_SIDE = 8  # rows, columns and steps below which a sum of products is not worth a contraction

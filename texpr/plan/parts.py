@@ -37,7 +37,9 @@ from texpr.plan.errors import (
 )
 from texpr.plan.resolve import Context
 from texpr.plan.split_group import chunk_of
-from texpr.schedule.records import Combine, Kernel, SplitReduction
+from texpr.schedule.places import SplitReduction
+from texpr.schedule.records import Kernel
+from texpr.schedule.words import Combine
 
 
 def by_turns(record: Kernel) -> SplitReduction | None:

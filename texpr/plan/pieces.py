@@ -22,7 +22,7 @@ from texpr.plan.errors import ByInvalid, PieceOfRegisters
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, Dot, KernelPlan, Node, Prefixes, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 
 
 def cut_in_place(dot: Dot, sizes: Mapping[Axis, int], warps: int) -> Axis | None:

@@ -8,7 +8,8 @@ from texpr.lang.ir import Axis, Def, Func, Reduce, Scan
 from texpr.plan.errors import BadPosition
 from texpr.plan.ir import LoopAxis
 from texpr.plan.resolve import Context
-from texpr.schedule.records import LoopOf, Place, Position, Tile
+from texpr.schedule.places import Place
+from texpr.schedule.words import LoopOf, Position, Tile
 
 
 def in_loop_of(position: Position, definition: Def) -> bool:

@@ -11,7 +11,8 @@ from texpr.plan.errors import LoopAxisInvalid, NotLowered, TrimInvalid
 from texpr.plan.inline import conjunction, conjuncts
 from texpr.plan.ir import Cover, LoopAxis, TileAxis
 from texpr.plan.resolve import Context, mentioned
-from texpr.schedule.records import Base, Place
+from texpr.schedule.places import Place
+from texpr.schedule.words import Base
 
 
 def knows_its_group(context: Context, axis: Axis) -> bool:

@@ -20,7 +20,7 @@ from texpr.plan.errors import RegistersNeeded
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Compute, Group, KernelPlan, Node, Prefixes, Reduction, Stage, Unit
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 
 _GRANULE = 8  # registers are given to warps in groups of eight per thread
 

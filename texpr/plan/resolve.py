@@ -16,7 +16,8 @@ from texpr.plan.errors import ReadBeforeWritten, UnknownAxis, UnknownFunc, near
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Update
 from texpr.plan.monoids import expanded, is_small
-from texpr.schedule.records import Kernel, Memory, Variant
+from texpr.schedule.records import Kernel, Variant
+from texpr.schedule.words import Memory
 from texpr.targets import Target
 
 

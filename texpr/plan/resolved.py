@@ -11,7 +11,9 @@ from texpr.plan.resolve import func_named, needed_definitions, written_out
 from texpr.plan.scan_split import with_partials
 from texpr.schedule.base import Map
 from texpr.schedule.like import written_out_kernels
-from texpr.schedule.records import Copy, Kernel, LoopOf, Place, Schedule, Stage, Tile, Variant
+from texpr.schedule.places import Place, Stage
+from texpr.schedule.records import Kernel, Schedule, Variant
+from texpr.schedule.words import Copy, LoopOf, Tile
 
 DEFAULT_WARPS = 4
 

@@ -23,9 +23,9 @@ from texpr.plan.errors import NotLowered, RegistersOfRoles, RoleCannotRun, Roles
 from texpr.plan.inline import key_of, reads_of
 from texpr.plan.ir import AxisTile, Group, KernelPlan, Node, RolePlan, Stage, Window, Write
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Copy, Memory, Program
 from texpr.schedule.records import Kernel as KernelRecord
 from texpr.schedule.records import Role as RoleRecord
+from texpr.schedule.words import Copy, Memory, Program
 
 WARP_GROUP = 4
 """Registers are moved between groups of four warps: those that only fetch are rounded up to whole groups."""

@@ -43,7 +43,8 @@ from texpr.plan.inline import plain_read, substitute
 from texpr.plan.monoids import combine, identity, scan_monoid
 from texpr.plan.split import split_reductions
 from texpr.plan.tile_ops import refuse_steps
-from texpr.schedule.records import Across, Kernel, Variant
+from texpr.schedule.records import Kernel, Variant
+from texpr.schedule.words import Across
 
 
 def with_partials(algorithm: Algorithm, variant: Variant) -> Algorithm:

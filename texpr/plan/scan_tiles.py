@@ -15,8 +15,9 @@ from texpr.plan.partition import Job, is_symbolic
 from texpr.plan.tile_ops import power_of_two
 from texpr.plan.tiling import WARPS, Frame, budgets, fastest, fill, named, names
 from texpr.schedule.base import Map
-from texpr.schedule.records import Across, Kernel
-from texpr.schedule.records import Scan as ScanRecord
+from texpr.schedule.places import Scan as ScanRecord
+from texpr.schedule.records import Kernel
+from texpr.schedule.words import Across
 
 _RUN = 2048  # points of a tile: 16 per thread of four warps
 _STEPS = 16  # points of the scan in a thread where lanes lie along another axis

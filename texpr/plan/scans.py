@@ -32,7 +32,8 @@ from texpr.plan.ir import Cover, Prefixes, TileAxis
 from texpr.plan.lookback import check_look_backs, look_back_of, looking_back
 from texpr.plan.resolve import Context
 from texpr.plan.tile_ops import check_lines, check_rows, refuse_steps
-from texpr.schedule.records import Across, LoopOf, Memory, Place
+from texpr.schedule.places import Place
+from texpr.schedule.words import Across, LoopOf, Memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ from texpr.math.integer import product
 from texpr.plan.errors import BadPosition, NotLowered, SplitNotAssociative
 from texpr.plan.ir import Cover, TileAxis
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Kernel, Program, SplitReduction, Variant
+from texpr.schedule.places import SplitReduction
+from texpr.schedule.records import Kernel, Variant
+from texpr.schedule.words import Program
 
 
 def programs_of(kernel: Kernel, tiles: IntExpr, statics: Sequence[tuple[str, int]]) -> IntExpr:

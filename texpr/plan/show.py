@@ -79,7 +79,8 @@ from texpr.plan.resolve import variant_facts
 from texpr.plan.show_loops import loop_line
 from texpr.plan.show_parts import turnstile_line, with_chunk_names
 from texpr.plan.show_text import ceil_text, count_of_things, shortened, size_text
-from texpr.schedule.records import Copy, Memory, Order, OrderKind, Start, Variant
+from texpr.schedule.records import Order, Variant
+from texpr.schedule.words import Copy, Memory, OrderKind, Start
 
 _SYMBOLS: Final = {ReduceOp.SUM: "+=", ReduceOp.PROD: "*=", ReduceOp.OR: "|=", ReduceOp.AND: "&=", ReduceOp.XOR: "^="}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from texpr.plan.ir import LoopAxis, Skip, Trim
 from texpr.plan.show_text import ceil_text, shortened
-from texpr.schedule.records import Base, SkipTest, TrimMode
+from texpr.schedule.words import Base, SkipTest, TrimMode
 
 
 def loop_line(name: str, loop: LoopAxis) -> str:

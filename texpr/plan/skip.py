@@ -30,8 +30,9 @@ from texpr.plan.inline import axes_of, conjunction, conjuncts, reads_of
 from texpr.plan.ir import AxisTile, Group, KernelPlan, LoopAxis, PointList, Reduction, Skip, Stage
 from texpr.plan.resolve import Context
 from texpr.plan.visit import argument, is_present
-from texpr.schedule.records import Copy, Memory, Place, SkipTest
-from texpr.schedule.records import Skip as SkipRecord
+from texpr.schedule.places import Place
+from texpr.schedule.places import Skip as SkipRecord
+from texpr.schedule.words import Copy, Memory, SkipTest
 
 MOST_LIVE = 64
 """The steps that a word has bits for."""

@@ -41,7 +41,9 @@ from texpr.plan.monoids import is_arg
 from texpr.plan.parts import by_turns, member_of, step_of
 from texpr.plan.shares import share_of, shares_axis
 from texpr.plan.split_group import Cut, chunk_of, reads_members, split_group
-from texpr.schedule.records import RelaxKind, SplitReduction, Variant
+from texpr.schedule.places import SplitReduction
+from texpr.schedule.records import Variant
+from texpr.schedule.words import RelaxKind
 
 
 def split_reductions(algorithm: Algorithm, variant: Variant) -> Algorithm:

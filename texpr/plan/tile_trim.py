@@ -15,7 +15,8 @@ from texpr.plan.errors import NotLowered, TrimInvalid, UnknownAxis, near
 from texpr.plan.inline import axes_of, conjuncts, reads_of
 from texpr.plan.ir import Group, KernelPlan, LoopAxis, Reduction
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Place, Tile
+from texpr.schedule.places import Place
+from texpr.schedule.words import Tile
 
 
 def live_parts(

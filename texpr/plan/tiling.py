@@ -21,17 +21,10 @@ from texpr.plan.monoids import constant_extent
 from texpr.plan.partition import Job, contiguous_axes, is_symbolic, power_of_two
 from texpr.plan.ranking import MOST_ROUNDS, rank_axes
 from texpr.schedule.base import Map
-from texpr.schedule.records import (
-    Group,
-    Kernel,
-    LoopOf,
-    Memory,
-    Num,
-    Place,
-    SplitReduction,
-    Tile,
-)
-from texpr.schedule.records import Stage as StageRecord
+from texpr.schedule.places import Group, Place, SplitReduction
+from texpr.schedule.places import Stage as StageRecord
+from texpr.schedule.records import Kernel
+from texpr.schedule.words import LoopOf, Memory, Num, Tile
 from texpr.targets import Target
 
 WARPS = 4

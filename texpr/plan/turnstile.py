@@ -30,7 +30,8 @@ from texpr.plan.monoids import kept_as
 from texpr.plan.parts import by_turns, check_in_turns, part_axis
 from texpr.plan.resolve import Context, constant, mentioned
 from texpr.plan.shares import programs_of
-from texpr.schedule.records import OrderKind, SplitReduction
+from texpr.schedule.places import SplitReduction
+from texpr.schedule.words import OrderKind
 
 
 def turnstile_of(context: Context, nodes: Sequence[Node], tile: Sequence[TileAxis]) -> Turnstile | None:

@@ -13,7 +13,8 @@ from texpr.plan.contraction import NoDot, match_dot, one_sided
 from texpr.plan.errors import NoEffect, NoInstruction
 from texpr.plan.ir import Dot, Reduction
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Mma, MmaOp, Place
+from texpr.schedule.places import Mma, Place
+from texpr.schedule.words import MmaOp
 
 
 def dot_again(context: Context, sizes: Mapping[Axis, int], node: Reduction) -> Reduction:

@@ -21,7 +21,8 @@ from texpr.plan.ir import KernelPlan, Prefixes, Update, Write
 from texpr.plan.lookback import depends_on_arrival
 from texpr.plan.private import copy_dims, copy_points
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Memory, RelaxKind, Variant
+from texpr.schedule.records import Variant
+from texpr.schedule.words import Memory, RelaxKind
 
 _LANES = 32
 _MOST_SHARED = 1 << 14

@@ -30,7 +30,8 @@ from texpr.plan.errors import NoInstruction
 from texpr.plan.inline import Key, key_of
 from texpr.plan.ir import AxisTile, Dot, Group, KernelPlan, Node, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import Context
-from texpr.schedule.records import Memory, MmaOp, Place
+from texpr.schedule.places import Place
+from texpr.schedule.words import Memory, MmaOp
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from texpr.lang.index import to_int_expr
 from texpr.lang.ir import Axis, Cast, Expr, Op, OpName, Read, Tensor
 from texpr.plan.inline import Key, axes_of, conjuncts, key_of, reads_of
 from texpr.plan.ir import AxisTile, Compute, Dot, Group, Node, Prefixes, Reduction, Stage, Write
-from texpr.schedule.records import Copy, Memory
+from texpr.schedule.words import Copy, Memory
 
 
 def zeroed_by_copies(

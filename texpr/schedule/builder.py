@@ -30,7 +30,8 @@ from texpr.schedule.base import Record
 from texpr.schedule.decode import decode, decode_keys
 from texpr.schedule.errors import ScheduleError
 from texpr.schedule.nodes import Fields, Spot, from_python
-from texpr.schedule.records import Group, Kernel, Mma, Place, Schedule, Split, SplitReduction, Stage, Variant
+from texpr.schedule.places import Group, Mma, Place, SplitReduction, Stage
+from texpr.schedule.records import Kernel, Schedule, Split, Variant
 from texpr.schedule.rules import check_record
 from texpr.schedule.schema import KEYS, title_of
 

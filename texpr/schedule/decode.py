@@ -16,7 +16,6 @@ from texpr.math.parse import parse_bool, parse_int
 from texpr.schedule import errors
 from texpr.schedule.base import UNLIMITED, BufferType, Limits, Map, Record, Spelling
 from texpr.schedule.nodes import Entry, Fields, Node, Ready, Scalar, Sequence, described
-from texpr.schedule.records import NOT_LOWERED, LoopOf, Position, Program, Tile
 from texpr.schedule.rules import check_record
 from texpr.schedule.schema import (
     KEYS,
@@ -39,6 +38,7 @@ from texpr.schedule.schema import (
     title_of,
     with_article,
 )
+from texpr.schedule.words import NOT_LOWERED, LoopOf, Position, Program, Tile
 from texpr.targets import TARGETS, target_named
 
 R = TypeVar("R", bound=Record)

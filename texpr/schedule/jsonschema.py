@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, assert_never
 
 from texpr.dtypes import DType
 from texpr.schedule.base import Limits, Record, Spelling
-from texpr.schedule.records import NOT_LOWERED, Schedule
+from texpr.schedule.records import Schedule
 from texpr.schedule.schema import (
     KEYS,
     Buffer,
@@ -29,6 +29,7 @@ from texpr.schedule.schema import (
     Table,
     title_of,
 )
+from texpr.schedule.words import NOT_LOWERED
 from texpr.targets import TARGETS
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool"

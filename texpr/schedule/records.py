@@ -41,35 +41,8 @@ from texpr.schedule.base import (
     WarpCount,
     about,
 )
-from texpr.schedule.places import Group as Group
-from texpr.schedule.places import Mma as Mma
-from texpr.schedule.places import Place as Place
-from texpr.schedule.places import Scan as Scan
-from texpr.schedule.places import Skip as Skip
-from texpr.schedule.places import SplitReduction as SplitReduction
-from texpr.schedule.places import Stage as Stage
-from texpr.schedule.places import TileTrim as TileTrim
-from texpr.schedule.words import NOT_LOWERED as NOT_LOWERED
-from texpr.schedule.words import Across as Across
-from texpr.schedule.words import Aggregate as Aggregate
-from texpr.schedule.words import Base as Base
-from texpr.schedule.words import Combine as Combine
-from texpr.schedule.words import Copy as Copy
-from texpr.schedule.words import LoopOf as LoopOf
-from texpr.schedule.words import Memory as Memory
-from texpr.schedule.words import MmaOp as MmaOp
-from texpr.schedule.words import Num as Num
-from texpr.schedule.words import OnChip as OnChip
-from texpr.schedule.words import OrderKind as OrderKind
-from texpr.schedule.words import Position as Position
-from texpr.schedule.words import Program as Program
-from texpr.schedule.words import RelaxKind as RelaxKind
-from texpr.schedule.words import SharedOnly as SharedOnly
-from texpr.schedule.words import SkipTest as SkipTest
-from texpr.schedule.words import SplitBy as SplitBy
-from texpr.schedule.words import Start as Start
-from texpr.schedule.words import Tile as Tile
-from texpr.schedule.words import TrimMode as TrimMode
+from texpr.schedule.places import Group, Place, Scan, SplitReduction, Stage, TileTrim
+from texpr.schedule.words import Num, OrderKind, RelaxKind, Start
 
 
 @dataclass(frozen=True, slots=True)

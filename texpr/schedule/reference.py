@@ -6,7 +6,6 @@ import inspect
 from typing import Final, assert_never
 
 from texpr.schedule.base import UNLIMITED, Limits, Record, Spelling
-from texpr.schedule.records import NOT_LOWERED
 from texpr.schedule.schema import (
     KEYS,
     Buffer,
@@ -28,6 +27,7 @@ from texpr.schedule.schema import (
     title_of,
     with_article,
 )
+from texpr.schedule.words import NOT_LOWERED
 
 EXAMPLE: Final = """\
 texpr: 1

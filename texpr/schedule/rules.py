@@ -10,25 +10,9 @@ from texpr.errors import Location
 from texpr.math.expr import FALSE, Const
 from texpr.schedule import errors
 from texpr.schedule.base import Record
-from texpr.schedule.records import (
-    Copy,
-    Group,
-    Kernel,
-    Memory,
-    Mma,
-    Num,
-    Order,
-    OrderKind,
-    Place,
-    Scan,
-    Schedule,
-    Skip,
-    Split,
-    SplitReduction,
-    Stage,
-    TileTrim,
-    Variant,
-)
+from texpr.schedule.places import Group, Mma, Place, Scan, Skip, SplitReduction, Stage, TileTrim
+from texpr.schedule.records import Kernel, Order, Schedule, Split, Variant
+from texpr.schedule.words import Copy, Memory, Num, OrderKind
 
 _LANES = 32
 _MOST_WARPS = 32

@@ -17,7 +17,8 @@ from typing import Annotated, Final, TypeAlias, Union, get_args, get_origin
 from texpr.dtypes import DType
 from texpr.math.expr import BoolExpr, IntExpr
 from texpr.schedule.base import About, Alike, AnyNumber, BufferType, Limits, Map, Names, Only, Record
-from texpr.schedule.records import Position, Schedule
+from texpr.schedule.records import Schedule
+from texpr.schedule.words import Position
 
 
 @dataclass(frozen=True, slots=True)

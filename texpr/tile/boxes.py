@@ -20,7 +20,7 @@ from texpr.plan.clusters import shared_along
 from texpr.plan.copies import count_of, points_of
 from texpr.plan.errors import NotLowered
 from texpr.plan.ir import AxisTile, Reading, Stage
-from texpr.schedule.records import Copy
+from texpr.schedule.words import Copy
 from texpr.tile.declarations import Barriers, Buffer, PhysicalDim, TensorMapParam
 from texpr.tile.evaluate import tile_of_copy
 from texpr.tile.index import split

@@ -9,21 +9,8 @@ from typing import Final
 from texpr.dtypes import DType
 from texpr.lang.ir import COMPARISONS, OpName
 from texpr.math.expr import IntExpr, const
-from texpr.tile.ir import (
-    Cast,
-    Choose,
-    Dims,
-    Elementwise,
-    Expr,
-    Half,
-    InlinePtx,
-    Lane,
-    Literal,
-    PhysicalDim,
-    Relayout,
-    Space,
-    Uniform,
-)
+from texpr.tile.declarations import Dims, PhysicalDim, Space
+from texpr.tile.ir import Cast, Choose, Elementwise, Expr, Half, InlinePtx, Lane, Literal, Relayout, Uniform
 from texpr.tile.layouts import MmaV3
 
 _ORDERINGS: Final = frozenset({OpName.LT, OpName.LE, OpName.GT, OpName.GE})

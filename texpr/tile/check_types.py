@@ -11,13 +11,11 @@ from texpr.dtypes import DType
 from texpr.lang.ir import COMPARISONS, Monoid, OpName, ReduceOp
 from texpr.math.expr import Const
 from texpr.plan.words import MOST_WORDS, word_count
+from texpr.tile.declarations import Barriers, Buffer, Dims, PointerParam, Space, TensorMapParam
 from texpr.tile.ir import (
     Argument,
-    Barriers,
-    Buffer,
     Cast,
     Choose,
-    Dims,
     DotStep,
     Elementwise,
     Expr,
@@ -27,15 +25,12 @@ from texpr.tile.ir import (
     Lane,
     Literal,
     Load,
-    PointerParam,
     Rank,
     Reduce,
     Relayout,
     Scan,
     SharedGather,
     SharedTile,
-    Space,
-    TensorMapParam,
     TileCall,
     Uniform,
     Var,

@@ -20,7 +20,8 @@ from texpr.lang.ir import Monoid, ReduceOp
 from texpr.math.expr import IntExpr
 
 if TYPE_CHECKING:
-    from texpr.tile.ir import Dims, Expr, Space
+    from texpr.tile.declarations import Dims, Space
+    from texpr.tile.ir import Expr
 
 
 @dataclass(frozen=True, slots=True)

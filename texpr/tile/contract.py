@@ -14,10 +14,11 @@ from texpr.plan.copies import points_of
 from texpr.plan.divided import starts_of
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Dot, Reduction, Unit
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 from texpr.tile import build as tile
+from texpr.tile.declarations import PhysicalDim, Space
 from texpr.tile.evaluate import evaluate, live
-from texpr.tile.ir import Assign, DotStep, Full, PhysicalDim, Space, Var
+from texpr.tile.ir import Assign, DotStep, Full, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin
 from texpr.tile.loops import emit_loops

@@ -43,8 +43,9 @@ from texpr.plan.errors import NotLowered
 from texpr.plan.inline import axes_of, bounded_index, key_of, spans
 from texpr.plan.ir import Scratch
 from texpr.tile import build as tile
+from texpr.tile.declarations import Space
 from texpr.tile.index import index_tile, largest, split, width_of, with_origins
-from texpr.tile.ir import Argument, Literal, Load, SharedGather, SharedTile, Space
+from texpr.tile.ir import Argument, Literal, Load, SharedGather, SharedTile
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.layouts import Blocked, Linear, blocked, ctas_of
 from texpr.tile.scope import Scope, StagedTile, StagedWindow

@@ -7,7 +7,8 @@ from texpr.math.bounds import Facts, divisor
 from texpr.math.expr import BoolExpr, Const, IntExpr, Sym
 from texpr.plan.access import WORKSPACE_ALIGNMENT, buffer_name, memory_of
 from texpr.plan.ir import Extern, KernelPlan, Scratch
-from texpr.tile.ir import IntParam, Parameter, PointerParam, PresentParam, ScalarParam, TileProgram
+from texpr.tile.declarations import IntParam, Parameter, PointerParam, PresentParam, ScalarParam
+from texpr.tile.ir import TileProgram
 
 _DIVISOR = 16  # Triton's analysis gains nothing from more
 

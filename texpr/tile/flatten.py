@@ -8,9 +8,10 @@ from collections.abc import Callable
 from texpr.math.expr import IntExpr, const, maximum, minimum, sym
 from texpr.plan.flatten import steps_of_axis
 from texpr.plan.ir import LoopAxis
-from texpr.tile.ir import For, Scalar
+from texpr.tile.ir import For
 from texpr.tile.kernel import Block, Kernel
 from texpr.tile.share import Share
+from texpr.tile.uniform import Scalar
 
 LowerTile = Callable[[IntExpr, Block], None]
 """What is done in the tile of a number."""

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 
 from texpr.math.expr import IntExpr
 from texpr.plan.errors import NotLowered
-from texpr.schedule.records import Copy
+from texpr.schedule.words import Copy
 from texpr.tile.boxes import Ring, await_slot, fetch_boxes
-from texpr.tile.ir import Buffer, CopyAsync
+from texpr.tile.declarations import Buffer
+from texpr.tile.ir import CopyAsync
 from texpr.tile.kernel import Block, Kernel
 from texpr.tile.protocol import Arrive, ArriveCopies
 from texpr.tile.scope import Scope

@@ -25,7 +25,7 @@ from texpr.plan.ir import Compute, Dot, Group, Node, Reduction
 from texpr.plan.lanes import is_kept_by_rows
 from texpr.plan.monoids import as_monoid
 from texpr.plan.online import Member, starts_of
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 from texpr.tile import build as tile
 from texpr.tile.contract import (
     clear_guarded,
@@ -35,8 +35,9 @@ from texpr.tile.contract import (
     start_products,
     with_product,
 )
+from texpr.tile.declarations import Space
 from texpr.tile.evaluate import evaluate
-from texpr.tile.ir import Assign, Full, Literal, Space
+from texpr.tile.ir import Assign, Full, Literal
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.ir import Var as TileVar
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, space_for

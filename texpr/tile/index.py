@@ -12,7 +12,8 @@ from texpr.math.integer import from_terms, terms_of
 from texpr.plan.access import affine_in
 from texpr.plan.errors import NotLowered
 from texpr.tile import build as tile
-from texpr.tile.ir import Expr, Space
+from texpr.tile.declarations import Space
+from texpr.tile.ir import Expr
 from texpr.tile.scope import AxisValue, Scope
 
 

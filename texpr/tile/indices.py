@@ -21,7 +21,7 @@ from texpr.math.expr import IntExpr, const
 from texpr.plan.checks import nodes_of
 from texpr.plan.inline import key_of, reads_of
 from texpr.plan.ir import AxisTile, Stage
-from texpr.schedule.records import Copy, Memory
+from texpr.schedule.words import Copy, Memory
 from texpr.tile.evaluate import evaluate
 from texpr.tile.ir import Assign, Var
 from texpr.tile.kernel import Block, Kernel, assign, origin

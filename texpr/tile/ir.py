@@ -30,23 +30,10 @@ from texpr.lang.ir import Monoid, OpName, ReduceOp
 from texpr.lang.user_code import TileOp
 from texpr.math.expr import IntExpr
 from texpr.tile.communicate import Communication, exprs_of_communication
-from texpr.tile.declarations import Barriers as Barriers
-from texpr.tile.declarations import Buffer as Buffer
-from texpr.tile.declarations import Conflict as Conflict
-from texpr.tile.declarations import Dims as Dims
-from texpr.tile.declarations import IntParam as IntParam
-from texpr.tile.declarations import Parameter as Parameter
-from texpr.tile.declarations import PhysicalDim as PhysicalDim
-from texpr.tile.declarations import PointerParam as PointerParam
-from texpr.tile.declarations import PresentParam as PresentParam
-from texpr.tile.declarations import ScalarParam as ScalarParam
-from texpr.tile.declarations import Space as Space
-from texpr.tile.declarations import TensorMapParam as TensorMapParam
+from texpr.tile.declarations import Barriers, Buffer, Conflict, Dims, Parameter, Space
 from texpr.tile.protocol import Protocol
 from texpr.tile.sharing import Shared
-from texpr.tile.uniform import FindGroup as FindGroup
-from texpr.tile.uniform import ProgramId as ProgramId
-from texpr.tile.uniform import Scalar as Scalar
+from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 
 # ---- expressions ----------------------------------------------------------------------------------------------------
 

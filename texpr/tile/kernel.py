@@ -11,19 +11,9 @@ from texpr.plan.checks import nodes_of
 from texpr.plan.inline import reads_of
 from texpr.plan.ir import AxisTile, Dot, KernelPlan, Node, Reduction, RolePlan, Stage
 from texpr.tile.consumers import Instance
+from texpr.tile.declarations import Barriers, Buffer, Conflict, PhysicalDim, Space, TensorMapParam
 from texpr.tile.evaluate import Needs
-from texpr.tile.ir import (
-    Assign,
-    Barriers,
-    Buffer,
-    Conflict,
-    Literal,
-    PhysicalDim,
-    Space,
-    Statement,
-    TensorMapParam,
-    Var,
-)
+from texpr.tile.ir import Assign, Literal, Statement, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.layouts import Layout
 from texpr.tile.protocol import Advance, Arrive, StoreTensor, WaitBarrier

@@ -21,8 +21,9 @@ from texpr.plan.access import memory_of
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import LoopAxis, PointList, Skip
 from texpr.tile import build as tile
+from texpr.tile.declarations import PhysicalDim, Space
 from texpr.tile.evaluate import evaluate, live, store_space
-from texpr.tile.ir import Assign, Load, PhysicalDim, Reduce, ScalarOf, Space, Var
+from texpr.tile.ir import Assign, Load, Reduce, ScalarOf, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign
 from texpr.tile.layouts import blocked

@@ -15,10 +15,11 @@ from texpr.plan.words import word_count
 from texpr.tile.communicate import LookBack as LookBackStatement
 from texpr.tile.communicate import Publish
 from texpr.tile.ir import Expr as TileExpr
-from texpr.tile.ir import Scalar, Var
+from texpr.tile.ir import Var
 from texpr.tile.kernel import Block, Kernel, assign, origin
 from texpr.tile.monoids import combine
 from texpr.tile.scope import Scope
+from texpr.tile.uniform import Scalar
 
 
 @dataclass(frozen=True, slots=True)

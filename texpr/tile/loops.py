@@ -15,9 +15,9 @@ from texpr.math.expr import const, ge, sym
 from texpr.plan.attach import outer_stages
 from texpr.plan.ir import LoopAxis, Node, Stage
 from texpr.plan.resolve import constant
-from texpr.schedule.records import SkipTest
+from texpr.schedule.words import SkipTest
 from texpr.tile.fetching import emit_fetching, emit_passing_by
-from texpr.tile.ir import For, If, Scalar
+from texpr.tile.ir import For, If
 from texpr.tile.kernel import Block, Kernel, LowerNodes
 from texpr.tile.live import Listed, LiveSteps, advance, cursor_of, holds_somewhere, live_steps, step_at
 from texpr.tile.overlap import Overlap
@@ -25,6 +25,7 @@ from texpr.tile.pipeline import Body, Drain, emit_pipeline
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import is_pipelined
 from texpr.tile.trim import steps_of
+from texpr.tile.uniform import Scalar
 
 
 def emit_loops(

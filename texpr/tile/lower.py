@@ -18,12 +18,13 @@ from texpr.plan.errors import NoEffect
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Group, Node, Prefixes, Reduction, Stage, Write
 from texpr.plan.monoids import as_monoid, kept_as
-from texpr.schedule.records import Copy, Memory
+from texpr.schedule.words import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.contract import lower_contraction
+from texpr.tile.declarations import Buffer, Space
 from texpr.tile.evaluate import address, bounds_conditions, distinct_conditions, evaluate, store_space
 from texpr.tile.groups import lower_group
-from texpr.tile.ir import Assign, Barrier, Buffer, Full, Literal, SharedTile, Space, Store, StoreShared, Var
+from texpr.tile.ir import Assign, Barrier, Full, Literal, SharedTile, Store, StoreShared, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin, space_for
 from texpr.tile.layouts import Blocked, Linear, MmaV3, ctas_of, operand_swizzle

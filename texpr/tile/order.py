@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from texpr.math.expr import IntExpr, const, minimum
 from texpr.math.integer import product
-from texpr.schedule.records import Order, OrderKind
+from texpr.schedule.records import Order
+from texpr.schedule.words import OrderKind
 
 Named = Callable[[str, IntExpr], IntExpr]
 """Gives an integer a name in the program; the name is made unique."""

@@ -32,9 +32,10 @@ from dataclasses import dataclass
 
 from texpr.math.expr import TRUE, IntExpr, const, ge, lt, sym
 from texpr.plan.ir import Reading, Stage
-from texpr.schedule.records import Copy
+from texpr.schedule.words import Copy
 from texpr.tile.boxes import Ring, await_step, fetch_boxes, give_back, go_on, rings_of
-from texpr.tile.ir import Barrier, Buffer, Commit, For, If, StoreShared, Wait
+from texpr.tile.declarations import Buffer
+from texpr.tile.ir import Barrier, Commit, For, If, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, origin, stage_dims
 from texpr.tile.overlap import Overlap

@@ -18,6 +18,7 @@ from texpr.plan.resolve import constant
 from texpr.tile import build as tile
 from texpr.tile.clusters import cluster_of, spanning
 from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
+from texpr.tile.declarations import IntParam, Parameter, PointerParam, PresentParam, ScalarParam
 from texpr.tile.evaluate import Needs
 from texpr.tile.extern import extern_program
 from texpr.tile.flatten import lower_share
@@ -25,20 +26,12 @@ from texpr.tile.ir import (
     Atomic,
     CopyAsync,
     Expr,
-    FindGroup,
     For,
     If,
-    IntParam,
     Literal,
     Load,
-    Parameter,
-    PointerParam,
-    PresentParam,
-    ProgramId,
     Role,
-    Scalar,
     ScalarOf,
-    ScalarParam,
     SharedGather,
     SharedTile,
     Specialise,
@@ -75,6 +68,7 @@ from texpr.tile.spaces import all_sizes, grouping
 from texpr.tile.tensor_stores import drain_stores
 from texpr.tile.through import finish_through, start_through
 from texpr.tile.turns import Walk, in_turn
+from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 from texpr.tile.updates import finish_copies, start_copies
 
 _SMALL = 1 << 24  # offsets whose literal bound is below this need no check at launch

@@ -13,9 +13,10 @@ from texpr.plan.errors import NotLowered
 from texpr.plan.ir import TileAxis
 from texpr.tile import build as tile
 from texpr.tile.ir import Expr as TileExpr
-from texpr.tile.ir import FindGroup, For, Literal, Load, Scalar, ScalarOf, Statement
+from texpr.tile.ir import For, Literal, Load, ScalarOf, Statement
 from texpr.tile.kernel import Block, Kernel
 from texpr.tile.scope import AxisValue, Scope
+from texpr.tile.uniform import FindGroup, Scalar
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from texpr.plan.ir import Reduction
 from texpr.plan.monoids import identity
 from texpr.plan.ranking import in_rounds
 from texpr.tile import build as tile
+from texpr.tile.declarations import Space
 from texpr.tile.evaluate import evaluate, live
-from texpr.tile.ir import Assign, Full, Literal, Rank, Reduce, Space, Var
+from texpr.tile.ir import Assign, Full, Literal, Rank, Reduce, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, origin, space_for
 from texpr.tile.loops import emit_loops

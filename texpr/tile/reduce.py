@@ -13,8 +13,9 @@ from texpr.plan.inline import conjuncts
 from texpr.plan.ir import Reduction
 from texpr.plan.monoids import is_arg
 from texpr.tile import build as tile
+from texpr.tile.declarations import Space
 from texpr.tile.evaluate import evaluate, live
-from texpr.tile.ir import Expr, Literal, Reduce, Space
+from texpr.tile.ir import Expr, Literal, Reduce
 from texpr.tile.kernel import Kernel
 from texpr.tile.scope import Scope
 

@@ -13,7 +13,7 @@ from texpr.math.expr import const
 from texpr.plan.attach import node_body
 from texpr.plan.consumers import computed_sizes
 from texpr.plan.ir import Group, KernelPlan, Node, Reduction, Stage, Write
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 from texpr.tile.boxes import go_on, rings_of
 from texpr.tile.consumers import Instance, instances_of
 from texpr.tile.gathering import fetch_step

@@ -14,8 +14,9 @@ from texpr.lang.ir import Axis, Monoid, OpName, ReduceOp
 from texpr.plan.ir import LoopAxis, Prefixes, Write
 from texpr.plan.monoids import scan_monoid
 from texpr.tile import build as tile
+from texpr.tile.declarations import Space
 from texpr.tile.evaluate import evaluate, live
-from texpr.tile.ir import Assign, Full, Literal, Reduce, Scan, Space, Var
+from texpr.tile.ir import Assign, Full, Literal, Reduce, Scan, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, assign_together, origin
 from texpr.tile.layouts import Blocked

@@ -14,7 +14,8 @@ from texpr.math.expr import BoolExpr, IntExpr
 from texpr.plan.copies import point_read
 from texpr.plan.inline import Key, key_of
 from texpr.plan.ir import Window
-from texpr.tile.ir import Expr, PhysicalDim
+from texpr.tile.declarations import PhysicalDim
+from texpr.tile.ir import Expr
 from texpr.tile.ir import Var as Carry
 
 

@@ -13,14 +13,23 @@ from typing import assert_never
 from texpr.lang.ir import Monoid
 from texpr.math.expr import IntExpr
 from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
+from texpr.tile.declarations import (
+    Barriers,
+    Buffer,
+    IntParam,
+    Parameter,
+    PointerParam,
+    PresentParam,
+    ScalarParam,
+    Space,
+    TensorMapParam,
+)
 from texpr.tile.ir import (
     Argument,
     Assign,
     Atomic,
     AtomicShared,
     Barrier,
-    Barriers,
-    Buffer,
     Cast,
     Choose,
     Commit,
@@ -28,36 +37,26 @@ from texpr.tile.ir import (
     DotStep,
     Elementwise,
     Expr,
-    FindGroup,
     For,
     Full,
     Half,
     If,
     InlinePtx,
-    IntParam,
     Lane,
     Literal,
     Load,
-    Parameter,
-    PointerParam,
-    PresentParam,
-    ProgramId,
     Rank,
     Reduce,
     Relayout,
     Role,
-    Scalar,
     ScalarOf,
-    ScalarParam,
     Scan,
     SharedGather,
     SharedTile,
-    Space,
     Specialise,
     Statement,
     Store,
     StoreShared,
-    TensorMapParam,
     TileCall,
     TileProgram,
     Uniform,
@@ -82,6 +81,7 @@ from texpr.tile.protocol import (
     WaitStores,
 )
 from texpr.tile.show_protocol import protocol_text, staged
+from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 from texpr.tile.uses import NamesOf, assigned_names, changed_by
 
 

@@ -31,9 +31,9 @@ from texpr.plan.errors import MapDoesNotFit, NotLowered
 from texpr.plan.inline import axes_of, reads_of
 from texpr.plan.ir import Compute, Dot, Group, KernelPlan, Prefixes, Reduction, Stage, Unit, Write
 from texpr.plan.resolve import constant
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 from texpr.tile.clusters import NO_CLUSTER, Cluster, cluster_of
-from texpr.tile.ir import PhysicalDim, Space
+from texpr.tile.declarations import PhysicalDim, Space
 from texpr.tile.layouts import Bases, Blocked, MmaV2, MmaV3, Operand, blocked, mapped, mma_warps, part_of, row_warps
 
 _PIECES = 32

@@ -16,12 +16,13 @@ from texpr.plan.errors import NotLowered
 from texpr.plan.inline import key_of, reads_of, spans
 from texpr.plan.ir import AxisTile, Compute, KernelPlan, Node, Reduction, Stage, Window
 from texpr.plan.resolve import origin as tile_origin
-from texpr.schedule.records import Copy, Memory
+from texpr.schedule.words import Copy, Memory
 from texpr.tile import build as tile
 from texpr.tile.banks import ROW_OF_BANKS, best_swizzle
 from texpr.tile.boxes import await_step, box_layout, fetch_boxes, give_back, go_on, rings_of
+from texpr.tile.declarations import Buffer, Conflict, Space
 from texpr.tile.evaluate import evaluate, is_nonempty, live, masked_load, tile_of_copy, with_absent
-from texpr.tile.ir import Buffer, Commit, Conflict, CopyAsync, For, Load, SharedTile, Space, StoreShared, Wait
+from texpr.tile.ir import Commit, CopyAsync, For, Load, SharedTile, StoreShared, Wait
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, assign, meet, origin, stage_dims
 from texpr.tile.layouts import Bases, Nvmma, SharedLayout, Swizzled, flat, operand_swizzle, warpgroup_operand

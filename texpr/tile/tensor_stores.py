@@ -17,8 +17,9 @@ from texpr.plan.errors import NotLowered
 from texpr.plan.ir import Write
 from texpr.tile import build as tile
 from texpr.tile.boxes import box_layout, coordinates, in_order, tensor_map
+from texpr.tile.declarations import Buffer, Space
 from texpr.tile.evaluate import evaluate
-from texpr.tile.ir import Buffer, Space, StoreShared
+from texpr.tile.ir import StoreShared
 from texpr.tile.kernel import Block, Kernel, origin, space_for
 from texpr.tile.layouts import ctas_of
 from texpr.tile.protocol import Advance, FenceAsync, StoreTensor, WaitStores

@@ -6,8 +6,9 @@ from __future__ import annotations
 from texpr.lang.user_code import LineLayout, TileOp
 from texpr.plan.ir import Prefixes
 from texpr.tile import build as tile
+from texpr.tile.declarations import PhysicalDim, Space
 from texpr.tile.evaluate import evaluate, live
-from texpr.tile.ir import Expr, PhysicalDim, Space, TileCall
+from texpr.tile.ir import Expr, TileCall
 from texpr.tile.kernel import Block, Kernel, assign
 from texpr.tile.layouts import Blocked, blocked
 from texpr.tile.scope import Scope

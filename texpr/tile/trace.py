@@ -41,7 +41,7 @@ from texpr.math.expr import (
     sym,
 )
 from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
-from texpr.tile.declarations import TensorMapParam
+from texpr.tile.declarations import Space, TensorMapParam
 from texpr.tile.events import Arrived, Ended, EndGroup, Engine, Event, Fenced, GroupsDone, PhaseDone, Use
 from texpr.tile.ir import (
     Assign,
@@ -53,15 +53,11 @@ from texpr.tile.ir import (
     DotStep,
     Elementwise,
     Expr,
-    FindGroup,
     For,
     If,
-    ProgramId,
-    Scalar,
     ScalarOf,
     SharedGather,
     SharedTile,
-    Space,
     Specialise,
     Statement,
     Store,
@@ -90,6 +86,7 @@ from texpr.tile.protocol import (
 )
 from texpr.tile.show import expr_text
 from texpr.tile.sync import ProtocolError, check_protocol
+from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 from texpr.tile.uses import NamesOf
 
 _TILES = 2  # consecutive tiles of a persistent program

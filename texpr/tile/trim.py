@@ -21,18 +21,19 @@ from texpr.math.expr import Const, IntExpr, Sym, ceildiv, const, maximum, minimu
 from texpr.math.integer import total
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Congruence, HalfSpace, LoopAxis, Trim
-from texpr.schedule.records import TrimMode
+from texpr.schedule.words import TrimMode
 from texpr.tile import build as tile
 from texpr.tile.evaluate import evaluate
 from texpr.tile.index import lane_symbol, with_origins
 from texpr.tile.ir import Expr as TileExpr
-from texpr.tile.ir import Scalar, ScalarOf
+from texpr.tile.ir import ScalarOf
 from texpr.tile.kernel import Block, Kernel, space_for
 from texpr.tile.live import LiveSteps
 from texpr.tile.possible import extremum_of
 from texpr.tile.ragged import points_of_groups
 from texpr.tile.reduce import across_lanes
 from texpr.tile.scope import AxisValue, Scope
+from texpr.tile.uniform import Scalar
 
 
 @dataclass(frozen=True, slots=True)

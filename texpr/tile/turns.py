@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from texpr.math.expr import IntExpr, const, sym
 from texpr.tile.consumers import Instance
-from texpr.tile.ir import Barriers, Statement, walk
+from texpr.tile.declarations import Barriers
+from texpr.tile.ir import Statement, walk
 from texpr.tile.kernel import Block, Kernel
 from texpr.tile.protocol import Advance, Arrive, WaitBarrier
 

@@ -25,12 +25,13 @@ from texpr.plan.access import memory_of
 from texpr.plan.ir import Cover, Node, Reduction, Turnstile
 from texpr.tile import build as tile
 from texpr.tile.communicate import AwaitTurn, PassTurn, Receive
-from texpr.tile.ir import Barrier, If, Scalar, Store, Var
+from texpr.tile.ir import Barrier, If, Store, Var
 from texpr.tile.ir import Expr as TileExpr
 from texpr.tile.kernel import Block, Kernel, LowerNodes, assign, assign_together, origin
 from texpr.tile.layouts import Blocked
 from texpr.tile.monoids import combine
 from texpr.tile.scope import Scope
+from texpr.tile.uniform import Scalar
 
 Merge = Callable[[Sequence[Var], Block], None]
 """Combine what the parts before come to with the program's own values, in place."""

@@ -16,10 +16,11 @@ from texpr.plan.errors import InvertInvalid
 from texpr.plan.ir import Update, Write
 from texpr.plan.private import CopyDim, copied_each_tile, copy_dims, copy_points
 from texpr.plan.updates import in_steps
-from texpr.schedule.records import Memory
+from texpr.schedule.words import Memory
 from texpr.tile import build as tile
+from texpr.tile.declarations import Buffer, Space
 from texpr.tile.evaluate import address, bounds_conditions, evaluate, live
-from texpr.tile.ir import Atomic, AtomicShared, Barrier, Buffer, Expr, Full, SharedTile, Space, Store, StoreShared
+from texpr.tile.ir import Atomic, AtomicShared, Barrier, Expr, Full, SharedTile, Store, StoreShared
 from texpr.tile.kernel import Block, Kernel, origin, space_for
 from texpr.tile.layouts import Blocked, Linear, flat
 from texpr.tile.monoids import identity

@@ -8,12 +8,9 @@ from texpr.tile.ir import (
     Argument,
     Assign,
     Expr,
-    FindGroup,
     For,
     If,
     Load,
-    ProgramId,
-    Scalar,
     ScalarOf,
     SharedGather,
     SharedTile,
@@ -24,6 +21,7 @@ from texpr.tile.ir import (
     walk,
 )
 from texpr.tile.protocol import Advance, DotWait
+from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 
 
 def own_names(expr: Expr) -> frozenset[str]:

@@ -28,6 +28,7 @@ from texpr.tile.check_types import (
     require,
 )
 from texpr.tile.communicate import AwaitTurn, LookBack, PassTurn, Publish, Receive, Ticket
+from texpr.tile.declarations import Dims, IntParam, PointerParam, PresentParam, ScalarParam, Space, TensorMapParam
 from texpr.tile.ir import (
     Assign,
     Atomic,
@@ -35,27 +36,17 @@ from texpr.tile.ir import (
     Barrier,
     Commit,
     CopyAsync,
-    Dims,
     Expr,
-    FindGroup,
     For,
     If,
-    IntParam,
     Load,
-    PointerParam,
-    PresentParam,
-    ProgramId,
-    Scalar,
     ScalarOf,
-    ScalarParam,
     SharedGather,
     SharedTile,
-    Space,
     Specialise,
     Statement,
     Store,
     StoreShared,
-    TensorMapParam,
     TileProgram,
     Var,
     Wait,
@@ -79,6 +70,7 @@ from texpr.tile.protocol import (
     integers_of,
 )
 from texpr.tile.show import expr_text, statement_text, type_text
+from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 from texpr.tile.uses import own_names
 
 _Type = tuple[DType, Space | None, Dims]

@@ -16,12 +16,13 @@ from texpr.math.integer import product
 from texpr.plan.inline import axes_of
 from texpr.plan.ir import Stage
 from texpr.tile import build as tile
-from texpr.tile.ir import Expr, Scalar
+from texpr.tile.ir import Expr
 from texpr.tile.kernel import Block, Kernel
 from texpr.tile.live import Cursor, Listed, Mask, advance, cursor_of, step_at
 from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.stages import tile_form
 from texpr.tile.trim import Steps
+from texpr.tile.uniform import Scalar
 
 
 @dataclass(frozen=True, slots=True)
