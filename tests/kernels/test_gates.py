@@ -151,8 +151,6 @@ STEPS = {
     # without roles every warp copies 16 bytes at a time: operands go to where the instructions read them
     "matmul_tn.warpgroups.matmul.sm_90a": Step("HGMMA", 4, "m64n256k16", 0, 2, 180, copies=12, fences=1),
     "matmul_f8.warpgroups.matmul.sm_90a": Step("QGMMA", 4, "m64n256k32", 0, 2, 140, copies=12, fences=1),
-    "attention.d64_warpgroups.forward.sm_90a": Step("HGMMA", 4 + 8, "m64n64k16", 0, 3, 570, copies=8, fences=1),
-    "attention.d128_warpgroups.forward.sm_90a": Step("HGMMA", 8 + 8, "m64n128k16", 0, 3, 660, copies=16, fences=1),
 }
 
 

@@ -234,8 +234,8 @@ class Kernel(Record):
         default=Map(),
         metadata=about(
             """Programs that run together and work on neighbouring tiles along axes of `grid`: how many along each, at
-            most 8 in all (sm_90a and newer). A box that a role fetches and that is the same for several of them comes
-            from memory once and goes to all. `order` and the grid count the tiles of a cluster as one.""",
+            most 8 in all (sm_90a, sm_100a, sm_110a). A box that a role fetches and that is the same for several of them
+            comes from memory once and goes to all. `order` and the grid count the tiles of a cluster as one.""",
             "{i: 2}",
         ),
     )
