@@ -67,7 +67,7 @@ from texpr.tile.scope import AxisValue, Scope
 from texpr.tile.spaces import all_sizes, grouping
 from texpr.tile.tensor_stores import drain_stores
 from texpr.tile.through import finish_through, start_through
-from texpr.tile.turns import Walk, in_turn
+from texpr.tile.turns import TileLoop, in_turn
 from texpr.tile.uniform import FindGroup, ProgramId, Scalar
 from texpr.tile.updates import finish_copies, start_copies
 
@@ -147,15 +147,15 @@ def _lowered(plan: KernelPlan, name: str, facts: Facts, guard: BoolExpr, argumen
         def one(index: IntExpr, kernel: Kernel, into: Block) -> None:
             lower_tile(plan.body, kernel, fetch_nodes if kernel.passing else lower, at, index, into)
 
-        walk = Walk(sym(pid), sym(count), one, "persistent: one tile after the other")
+        loop = TileLoop(sym(pid), sym(count), one, "persistent: one tile after the other")
         before = Block()
         if own.instance is not None and own.instance.in_turn:
-            walk = in_turn(walk, own.instance, own, before)
-        walk.lower(sym(turn), own, inner)
+            loop = in_turn(loop, own.instance, own, before)
+        loop.lower(sym(turn), own, inner)
         for through in own.through:
             start_through(through, to)
         to.add(Scalar(count, grid, "programs launched"), *before.statements)
-        to.add(For(turn, walk.first, tiles, walk.by, tuple(inner.statements), walk.note))
+        to.add(For(turn, loop.first, tiles, loop.by, tuple(inner.statements), loop.note))
         finish_copies(own, at, to, each_tile=False)
         for through in own.through:
             at = finish_through(through, own, at, to)

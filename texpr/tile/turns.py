@@ -28,7 +28,7 @@ LowerTile = Callable[[IntExpr, Kernel, Block], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class TileLoop:
     """The tiles of a program that a role visits: from ``first`` in steps of ``by``, each as ``lower`` says."""
 
     first: IntExpr
@@ -37,7 +37,7 @@ class Walk:
     note: str
 
 
-def in_turn(tiles: Walk, instance: Instance, kernel: Kernel, before: Block) -> Walk:
+def in_turn(tiles: TileLoop, instance: Instance, kernel: Kernel, before: Block) -> TileLoop:
     """The tiles that an instance takes of all ``tiles`` of a program, with those of others that it passes by after
     each; those before its first one it passes by in ``before``."""
     passing = dataclasses.replace(kernel, passing=True)
@@ -52,7 +52,7 @@ def in_turn(tiles: Walk, instance: Instance, kernel: Kernel, before: Block) -> W
             tiles.lower(index + tiles.by * number, passing, into)
 
     first, by = tiles.first + tiles.by * instance.number, tiles.by * instance.role.times
-    return Walk(first, by, one, "persistent: tiles in turn")
+    return TileLoop(first, by, one, "persistent: tiles in turn")
 
 
 def _main_loops_in_turn(instance: Instance, statements: Sequence[Statement], kernel: Kernel) -> list[Statement]:
