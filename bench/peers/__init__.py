@@ -28,7 +28,7 @@ PEERS: Final[Mapping[str, str]] = {
     "sdpa_efficient": "sdpa",
     "sdpa_math": "sdpa",
     "torch_compile": "torch_compiled",
-    "triton": "triton_own",
+    "triton": "triton_kernels",
     "helion": "helion_kernels",
     "liger": "liger",
     "cub": "cub",

@@ -83,7 +83,7 @@ def test_expressions_of_peers_use_what_the_kernel_has() -> None:
     python = {name for name, module in PEERS.items() if module not in ("device_copy", "cub")} - {
         "spconv", "spconv_triton", "torchsparse"
     }  # fmt: skip
-    theirs = {"_", "torch", "F", "liger", "ops", "matmul", "softmax"}
+    theirs = {"_", "torch", "F", "liger", "matmul", "softmax"}
     for case in read_cases(ROOT / "bench" / "cases"):
         (source,) = find_sources([case.kernel], ROOT / "kernels")
         algorithm = source.definition.bind(case.types[0], case.statics[0])

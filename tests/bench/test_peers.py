@@ -183,3 +183,24 @@ def test_cub_needs_a_compiler_that_works(tmp_path: Path) -> None:
     (tmp_path / "nvcc").chmod(0o755)
     with pytest.raises(BenchError, match=r"no cub\.cuh"):
         build_cub(tmp_path, str(tmp_path / "nvcc"), "sm_90")
+
+
+@pytest.mark.parametrize("number", [0, 9])
+def test_the_product_in_triton_fetches_boxes_for_warpgroups(number: int) -> None:
+    """Compiled as it will be tuned: whether it is right is asked where there is a GPU, before it is timed."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from bench.peers.triton_source import _CONFIGURATIONS, _matmul
+
+    chosen = _CONFIGURATIONS[number]
+    rows, columns, inner, band = (chosen.kwargs[name] for name in ("ROWS", "COLUMNS", "INNER", "BAND"))
+    boxes = {"x": (rows, inner), "w": (inner, columns), "y": (rows, columns)}
+    signature = {name: f"tensordesc<bf16[{height},{width}]>" for name, (height, width) in boxes.items()}
+    signature |= dict.fromkeys(("m", "n", "k"), "i32") | dict.fromkeys(chosen.kwargs, "constexpr")
+    constants = dict(zip(((6,), (7,), (8,), (9,)), (rows, columns, inner, band), strict=True))
+    source = ASTSource(_matmul.fn, signature=signature, constexprs=constants)
+    options = {"num_warps": chosen.num_warps, "num_stages": chosen.num_stages}
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+    assert "wgmma.mma_async" in ptx and "cp.async.bulk.tensor" in ptx
