@@ -45,7 +45,7 @@ def test_a_pack_runs_by_itself(pack: Path, tmp_path: Path) -> None:
     assert any(sum(pair[1] for pair in result["bits"].values()) for result in results.values() if result["bits"])
     header = records_of(pack)[0]["run"]
     assert header["cubins"]["copy"].keys() == {"copy_aligned_copy", "copy_any_copy"}
-    assert header["device"] == {"name": "emulator", "capability": 80, "multiprocessors": 2}
+    assert header["device"] == {"name": "emulator", "capability": 80, "multiprocessors": 4}
 
 
 def test_run_py_is_the_command(pack: Path) -> None:
