@@ -65,6 +65,8 @@ def choices_in(file: Path) -> tuple[str, list[Choice]]:
 def _choices(node: yaml.Node, form: Form, path: str, text: str, file: Path) -> Iterator[Choice]:
     """What a wrong schedule has of keys and kinds is left to whoever reads it as one."""
     match form:
+        case Nested() if isinstance(node, yaml.SequenceNode):  # of what is short for a record
+            yield _choice(node, path, text, file)
         case Nested(record):
             forms = {key.name: key.form for key in KEYS[record]}
             for key, value in _pairs(node):

@@ -10,10 +10,13 @@ import pytest
 
 from bench.measure.questions import Own
 from bench.sweep.best import write_best
+from bench.sweep.casefile import CaseFile, read_cases
 from bench.sweep.space import Candidate, expand, prune
 from bench.sweep.yaml_lines import BenchError
 from tests.bench.fakes import contestant, question, result
 from texpr.compile import chosen_targets, load_algorithm, package_of
+from texpr.errors import TExprError
+from texpr.packing.sources import find_sources
 from texpr.schedule.files import load_schedule
 
 ROOT = Path(__file__).parents[2]
@@ -125,3 +128,29 @@ def test_what_chooses_nothing(tmp_path: Path) -> None:
         write_best(measured(tmp_path, times), "other", "")
     with pytest.raises(BenchError, match="there is nothing to choose"):
         write_best(measured(tmp_path, {"a": [1.0, 1.0]}), "case", "")
+
+
+def test_a_list_of_what_is_short_for_a_record_is_a_choice(tmp_path: Path) -> None:
+    text = SPACE.replace("warps: [2, 4]", "persistent: {programs: [2, 4]}")
+    assert [each.label for each in expand(space(tmp_path, text))][:2] == ["i=1 j=64 programs=2", "i=1 j=64 programs=4"]
+
+
+SPACES = [case for case in read_cases(ROOT / "bench" / "cases") if case.space is not None]
+
+
+@pytest.mark.parametrize("case", SPACES, ids=lambda case: case.name)
+def test_every_space_of_the_repository_has_a_legal_schedule(case: CaseFile) -> None:
+    assert case.space is not None
+    (source,) = find_sources([case.kernel], ROOT / "kernels")
+    statics = dict(case.statics[0])
+    refused = []
+    for candidate in expand(case.space):
+        record = load_schedule(candidate.text)
+        try:
+            names = chosen_targets(record, list(case.targets) or None)
+            package_of(source.definition, record, names, dict(case.types[0]), statics, with_example=False)
+        except TExprError as error:
+            refused.append(f"{candidate.label}: {error}")
+        else:
+            return
+    pytest.fail("\n".join(refused))
