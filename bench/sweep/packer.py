@@ -300,7 +300,7 @@ class _Maker:
         try:
             return self._build(entrant)
         except TExprError as error:
-            if not self._request.keep_going:
+            if not (self._request.keep_going or entrant.tolerated):  # what a compiler needs beside tiles is known late
                 raise
             self.notes.append(f"{entrant.bundle}: left out: {error}")
             shutil.rmtree(self._folder / "bundles" / entrant.bundle, ignore_errors=True)

@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 from bench.measure.main import UNFINISHED, against, main
+from bench.sweep import packer
 from bench.sweep.casefile import read_case
 from bench.sweep.packer import Request, write_bench_pack
 from bench.sweep.report import write_report
 from bench.sweep.yaml_lines import BenchError
 from texpr.errors import TExprError
 from texpr.packing.runner.records import read_pack
+from texpr.packing.sources import Source
+from texpr.plan.errors import NotLowered
 
 pytest.importorskip("triton")
 
@@ -218,6 +221,25 @@ def test_a_kernel_that_does_not_compile_stops_the_pack_or_is_noted(tmp_path: Pat
     (tmp_path / "pack" / "results" / "kept").write_text("")
     write_bench_pack(replace(request, cases=cases[1:]), tmp_path / "pack")
     assert (tmp_path / "pack" / "results" / "kept").exists(), "a new pack keeps what was measured with the old one"
+
+
+def test_a_schedule_of_a_space_that_does_not_compile_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a compiler takes for itself, of shared memory above all, is not known before."""
+
+    def build(source: Source, bundle: Path, schedule: Path | None, *how: Any) -> tuple[str, ...]:
+        assert schedule is not None
+        if "i: 4" in schedule.read_text():
+            raise NotLowered(what="a tile of four rows", instead="one")
+        return real(source, bundle, schedule, *how)
+
+    real = packer.build
+    monkeypatch.setattr(packer, "build", build)
+    (tmp_path / "second.yaml").write_text(SPACE)
+    (tmp_path / "space.yaml").write_text(SCHEDULES)
+    request = Request((read_case(tmp_path / "second.yaml"),), ROOT / "kernels", calls=1, emulate=False)
+    report = write_bench_pack(request, tmp_path / "pack")
+    assert [own.label for own in report.questions[0].own if own.cases] == ["i=1 j=32"]
+    assert any("a tile of four rows" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
