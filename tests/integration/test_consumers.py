@@ -40,14 +40,17 @@ def test_parts_of_a_tile(how: str, target: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [2, 3])
-def test_parts_of_a_tile_by_warpgroups(depth: int, tmp_path: Path) -> None:
-    tile = "grid: {i: 128, j: 32}, place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}"
+@pytest.mark.parametrize(("how", "rows"), [("times: 2, split: i", 128), ("times: 2", 64)], ids=["parts", "in turn"])
+def test_groups_of_warps_multiply_by_warpgroups(how: str, rows: int, depth: int, tmp_path: Path) -> None:
+    """Each has 64 rows, of one tile or of every other one."""
+    mma = "mma: {op: wgmma, rows: i, cols: j, a: shared}"
+    tile = f"grid: {{i: {rows}, j: 32}}, place: {{y: {{loop: {{k: 32}}, {mma}}}}}"
     entry = stages("y.k", x=f"copy: tma, depth: {depth}", w=f"copy: tma, depth: {depth}")
-    how = roles("y", "stage.x, stage.w", "times: 2, split: i", registers="registers: 240, ")
-    kernel = f"{tile}, persistent: {{programs: 2}}, stage: {{{entry}}}, {how}"
+    each = roles("y", "stage.x, stage.w", how, registers="registers: 240, ")
+    kernel = f"{tile}, persistent: {{programs: 2}}, stage: {{{entry}}}, {each}"
     bundles = built(product, variants("product", "sm_90a", kernel, PLAIN, "x, w"), tmp_path, "sm_90a")
     rng = np.random.default_rng(1)
-    for m, k, n in ((257, 96, 40), (65, 32, 8), (128, 0, 8), (64, 168, 8)):
+    for m, k, n in ((257, 96, 40), (65, 32, 8), (128, 0, 8), (300, 168, 8)):
         assert right(bundles, product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
 
 
@@ -130,18 +133,6 @@ def test_tiles_in_turn(times: int, target: str, store: str, tmp_path: Path) -> N
     rng = np.random.default_rng(4)
     for m, k, n in ((193, 48, 72), (33, 32, 40), (100, 0, 8), (1, 16, 8), (129, 80, 32)):
         assert right(bundles, halved_product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
-
-
-@pytest.mark.parametrize("depth", [2, 3])
-def test_tiles_in_turn_by_warpgroups(depth: int, tmp_path: Path) -> None:
-    tile = "grid: {i: 64, j: 32}, place: {y: {loop: {k: 32}, mma: {op: wgmma, rows: i, cols: j, a: shared}}}"
-    entry = stages("y.k", x=f"copy: tma, depth: {depth}", w=f"copy: tma, depth: {depth}")
-    how = roles("y", "stage.x, stage.w", "times: 2", registers="registers: 240, ")
-    kernel = f"{tile}, persistent: {{programs: 2}}, stage: {{{entry}}}, {how}"
-    bundles = built(product, variants("product", "sm_90a", kernel, PLAIN, "x, w"), tmp_path, "sm_90a")
-    rng = np.random.default_rng(5)
-    for m, k, n in ((257, 96, 40), (65, 32, 8), (128, 0, 8), (300, 168, 8)):
-        assert right(bundles, product, x=halves(rng, m, k), w=halves(rng, k, n)), (m, k, n)
 
 
 @pytest.mark.parametrize("mode", ["split", "mask"])

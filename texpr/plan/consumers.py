@@ -22,13 +22,14 @@ from texpr.schedule.records import Kernel as KernelRecord
 from texpr.schedule.records import Role as RoleRecord
 from texpr.schedule.words import Memory
 
-_STAGE = "stage."
+STAGE = "stage."
+"""What the names of stages begin with among the nodes that a role runs."""
 _SWIZZLED_ROWS = 8  # of a tile in shared memory, after which its swizzle repeats
 
 
 def computes(role: RoleRecord) -> bool:
     """Whether a role runs anything but stages."""
-    return any(not name.startswith(_STAGE) for name in role.runs)
+    return any(not name.startswith(STAGE) for name in role.runs)
 
 
 def instances(record: KernelRecord) -> int:
@@ -91,7 +92,7 @@ def check_instances(record: KernelRecord, plan: KernelPlan, nodes: Sequence[Node
     at = role.location_of("times")
     if plan.turnstile is not None:
         raise NotLowered(what=f"several instances of {name} in programs that take turns", instead="times: 1", at=at)
-    fetched = {one.removeprefix(_STAGE) for other in record.roles.values() if other is not role for one in other.runs}
+    fetched = {one.removeprefix(STAGE) for other in record.roles.values() if other is not role for one in other.runs}
     for node in nodes:
         _check_shared(name, node, fetched, at)
     if role.split is None:

@@ -18,7 +18,7 @@ from texpr.errors import Location
 from texpr.lang.ir import Axis, Expr
 from texpr.plan.attach import computed_by, node_body, node_names
 from texpr.plan.boxes import check_engine
-from texpr.plan.consumers import check_instances, computes
+from texpr.plan.consumers import STAGE, check_instances, computes
 from texpr.plan.errors import NotLowered, RegistersOfRoles, RoleCannotRun, RolesInvalid
 from texpr.plan.inline import key_of, reads_of
 from texpr.plan.ir import AxisTile, Group, KernelPlan, Node, RolePlan, Stage, Window, Write
@@ -29,7 +29,6 @@ from texpr.schedule.words import Copy, Memory, Program
 
 WARP_GROUP = 4
 """Registers are moved between groups of four warps: those that only fetch are rounded up to whole groups."""
-_STAGE = "stage."
 
 
 def compute_warps(record: KernelRecord) -> int | None:
@@ -67,7 +66,7 @@ def _split(role: RoleRecord, plan: KernelPlan) -> Axis | None:
 
 
 def _fetched(role: RoleRecord) -> tuple[str, ...]:
-    return tuple(name.removeprefix(_STAGE) for name in role.runs if name.startswith(_STAGE))
+    return tuple(name.removeprefix(STAGE) for name in role.runs if name.startswith(STAGE))
 
 
 def check_warps_or_roles(record: KernelRecord) -> None:
@@ -111,7 +110,7 @@ def _named_nodes(plan: KernelPlan) -> Iterator[tuple[str, ...]]:
     def visit(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
         for node in nodes:
             if isinstance(node, Stage):
-                yield (f"{_STAGE}{node.name}",)
+                yield (f"{STAGE}{node.name}",)
                 continue
             if isinstance(node, Group):
                 names = (node.directive, *node_names(node))
